@@ -1,0 +1,107 @@
+# GNU make and python3 (3.11 or newer) are all that is needed; `make` lists the targets.
+# Needs no `make -j`: reproduce runs its runs side by side itself.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?=
+SCALE ?= miniature
+SEEDS ?= 3
+ARGS ?=
+
+CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+# The tiny models share a CPU well; a real Student and Generator want the device for themselves.
+JOBS ?= $(if $(filter miniature agnews_small,$(SCALE)),$(CORES),1)
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RUNS := reports/runs/$(SCALE)
+STRIP := --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.widgets"
+INSTALL := -e '.[dev]' -c constraints.txt $(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)")
+
+# One thread per job: the same sums in the same order however many jobs run, and no two jobs fight for a core.
+export OMP_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
+
+.PHONY: help setup reproduce runs reports test lab lint clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
+	@echo
+	@echo "  SCALE=miniature|agnews_small|paper   what size (params/<SCALE>.yaml)"
+	@echo "  SEEDS=3                              seeds 1 to this number"
+	@echo "  JOBS=$(JOBS)                               runs side by side"
+	@echo "  TORCH=cpu|cu130                      which build of torch setup takes; empty: the registry's default"
+	@echo "  ARGS='-p task FOLDER'                more parameters for every run (see the notebooks' first cells)"
+
+# --- set-up ----------------------------------------------------------------------------------------------------------
+setup: $(READY)  ## make .venv with the versions of constraints.txt (done once)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON) is $$($(PYTHON) -V 2>&1); Python 3.11 or newer is needed: make setup PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv || echo "no uv here: taking pip, which is slower"
+	@# uv does not read pip's configuration, so pip has the last word; only uv knows the builds of torch
+	{ test -x $(BIN)/uv && $(BIN)/uv pip install --python $(BIN)/python $(if $(TORCH),--torch-backend=$(TORCH)) $(INSTALL); } \
+	  || { test -z "$(TORCH)" && $(BIN)/python -m pip install $(INSTALL); } \
+	  || { echo "set-up failed: see the message above$(if $(TORCH),; TORCH=$(TORCH) needs uv and PyTorch's own wheels)"; exit 1; }
+	@touch $@
+
+# --- the main job ------------------------------------------------------------------------------------------------------
+ARMS := real static recursive recursive_warm recursive_warm_t1 pseudo_label symbiosis symbiosis_random
+# A run's folder is <method>[-<variant>]-s<seed>; where the arm's file name is another, it stands here.
+NAME_recursive_warm := recursive-warm
+NAME_recursive_warm_t1 := recursive-warm_t1
+NAME_symbiosis_random := symbiosis-random
+name = $(or $(NAME_$(1)),$(1))
+notebook = notebooks/$(if $(filter symbiosis%,$(1)),03_symbiosis_loop,02_baselines).ipynb
+SEED_LIST := $(shell seq 1 $(SEEDS))
+# All seeds of the first arm come first: each makes and caches its seed's models, which the later arms then share.
+ALL_RUNS := $(foreach arm,$(ARMS),$(foreach seed,$(SEED_LIST),$(RUNS)/main/$(call name,$(arm))-s$(seed)/run.ipynb))
+
+reproduce: $(READY)  ## run every method and seed, then the analysis and the paper's figures; finished runs are kept
+	@$(MAKE) --no-print-directory -j$(JOBS) runs
+	@$(MAKE) --no-print-directory reports
+
+runs: $(ALL_RUNS)
+
+# $(1) arm, $(2) seed. The executed notebook appears only when all of it ran; until then the run's own folder holds its
+# finished stages, and the next `make reproduce` continues there.
+define RUN
+$(RUNS)/main/$(call name,$(1))-s$(2)/run.ipynb: params/$(SCALE).yaml params/$(1).yaml | $(READY)
+	@mkdir -p $$(@D)
+	@echo "running $$(@D)"
+	@$(BIN)/papermill $(call notebook,$(1)) $$(@D)/run.part.ipynb \
+	  -f params/$(SCALE).yaml -f params/$(1).yaml -p seed $(2) $(ARGS) > $$(@D)/run.log 2>&1 \
+	  || { tail -n 15 $$(@D)/run.log; echo "FAILED: $$(@D) (all of it: run.log there)"; exit 1; }
+	@mv $$(@D)/run.part.ipynb $$@
+endef
+$(foreach arm,$(ARMS),$(foreach seed,$(SEED_LIST),$(eval $(call RUN,$(arm),$(seed)))))
+
+reports: $(READY)  ## the analysis and the paper's figures, from the runs that are there
+	@mkdir -p $(RUNS)
+	@for notebook in 06_analysis 07_paper_figures; do \
+	  echo "running $$notebook"; \
+	  $(BIN)/papermill notebooks/$$notebook.ipynb $(RUNS)/$$notebook.ipynb -p scale $(SCALE) > $(RUNS)/$$notebook.log 2>&1 \
+	    || { tail -n 15 $(RUNS)/$$notebook.log; echo "FAILED: $$notebook (all of it: $(RUNS)/$$notebook.log)"; exit 1; }; \
+	done
+
+# --- everyday ----------------------------------------------------------------------------------------------------------
+test: $(READY)  ## all tests, then every notebook with its defaults
+	@status=0; \
+	$(BIN)/python -m pytest tests || status=$$?; \
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks || status=$$?; \
+	exit $$status
+
+lab: $(READY)  ## JupyterLab in this environment
+	cd notebooks && ../$(BIN)/jupyter lab
+
+lint: $(READY)  ## style of code and notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify $(STRIP) notebooks/*.ipynb
+
+clean:  ## delete caches and the environment; runs and reports stay
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,202 @@
+"""What the repository promises around the code: one set of versions, complete params files, clean notebooks."""
+
+import ast
+import os
+import re
+import subprocess
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from symbiosis.settings import RunSettings, make_settings, read_params
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SCALES = ["miniature", "agnews_small", "paper"]
+ARMS = sorted({path.stem for path in (ROOT / "params").glob("*.yaml")} - set(SCALES))
+OF_THE_RUN = {"study", "seed", "reports_dir", "keep_checkpoints"}  # set by hand or with -p, not by a params file
+STEP_C = {"feedback", "hard_examples", "scored_share", "teaching_share", "generator_update"}  # symbiosis only
+
+
+def constraints():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def pins():
+    """Name -> the one version that holds on this machine."""
+    return {r.name: str(r.specifier) for r in constraints() if not r.marker or r.marker.evaluate()}
+
+
+# --- environment ---------------------------------------------------------------------------------------------------
+def test_environment_yml_adds_nothing_to_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["name"] == PROJECT["name"]
+    assert environment["channels"] == ["conda-forge", "nodefaults"]
+    python, pip, by_pip = environment["dependencies"]
+    assert python == "python" + PROJECT["requires-python"] and pip == "pip"
+    assert by_pip == {"pip": ["-e .[dev]", "-c constraints.txt"]}
+
+
+def test_every_dependency_is_pinned_within_its_range():
+    pinned = pins()
+    for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]:
+        wanted = Requirement(line)
+        version = pinned[wanted.name].removeprefix("==")
+        assert wanted.specifier.contains(version), f"{line}: constraints.txt has {version}"
+
+
+def test_installed_versions_obey_the_constraints():
+    checked, wrong = 0, []
+    for name, specifier in pins().items():
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # for another platform or extra
+        checked += 1
+        if not Requirement(f"{name}{specifier}").specifier.contains(version, prereleases=True):
+            wrong.append(f"{name} {version} is not {specifier}")
+    assert not wrong and checked > 50  # most of the file is installed wherever the tests run
+
+
+def test_pre_commit_uses_the_pinned_tools():
+    pinned, seen = pins(), set()
+    for hook in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]:
+        for tool in map(Requirement, hook["additional_dependencies"]):
+            assert str(tool.specifier).startswith("=="), f"{hook['id']}: pin {tool.name}"
+            if tool.name in pinned:
+                assert str(tool.specifier) == pinned[tool.name], f"{hook['id']}: {tool} against constraints.txt"
+                seen.add(tool.name)
+    assert seen == {"ruff", "nbstripout"}
+
+
+# --- params --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("arm", ARMS)
+def test_scale_and_method_file_are_complete_together(scale, arm):
+    first, second = read_params(f"params/{scale}.yaml"), read_params(f"params/{arm}.yaml")
+    given = first | second
+    chosen = make_settings(f"{scale} + {arm}", **given)
+    assert chosen.scale == scale and arm.replace("_", "-") == chosen.name.rsplit("-s", 1)[0].replace("_", "-")
+    own = STEP_C if chosen.method == "symbiosis" else set()
+    own |= {"recursive_start"} if chosen.method == "recursive" else set()
+    elsewhere = (STEP_C | {"recursive_start"}) - own
+    assert set(given) == set(RunSettings.model_fields) - OF_THE_RUN - elsewhere
+    assert set(first) & set(second) <= {"temperature", "top_p"}  # a method changes a scale's value nowhere else
+
+
+@pytest.mark.parametrize("name", SCALES + ARMS)
+def test_every_line_of_a_params_file_says_what_it_sets(name):
+    lines = (ROOT / "params" / f"{name}.yaml").read_text().splitlines()
+    assert lines[0].startswith("# ")
+    for line in lines:
+        assert not line or line.startswith("#") or re.fullmatch(r"[a-z0-9_]+: \S+  # .+", line), line
+
+
+def test_the_paper_scale_is_the_published_setting():
+    chosen = make_settings(**read_params("params/paper.yaml") | read_params("params/symbiosis.yaml"))
+    assert (chosen.generations, chosen.epochs, chosen.hard_examples) == (3, 2, 50)
+    assert (chosen.feedback, chosen.generator_update) == ("lm_loss", "sft")
+    for name in ("task", "student", "generator"):
+        assert re.fullmatch(r"[0-9a-f]{40}", getattr(chosen, f"{name}_revision")), name
+
+
+def test_arms_differ_from_their_control_in_the_lines_that_name_it():
+    loop, control = read_params("params/symbiosis.yaml"), read_params("params/symbiosis_random.yaml")
+    assert {key for key in loop if loop[key] != control[key]} == {"variant", "feedback"}
+    warm, warm_t1 = read_params("params/recursive_warm.yaml"), read_params("params/recursive_warm_t1.yaml")
+    assert {key for key in warm if warm[key] != warm_t1[key]} == {"variant", "top_p"}
+
+
+# --- notebooks -----------------------------------------------------------------------------------------------------
+def code_cells(path):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def parameters(path):
+    """Name -> default of a notebook's parameters cell."""
+    body = ast.parse(code_cells(path)[0].source).body
+    return {(n.target if isinstance(n, ast.AnnAssign) else n.targets[0]).id: ast.literal_eval(n.value) for n in body}
+
+
+def test_the_notebooks_of_the_story_are_there():
+    names = [path.name for path in NOTEBOOKS]
+    for name in ("01_data", "02_baselines", "03_symbiosis_loop", "06_analysis", "07_paper_figures"):
+        assert f"{name}.ipynb" in names
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_begins_with_its_parameters_and_stores_no_output(path):
+    cells = code_cells(path)
+    assert "parameters" in cells[0].metadata.get("tags", []) and parameters(path)
+    assert not [cell.id for cell in cells if cell.outputs or cell.execution_count]
+    assert "papermill" not in nbformat.read(path, as_version=4).metadata
+
+
+@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("scale", SCALES)
+def test_params_files_fit_the_notebook_that_runs_them(scale, arm):
+    notebook = "03_symbiosis_loop" if arm.startswith("symbiosis") else "02_baselines"
+    known = parameters(ROOT / "notebooks" / f"{notebook}.ipynb")
+    given = read_params(f"params/{scale}.yaml") | read_params(f"params/{arm}.yaml")
+    assert set(given) <= set(known), f"{notebook} has no {sorted(set(given) - set(known))}"
+    wrong = [name for name, value in given.items() if type(value) is not type(known[name])]
+    assert not wrong, f"{notebook}: other types than the params files have: {wrong}"
+
+
+# --- make ----------------------------------------------------------------------------------------------------------
+def make(*words):
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    run = subprocess.run(["make", *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_make_plans_every_arm_and_seed_in_the_folder_the_run_chooses():
+    plan = re.findall(
+        r"bin/papermill notebooks/(\S+)\.ipynb reports/(\S+)/run\.part\.ipynb -f (\S+) -f (\S+) -p seed (\d+)",
+        make("--dry-run", "--always-make", "runs", "SEEDS=2", "SCALE=miniature"),
+    )
+    assert len(plan) == len(ARMS) * 2
+    assert [row[-1] for row in plan[:2]] == ["1", "2"]  # every seed's models are made at once, not one after the other
+    for notebook, folder, scale, arm, seed in plan:
+        chosen = make_settings(**read_params(scale) | read_params(arm) | {"seed": int(seed)})
+        assert folder == f"runs/{chosen.scale}/{chosen.study}/{chosen.name}"
+        assert notebook == ("03_symbiosis_loop" if chosen.method == "symbiosis" else "02_baselines")
+
+
+def test_readme_names_make_targets_that_exist():
+    targets = set(re.findall(r"^  make ([a-z]+)", make("help"), flags=re.M))
+    named = set(re.findall(r"`make ([a-z]+)|^make ([a-z]+)", (ROOT / "README.md").read_text(), flags=re.M))
+    named = {a or b for a, b in named}
+    assert {"reproduce", "test"} <= named <= targets
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+def kept_files():
+    """What git keeps or would keep."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git clone: nothing tells the project's files from the others")
+    return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def test_no_file_names_a_place_on_one_machine():
+    hosts = ["pypi" + ".org", "python" + "hosted.org", "download." + "pytorch.org", "anaconda" + ".org"]
+    folder = re.compile(r"(?<![\w./~-])/(?:work|root|home)" + r"/")
+    files = kept_files()
+    assert len(files) > 20
+    for path in files:
+        if path.suffix in {".pdf", ".png", ".parquet"}:
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            where = f"{path.relative_to(ROOT)}, line {number}"
+            assert not folder.search(line), f"{where} names an absolute path"
+            assert not [host for host in hosts if host in line], f"{where} names a registry"
