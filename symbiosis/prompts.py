@@ -1,0 +1,31 @@
+"""Every text template, in one readable place. All models, from the miniature to Qwen2, meet exactly these words."""
+
+# --- the Student: one causal LM that classifies and writes ---------------------------------------------------------
+STUDENT_CLASSIFY = "{text}\nTopic:"  # the label word follows: " Sports"
+STUDENT_WRITE = "{label} news:"  # the text follows: " The striker ..."
+
+# --- the Generator: user turns of a chat --------------------------------------------------------------------------
+GENERATOR_WRITE = "Write a short {label} news article."
+GENERATOR_EXPLAIN = "This news article was hard to learn from: {text}\nWrite another short article on the same topic."
+GENERATOR_LABEL = "{text}\nWhich topic is this news article about: {labels}?"
+
+
+def chat(tokenizer, content: str) -> str:
+    """One user turn in the tokenizer's chat template, up to where the answer begins; plain text where it has none."""
+    if not tokenizer.chat_template:
+        return f"{content}\n"
+    turn = [{"role": "user", "content": content}]
+    return tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+
+
+def write_prompt(tokenizer, label: str) -> str:
+    return chat(tokenizer, GENERATOR_WRITE.format(label=label))
+
+
+def explain_prompt(tokenizer, text: str) -> str:
+    return chat(tokenizer, GENERATOR_EXPLAIN.format(text=text))
+
+
+def label_prompt(tokenizer, text: str, label_names: list[str]) -> str:
+    labels = ", ".join(label_names[:-1]) + " or " + label_names[-1]
+    return chat(tokenizer, GENERATOR_LABEL.format(text=text, labels=labels))

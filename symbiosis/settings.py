@@ -1,0 +1,215 @@
+"""Every parameter once, with its unit, range and meaning; anything misspelt or mistyped stops before work begins."""
+
+import ast
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from symbiosis.errors import SymbiosisError
+
+
+class SettingsError(SymbiosisError):
+    """Parameters that cannot be run, all of them listed, each with its remedy."""
+
+
+class RunSettings(BaseModel):
+    """One run of one method. Names are the same in params/, the notebooks, the code, the tables and the axes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    # what runs, and where its rows belong
+    method: Literal["real", "static", "recursive", "pseudo_label", "symbiosis"] = "symbiosis"
+    variant: str = Field("plain", pattern=r"^[a-z0-9_]+$", description="name of this setting of the method")
+    study: str = Field("main", pattern=r"^[a-z0-9_]+$", description="name of the batch the run belongs to")
+    scale: str = Field(
+        "smoke", pattern=r"^[a-z0-9_]+$", description="name of the size; 'smoke' never enters results.csv"
+    )
+    seed: int = Field(0, ge=0, description="world, splits, initialisation, order and sampling")
+    generations: int = Field(3, ge=1, description="T: lessons the Student is taught, one per generation")
+    reports_dir: str = Field("reports", description="where runs and reports go; relative to the repository's root")
+    keep_checkpoints: bool = Field(False, description="keep every generation's weights, not only the last")
+
+    # data
+    task: str = Field("miniature", description="'miniature', a local folder, or a hub id")
+    task_revision: str = Field("", description="commit of the hub data set")
+    lesson_size: int = Field(300, ge=4, description="rows the Student is taught per generation")
+    train_size: int = Field(900, ge=0, description="labelled real rows (for `real` and the warm start); 0 takes all")
+    pool_size: int = Field(2000, ge=0, description="unlabeled real texts; 0 takes all that is left")
+    dev_size: int = Field(128, ge=4, description="labelled rows for feedback and tuning")
+    test_size: int = Field(1000, ge=0, description="rows for final numbers; 0 takes all")
+
+    # models
+    student: str = Field("miniature", description="'miniature', 'small', a local folder, or a hub id")
+    student_revision: str = Field("", description="commit of the hub model")
+    student_corpus: str = Field("", description="folder of plain .txt a 'small' Student is pre-trained on")
+    student_steps: int = Field(500, ge=1, description="pre-training steps of a made Student")
+    generator: str = Field("miniature", description="'miniature', 'small', a local folder, or a hub id")
+    generator_revision: str = Field("", description="commit of the hub model")
+    generator_corpus: str = Field("", description="labelled CSV that teaches a 'small' Generator the three prompts")
+    generator_steps: int = Field(1300, ge=1, description="pre-training steps of a made Generator")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast; the weights stay fp32")
+    max_length: int = Field(64, ge=8, description="tokens per training or scored text, longer ones are cut")
+
+    # training the Student
+    epochs: int = Field(2, ge=1, description="passes over each lesson")
+    batch_size: int = Field(16, ge=1, description="lesson rows per optimiser step")
+    learning_rate: float = Field(2e-3, gt=0, lt=1, description="AdamW step size")
+    lm_weight: float = Field(1.0, ge=0, description="weight of the LM loss beside the label loss")
+
+    # writing
+    temperature: float = Field(1.0, gt=0, description="sampling temperature of Generator and Student")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling; 1 samples from everything")
+    max_new_tokens: int = Field(40, ge=4, description="tokens a written text may have")
+    generation_batch_size: int = Field(256, ge=1, description="texts written or scored at a time")
+    max_redraws: int = Field(5, ge=0, description="rounds that replace empty or duplicate texts before the run stops")
+
+    # methods
+    recursive_start: Literal["zero_shot", "warm"] = Field(
+        "zero_shot", description="warm: generation 0 saw train_size real rows"
+    )
+    feedback: Literal["lm_loss", "entropy", "random"] = Field("lm_loss", description="how hardness is measured")
+    hard_examples: int = Field(50, ge=1, description="pool texts the Student finds hardest")
+    scored_share: float = Field(0.5, gt=0, le=1, description="random share of the pool scored per generation")
+    teaching_share: float = Field(
+        0.75, ge=0, le=1, description="share of a lesson that explains hard texts; the rest is written"
+    )
+    generator_update: Literal["none", "sft"] = Field(
+        "sft", description="step D: fine-tune the Generator on its explanations, or not"
+    )
+    generator_epochs: int = Field(2, ge=1, description="passes of step D")
+    generator_learning_rate: float = Field(5e-4, gt=0, lt=1, description="AdamW step size of step D")
+
+    @model_validator(mode="after")
+    def _possible_together(self):
+        scored = int(self.scored_share * self.pool_size)
+        if self.method == "symbiosis" and self.pool_size and self.hard_examples > scored:
+            raise ValueError(
+                f"hard_examples: {self.hard_examples} is more than the {scored} pool texts scored per generation "
+                f"(scored_share x pool_size); lower it or raise pool_size"
+            )
+        if self.method == "real" and self.train_size and self.train_size < self.lesson_size:
+            raise ValueError(f"train_size: {self.train_size} is less than one lesson (lesson_size {self.lesson_size})")
+        for role in ("student", "generator"):
+            if getattr(self, role) == "small" and not getattr(self, f"{role}_corpus"):
+                raise ValueError(f"{role}_corpus: needed to pre-train the 'small' {role}; name a local path")
+        return self
+
+    @property
+    def name(self) -> str:
+        """`<method>-s<seed>`, with the variant between where it is not the plain one."""
+        middle = "" if self.variant == "plain" else f"-{self.variant}"
+        return f"{self.method}{middle}-s{self.seed}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight hex digits over every parameter that can change a number."""
+        return fingerprint(self.model_dump(exclude={"reports_dir", "keep_checkpoints"}))
+
+    @property
+    def run_id(self) -> str:
+        return f"{self.scale}/{self.study}/{self.name}@{self.fingerprint}"
+
+
+def fingerprint(value: Any) -> str:
+    """Eight hex digits of a JSON-able value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed from (seed, generation, stage): randomness is named, never carried from stage to stage."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def root() -> Path:
+    """The repository's root: the nearest folder upwards that holds params/ and notebooks/, else the current one."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "params").is_dir() and (folder / "notebooks").is_dir():
+            return folder
+    return here
+
+
+def resolve(path: str | Path) -> Path:
+    """A path as the reader wrote it: `~` expanded, relative ones from the repository's root."""
+    path = Path(path).expanduser()
+    return path if path.is_absolute() else root() / path
+
+
+def make_settings(source: str = "parameters", **given: Any) -> RunSettings:
+    """Validated settings; SettingsError lists every mistake, `source` says which file or notebook it is in."""
+    try:
+        return RunSettings(**given)
+    except ValidationError as error:
+        lines = [_explain(source, e, given) for e in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def notebook_settings(namespace: dict[str, Any], **fixed: Any) -> RunSettings:
+    """Settings of a notebook: `notebook_settings(globals())` in the cell after the parameters.
+
+    Reads the cells run so far that hold nothing but literal assignments (the parameters cell and the one papermill
+    injects), so that an unknown name is seen. `fixed` adds what the notebook itself decides.
+    """
+    given = literal_parameters(namespace.get("In", [])) | fixed
+    return make_settings(_where_from(given), **given)
+
+
+def literal_parameters(cells: list[str]) -> dict[str, Any]:
+    """Names and values of the cells that only assign literals; later cells win."""
+    values: dict[str, Any] = {}
+    for cell in cells:
+        try:
+            body = ast.parse(cell).body
+            pairs = {_target(node): ast.literal_eval(node.value) for node in body}
+        except (SyntaxError, ValueError, AttributeError):
+            continue  # not a parameters cell
+        values |= pairs
+    return values
+
+
+def read_params(path: str | Path) -> dict[str, Any]:
+    """One params file as a dictionary; SettingsError names the file and line of malformed YAML."""
+    path = resolve(path)
+    if not path.is_file():
+        raise SettingsError(f"{path}: no such params file")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}: holds a {type(values).__name__}; write one 'name: value' per line")
+    return values
+
+
+def _target(node: ast.stmt) -> str:
+    target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+    return target.id
+
+
+def _where_from(given: dict[str, Any]) -> str:
+    """The params files that hold a name no setting has, else 'parameters'."""
+    unknown = set(given) - set(RunSettings.model_fields)
+    for path in sorted(root().glob("params/**/*.yaml")) if unknown else []:
+        if unknown & set(read_params(path)):
+            return str(path.relative_to(root()))
+    return "parameters"
+
+
+def _explain(source: str, error: dict, given: dict[str, Any]) -> str:
+    name = str(error["loc"][0]) if error["loc"] else ""
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, RunSettings.model_fields, n=1)
+        return f"{source}: unknown parameter '{name}'" + (f" (did you mean '{near[0]}'?)" if near else "")
+    value = given.get(name)
+    if isinstance(value, str) and error["type"] in ("float_type", "int_type"):
+        hint = "; YAML reads 3e-4 as text: write 3.0e-4" if "e" in value.lower() else "; remove the quotes"
+        return f"{source}: {name}: {value!r} is text, not a number{hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{source}: {name}: {message}, got {value!r}" if name else f"{source}: {message}"

@@ -1,0 +1,94 @@
+import pytest
+
+from symbiosis.settings import (
+    RunSettings,
+    SettingsError,
+    derive_seed,
+    literal_parameters,
+    make_settings,
+    notebook_settings,
+    read_params,
+)
+
+
+def message(**given) -> str:
+    with pytest.raises(SettingsError) as caught:
+        make_settings("params/x.yaml", **given)
+    return str(caught.value)
+
+
+def test_unknown_parameter_names_file_key_and_nearest():
+    assert message(epohcs=3) == "params/x.yaml: unknown parameter 'epohcs' (did you mean 'epochs'?)"
+
+
+def test_all_mistakes_are_listed_at_once():
+    lines = message(epohcs=3, learning_rate="3e-4", top_p=2.0).splitlines()
+    assert len(lines) == 3
+    assert any(line.startswith("params/x.yaml: top_p: ") for line in lines)
+
+
+def test_yaml_text_that_looks_like_a_number_says_how_to_write_it():
+    assert message(learning_rate="3e-4") == (
+        "params/x.yaml: learning_rate: '3e-4' is text, not a number; YAML reads 3e-4 as text: write 3.0e-4"
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"epochs": 0}, {"seed": 1.5}, {"keep_checkpoints": "yes"}, {"method": "magic"}, {"learning_rate": float("nan")}],
+)
+def test_values_out_of_range_or_of_the_wrong_type_are_refused(given):
+    assert next(iter(given)) in message(**given)
+
+
+def test_impossible_combination_names_both_keys():
+    text = message(method="symbiosis", hard_examples=80, pool_size=100, scored_share=0.5)
+    assert "hard_examples: 80 is more than the 50 pool texts scored" in text
+
+
+def test_whole_number_is_a_fine_float():
+    assert make_settings(temperature=1).temperature == 1.0
+
+
+def test_settings_cannot_change_and_their_fingerprint_is_of_what_matters():
+    settings = RunSettings()
+    with pytest.raises(ValueError):
+        settings.epochs = 3
+    assert settings.fingerprint == RunSettings(reports_dir="elsewhere").fingerprint
+    assert settings.fingerprint != RunSettings(epochs=3).fingerprint
+
+
+def test_only_cells_of_literals_are_parameters_and_the_last_wins():
+    cells = ["a: int = 3  # steps\nb = 'x'", "import os", "# Parameters\na = 4\n", "c = a + 1", "%matplotlib inline"]
+    assert literal_parameters(cells) == {"a": 4, "b": "x"}
+
+
+def test_notebook_settings_see_a_misspelt_injected_parameter():
+    namespace = {"In": ["", "epochs: int = 2", "# Parameters\nepohcs = 3\n"]}
+    with pytest.raises(SettingsError, match=r"unknown parameter 'epohcs' \(did you mean 'epochs'"):
+        notebook_settings(namespace)
+
+
+def test_notebook_settings_take_what_the_cells_say():
+    namespace = {"In": ["epochs: int = 2\nseed: int = 0", "# Parameters\nseed = 7\n"]}
+    settings = notebook_settings(namespace, method="real")
+    assert (settings.epochs, settings.seed, settings.method) == (2, 7, "real")
+
+
+def test_malformed_params_file_is_named(tmp_path):
+    (tmp_path / "bad.yaml").write_text("epochs: [1, 2\n")
+    with pytest.raises(SettingsError, match=r"bad\.yaml: not valid YAML"):
+        read_params(tmp_path / "bad.yaml")
+    with pytest.raises(SettingsError, match=r"none\.yaml: no such params file"):
+        read_params(tmp_path / "none.yaml")
+
+
+def test_derived_seeds_differ_in_every_part_and_stay_the_same():
+    seeds = {derive_seed(s, g, stage) for s in range(3) for g in range(3) for stage in ("write", "student")}
+    assert len(seeds) == 18
+    assert derive_seed(1, 2, "write") == derive_seed(1, 2, "write") < 2**63
+
+
+def test_names_of_runs():
+    assert RunSettings(method="real", seed=3).name == "real-s3"
+    assert RunSettings(method="recursive", variant="warm", seed=1).name == "recursive-warm-s1"
