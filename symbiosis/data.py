@@ -1,0 +1,166 @@
+"""A `Task`: labelled train, unlabeled pool, dev and test; from the miniature, a local folder or the hub.
+
+Also a lesson: the texts one Student trains on in one generation, kept as a Parquet file that people can open.
+"""
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset, Features, Value
+from datasets.table import InMemoryTable
+
+from symbiosis.files import write_atomic
+from symbiosis.miniature import World
+from symbiosis.settings import RunSettings, derive_seed, fingerprint
+from symbiosis.sources import DataError, read
+
+LESSON = Features(
+    text=Value("string"),
+    label=Value("int64"),
+    origin=Value("string"),  # real | generator | student
+    generation=Value("int64"),
+    prompt_kind=Value("string"),
+    source_id=Value("string"),  # the row the text comes from or explains
+    weight=Value("float64"),
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What there is to learn, already split. `pool` has no label column, so no method can read one by mistake."""
+
+    name: str  # 'miniature', 'ag_news', ...
+    source: str  # where the rows come from: 'miniature', the folder, or 'id@commit'
+    label_names: tuple[str, ...]
+    train: Dataset  # text, label, source_id
+    dev: Dataset  # text, label, source_id
+    test: Dataset  # text, label, source_id
+    pool: Dataset  # text, source_id
+    overlap: dict[str, int]  # rows removed: 'equals_test' (also in the test), 'repeated' (again outside the test)
+    cleaned: dict[str, int]  # repairs by kind, over all rows read
+    world: World | None  # the known truth behind the miniature, for measuring and never for teaching
+    fingerprint: str  # eight hex digits over every row of every split
+
+
+def load_task(settings: RunSettings) -> Task:
+    """The task named in the settings, split by its seed; no text of the test file is anywhere else."""
+    source = read(settings)
+    test_keys = set(source.test["text"].map(match_key))  # of the whole file, so that test_size does not matter here
+    rest, overlap = remove_overlap(source.rest, test_keys)
+    parts = split(rest, settings, source.name) | {"test": _subset(source.test, settings, source.name)}
+    check_disjoint(parts)
+    mark = fingerprint([source.label_names] + [parts[name].to_numpy().tolist() for name in sorted(parts)])
+    parts["pool"] = parts["pool"].drop(columns="label")
+    splits = {name: Dataset.from_dict(part.to_dict("list")) for name, part in parts.items()}
+    names, cleaned = tuple(source.label_names), dict(sorted(source.cleaned.items()))
+    world = World.make(settings.seed) if settings.task == "miniature" else None
+    known = {"overlap": overlap, "cleaned": cleaned, "world": world, "fingerprint": mark}
+    return Task(Path(settings.task).name, source.name, names, **splits, **known)
+
+
+# --- splits --------------------------------------------------------------------------------------------------------
+def match_key(text: str) -> str:
+    """What two texts are compared by: HTML unescaped, lower case, only a-z and 0-9 (the text itself if it has none)."""
+    return re.sub(r"[^a-z0-9]", "", html.unescape(text).lower()) or text
+
+
+def remove_overlap(rest: pd.DataFrame, test_keys: set[str]) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Rows of `rest` that are not in the test, each text once (the first stays), and how many went."""
+    keys = rest["text"].map(match_key)
+    in_test = keys.isin(test_keys)
+    repeated = ~in_test & keys.duplicated()
+    counts = {"equals_test": int(in_test.sum()), "repeated": int(repeated.sum())}
+    return rest[~in_test & ~repeated].reset_index(drop=True), counts
+
+
+def split(rest: pd.DataFrame, settings: RunSettings, source: str) -> dict[str, pd.DataFrame]:
+    """Seeded dev, train and pool, drawn in this order; a size of 0 takes what the other two leave."""
+    dev, train, pool = settings.dev_size, settings.train_size, settings.pool_size
+    if not train and not pool:
+        raise DataError("train_size, pool_size: both are 0, which takes all that is left; give one of them a number")
+    spare = len(rest) - dev - train - pool
+    if spare < (0 if train and pool else 1):
+        last = "" if train and pool else f" and leaves no {'pool' if train else 'train'} rows, whose 0 takes the rest"
+        raise DataError(
+            f"{source}: {len(rest)} distinct rows outside the test, but dev_size {dev} + train_size {train} + "
+            f"pool_size {pool} asks for {dev + train + pool}{last}; lower them or add rows"
+        )
+    cuts = np.cumsum([0, dev, train or spare, pool or spare])
+    shuffled = rest.iloc[_rng(settings.seed, "rest").permutation(len(rest))].reset_index(drop=True)
+    names = ("dev", "train", "pool")
+    return {name: shuffled[a:b] for name, a, b in zip(names, cuts[:-1], cuts[1:], strict=True)}
+
+
+def check_disjoint(parts: dict[str, Any]) -> None:
+    """Stop where two splits share a text; `parts` maps names to frames or Datasets with a 'text' column."""
+    owner: dict[str, str] = {}
+    for name, part in parts.items():
+        for key in {match_key(text) for text in part["text"]}:
+            if key in owner:
+                raise DataError(
+                    f"{owner[key]} and {name} share a text (match key '{key[:60]}'); "
+                    f"remove it from one of them, or let load_task draw both"
+                )
+            owner[key] = name
+
+
+def _subset(test: pd.DataFrame, settings: RunSettings, source: str) -> pd.DataFrame:
+    """`test_size` seeded rows of the test file; 0 takes all."""
+    if settings.test_size > len(test):
+        raise DataError(f"{source}: test_size asks for {settings.test_size} of {len(test)} test rows; lower it")
+    order = _rng(settings.seed, "test").permutation(len(test))[: settings.test_size or None]
+    return test.iloc[order].reset_index(drop=True)
+
+
+def _rng(seed: int, part: str) -> np.random.Generator:
+    return np.random.default_rng(derive_seed(seed, 0, "splits", part))
+
+
+# --- lessons -------------------------------------------------------------------------------------------------------
+def make_lesson(
+    texts: Sequence[str],
+    labels: Iterable[int],
+    origin: str,
+    generation: int,
+    prompt_kind: str,
+    source_ids: Sequence[str],
+    weights: Iterable[float] | None = None,
+) -> Dataset:
+    """n rows of one origin and prompt; a weight is 1 where none is given."""
+    n = len(texts)
+    columns = {
+        "text": list(texts),
+        "label": [int(label) for label in labels],
+        "origin": [origin] * n,
+        "generation": [generation] * n,
+        "prompt_kind": [prompt_kind] * n,
+        "source_id": list(source_ids),
+        "weight": [1.0] * n if weights is None else [float(weight) for weight in weights],
+    }
+    lengths = {name: len(values) for name, values in columns.items()}
+    if set(lengths.values()) != {n}:
+        raise DataError(f"a lesson's columns differ in length: {lengths}; give one entry per text")
+    return Dataset.from_dict(columns, features=LESSON)
+
+
+def save_lesson(lesson: Dataset, path: str | Path) -> None:
+    """Write Parquet; the file is whole or not there."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(lesson.with_format("arrow")[:], buffer)
+    write_atomic(Path(path), buffer.getvalue().to_pybytes())
+
+
+def load_lesson(path: str | Path) -> Dataset:
+    """The rows of a Parquet file, in memory and unlinked from it."""
+    try:
+        return Dataset(InMemoryTable(pq.read_table(path)))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: no readable lesson ({type(error).__name__}); delete it, run again") from None
