@@ -1,0 +1,304 @@
+"""Figures show the numbers they are given, files are the same bytes for the same rows, notebooks 06 and 07 run."""
+
+import ast
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+import nbformat
+import pandas as pd
+import papermill
+import pytest
+from test_results import ARMS, run_rows, write_reports
+
+from symbiosis import figures, results
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in ("06_analysis", "07_paper_figures")]
+
+
+@pytest.fixture(autouse=True)
+def style():
+    figures.use_style()
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    """Five seeds of eight arms over four generations."""
+    return write_reports(tmp_path_factory.mktemp("reports"))
+
+
+@pytest.fixture(scope="module")
+def one_seed(tmp_path_factory):
+    return write_reports(tmp_path_factory.mktemp("one"), seeds=[0], arms=["real", "static", "symbiosis"])
+
+
+def rows_of(reports):
+    return results.read_results(reports, "miniature")
+
+
+def line_of(ax, arm):
+    return next(line for line in ax.get_lines() if line.get_label() == results.arm_name(arm))
+
+
+# ---- what is drawn
+
+
+def test_accuracy_figure_draws_the_means_and_their_intervals(reports):
+    rows = rows_of(reports)
+    ax = figures.plot_accuracy(rows, n_classes=4)
+    summary = results.summarise(rows, "accuracy")
+    expected = summary[summary["arm"] == "symbiosis"]
+    assert line_of(ax, "symbiosis").get_ydata().tolist() == expected["mean"].tolist()
+    bars = ax.collections[results.order(summary).index("symbiosis")].get_segments()
+    assert [bar[0][1] for bar in bars] == pytest.approx(expected["low"].tolist())
+    assert [bar[1][1] for bar in bars] == pytest.approx(expected["high"].tolist())
+
+
+def test_shifted_points_stay_nearest_to_their_own_generation(reports):
+    ax = figures.plot_accuracy(rows_of(reports), n_classes=4)
+    places = [line_of(ax, arm).get_xdata() for arm in ARMS]
+    assert all([round(x) for x in xs] == [0, 1, 2, 3] for xs in places)
+    assert len({tuple(xs) for xs in places}) == len(ARMS)  # and no two arms share a place
+
+
+def test_guessing_line_follows_the_number_of_classes(reports):
+    ax = figures.plot_accuracy(rows_of(reports), n_classes=5)
+    (line,) = (line for line in ax.get_lines() if line.get_label() == "Guessing one of 5")
+    assert set(line.get_ydata()) == {0.2}
+
+
+def test_legend_says_how_many_seeds_and_follows_the_ends_of_the_lines(reports):
+    legend = figures.plot_accuracy(rows_of(reports), n_classes=4).get_legend()
+    assert "n = 5 seeds" in legend.get_title().get_text()
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names[0] == "Real data" and names[-2:] == ["Recursive", "Guessing one of 4"]
+
+
+def test_legend_says_so_where_seeds_differ(reports):
+    rows = rows_of(reports).query("arm != 'symbiosis' or seed < 3")
+    names = [text.get_text() for text in figures.plot_accuracy(rows, n_classes=4).get_legend().get_texts()]
+    assert "Symbiosis (n = 3)" in names and "Real data (n = 5)" in names
+
+
+def test_one_seed_is_drawn_without_bars(one_seed):
+    ax = figures.plot_accuracy(rows_of(one_seed), n_classes=4)
+    heights = [seg[:, 1] for bars in ax.collections for seg in bars.get_segments() if len(seg)]
+    assert all(pd.isna(height).all() for height in heights)
+    assert ax.get_legend().get_title().get_text() == "one seed: no interval"
+
+
+def test_arms_are_told_apart_by_colour_and_by_marker():
+    assert set(figures.METHOD_COLOR) == set(results.ARM_NAME) == set(ARMS)
+    styles = [figures.arm_style(arm) for arm in ARMS]
+    assert len({style["color"] for style in styles}) == len({style["marker"] for style in styles}) == len(ARMS)
+
+
+def test_a_new_variant_is_dashed_in_the_colour_of_its_method():
+    new = figures.arm_style("symbiosis-entropy")
+    assert (new["color"], new["linestyle"]) == (figures.METHOD_COLOR["symbiosis"], "--")
+    assert new["marker"] not in figures.METHOD_MARKER.values()
+
+
+def test_an_arm_keeps_its_style_when_others_are_absent(reports, one_seed):
+    many, few = plt.subplots(1, 2)[1]
+    figures.plot_metric(rows_of(reports), "accuracy", ax=many)
+    figures.plot_metric(rows_of(one_seed), "accuracy", ax=few)
+    assert line_of(many, "static").get_color() == line_of(few, "static").get_color()
+    assert line_of(many, "static").get_marker() == line_of(few, "static").get_marker()
+
+
+def test_losses_carry_their_units(reports):
+    _, axes = figures.new_figure(2)
+    figures.plot_losses(rows_of(reports), axes=axes)
+    assert [ax.get_ylabel() for ax in axes] == ["nats", "nats/token"]
+
+
+def test_only_measures_that_were_taken_get_a_panel(reports):
+    rows = rows_of(reports)
+    assert figures.measured(rows, figures.LESSON_MEASURES) == list(figures.LESSON_MEASURES)
+    real_text = rows[~rows["metric"].isin(["lesson_tail_coverage", "lesson_label_purity"])]
+    (only,) = figures.plot_lesson_measures(real_text, axes=figures.new_figure(1)[1])
+    assert only.get_title() == "distinct word pairs"
+
+
+def test_forest_plot_puts_each_difference_on_its_arm(reports):
+    table = results.paired_table(rows_of(reports))
+    ax = figures.plot_paired(table, "static")
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    drawn = {names[int(line.get_ydata()[0])]: line.get_xdata()[0] for line in ax.get_lines()[1:]}
+    expected = table[table["baseline"] == "static"]
+    assert drawn == dict(zip(map(results.arm_name, expected["arm"]), expected["difference"], strict=True))
+
+
+# ---- what is saved
+
+
+def save_all(reports_dir, rows):
+    fig, (ax,) = figures.new_figure()
+    figures.plot_accuracy(rows, n_classes=4, ax=ax)
+    figures.save_figure(fig, "accuracy_comparison", reports_dir, rows)
+    table = results.final_accuracy(rows)
+    figures.save_table(table, "final_accuracy", reports_dir, rows, readable=results.readable_final(table))
+
+
+def digests(folder):
+    files = sorted(p for kind in ("figures", "tables") for p in (folder / kind).rglob("*") if p.is_file())
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def test_the_same_rows_give_the_same_bytes_in_another_process(reports):
+    save_all(reports, rows_of(reports))
+    before = digests(reports)
+    assert sorted(before) == [
+        "figures/accuracy_comparison.json", "figures/accuracy_comparison.pdf", "figures/accuracy_comparison.png",
+        "tables/final_accuracy.csv", "tables/final_accuracy.json", "tables/final_accuracy.tex",
+    ]  # fmt: skip
+    for path in before:
+        (reports / path).unlink()
+    code = (
+        "import sys, test_figures as t; t.figures.use_style(); "
+        "t.save_all(sys.argv[1], t.rows_of(sys.argv[1]).sample(frac=1, random_state=1))"  # order of rows is no matter
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    subprocess.run([sys.executable, "-c", code, str(reports)], check=True, env=environment)
+    assert digests(reports) == before
+
+
+def test_other_rows_give_another_figure(reports, tmp_path):
+    rows = rows_of(reports)
+    save_all(tmp_path / "a", rows)
+    save_all(tmp_path / "b", rows.assign(value=rows["value"] * 0.99))
+    a, b = digests(tmp_path / "a"), digests(tmp_path / "b")
+    assert all(a[name] != b[name] for name in a)
+
+
+def test_the_source_beside_a_figure_can_be_checked(reports):
+    rows = rows_of(reports).query("metric == 'accuracy'")
+    save_all(reports, rows)
+    source = json.loads((reports / "figures" / "accuracy_comparison.json").read_text())
+    assert source["rows"] == len(rows) == 8 * 5 * 4
+    assert source["commits"] == ["a" * 40] and source["runs_without_record"] == []
+    assert source["run_ids"] == sorted({run_rows(arm, seed)["run_id"].iloc[0] for arm in ARMS for seed in range(5)})
+    lines = (reports / "results.csv").read_text().splitlines(keepends=True)
+    shown = [lines[0]] + [line for line in lines if ",accuracy," in line]  # by hand, from the file itself
+    assert source["rows_sha256"] == hashlib.sha256("".join(shown).encode()).hexdigest()
+
+
+def test_uncommitted_changes_and_missing_records_show_in_the_source(tmp_path):
+    reports = write_reports(tmp_path, seeds=[0, 1], arms=["real"])
+    records = pd.read_csv(reports / "records.csv", dtype=str)
+    records.iloc[:1].assign(dirty="True").to_csv(reports / "records.csv", index=False)
+    source = figures.source_of(rows_of(reports), reports)
+    assert source["commits"] == ["a" * 40 + "-dirty"]
+    assert source["runs_without_record"] == [records["run_id"].iloc[1]]
+
+
+def test_pdf_text_is_truetype_and_files_carry_no_date(reports):
+    save_all(reports, rows_of(reports))
+    pdf = (reports / "figures" / "accuracy_comparison.pdf").read_bytes()
+    assert b"/CIDFontType2" in pdf and b"/Type3" not in pdf and b"/CreationDate" not in pdf
+    png = (reports / "figures" / "accuracy_comparison.png").read_bytes()
+    assert b"Software" not in png and b"tIME" not in png
+
+
+def test_table_is_booktabs_with_latex_escaped(reports):
+    save_all(reports, rows_of(reports))
+    tex = (reports / "tables" / "final_accuracy.tex").read_text()
+    assert all(rule in tex for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"(\%)"))
+    assert "25.20 & 84.00" in tex and "19.20 & 25.00" in tex
+    numbers = pd.read_csv(reports / "tables" / "final_accuracy.csv").set_index("arm")
+    assert (
+        numbers.loc["real", "final"] == results.final_accuracy(rows_of(reports)).set_index("arm").loc["real", "final"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("scale", "study", "folder"),
+    [
+        ("miniature", "main", ""),
+        ("agnews_small", "main", "agnews_small"),
+        ("miniature", "ablation", "miniature/ablation"),
+    ],
+)
+def test_scales_and_studies_do_not_overwrite_each_other(tmp_path, scale, study, folder):
+    assert figures.place(scale, study) == folder
+    rows = run_rows("real", 0, scale, study)
+    path = figures.save_table(pd.DataFrame({"a": [1]}), "t", tmp_path, results.with_arm(rows))
+    assert path == tmp_path / "tables" / folder / "t.tex"
+
+
+def test_rows_of_two_scales_are_not_saved_as_one_figure(tmp_path):
+    rows = pd.concat([run_rows("real", 0), run_rows("real", 0, "agnews_small")])
+    with pytest.raises(ValueError, match="save one at a time"):
+        figures.save_table(pd.DataFrame({"a": [1]}), "t", tmp_path, rows)
+
+
+# ---- the notebooks
+
+
+def execute(path, out, **parameters):
+    """Run a notebook as papermill does by hand, from a folder that is not the repository's root."""
+    notebook = papermill.execute_notebook(
+        str(path), str(out / path.name), parameters=parameters, cwd=str(path.parent), progress_bar=False
+    )
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def pictures(cells):
+    return sum("image/png" in o.get("data", {}) for cell in cells for o in cell.outputs)
+
+
+@pytest.mark.parametrize("which", ["reports", "one_seed"])
+def test_notebooks_run_on_many_seeds_and_on_one(which, request, tmp_path):
+    folder = request.getfixturevalue(which)
+    before = (folder / "results.csv").read_bytes()
+    counts = [pictures(execute(path, tmp_path, reports_dir=str(folder))) for path in NOTEBOOKS]
+    assert counts == [4, 3]
+    assert (folder / "results.csv").read_bytes() == before
+    names = ("accuracy_comparison", "loss_curves", "lesson_measures")
+    expected = {f"figures/{name}.{suffix}" for name in names for suffix in ("json", "pdf", "png")}
+    expected |= {f"tables/final_accuracy.{suffix}" for suffix in ("json", "csv", "tex")}
+    assert set(digests(folder)) == expected
+
+
+def test_notebooks_run_where_the_true_distribution_is_unknown(tmp_path):
+    write_reports(tmp_path, seeds=[0], arms=["real"], scale="agnews_small")  # and neither baseline was run
+    rows = pd.read_csv(tmp_path / "results.csv", dtype=str)
+    known_truth = ["accuracy_tail", "lesson_label_purity", "lesson_tail_mass", "lesson_tail_coverage"]
+    rows[~rows["metric"].isin(known_truth)].to_csv(tmp_path / "results.csv", index=False)
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")  # only the table is kept
+    for path in NOTEBOOKS:
+        execute(path, tmp_path, reports_dir=str(tmp_path), scale="agnews_small")
+    assert (tmp_path / "figures" / "agnews_small" / "lesson_measures.pdf").is_file()
+
+
+def test_without_rows_a_notebook_stops_with_one_sentence(tmp_path):
+    path = NOTEBOOKS[0]
+    with pytest.raises(papermill.PapermillExecutionError, match="no such file; make it with `make reproduce`"):
+        execute(path, tmp_path, reports_dir=str(tmp_path))
+    notebook = nbformat.read(tmp_path / path.name, as_version=4)
+    shown = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs if o.output_type == "error"]
+    assert len(shown) == 1 and len(shown[0]["traceback"]) == 1 and "\n" not in shown[0]["traceback"][0]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_is_committed_clean_and_short(path):
+    cells = nbformat.read(path, as_version=4).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert code[0].metadata.tags == ["parameters"]
+    names = {node.target.id: ast.literal_eval(node.value) for node in ast.parse(code[0].source).body}
+    assert names == {"reports_dir": "reports", "scale": "miniature", "study": "main"}
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    assert max(len(cell.source.splitlines()) for cell in code) <= 15
+    assert len({cell.id for cell in cells}) == len(cells)
