@@ -1,0 +1,159 @@
+"""Causal LMs from a local folder or the hub, through one loader with one set of safe defaults.
+
+Weights are always fp32 (a checkpoint stored as fp16 would give NaN after a few AdamW steps), always safetensors, never
+remote code. What is trained or scored under bf16 is autocast, not stored.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
+from transformers.utils import logging as transformers_logging
+
+from symbiosis.errors import SymbiosisError
+from symbiosis.files import whole_folder
+from symbiosis.settings import resolve
+
+transformers_logging.disable_progress_bar()  # a bar per weight file says nothing here
+
+REVISIONS = {
+    "EleutherAI/pythia-160m": "50f5173d932e8e61f858120bcb800b97af589f46",
+    "Qwen/Qwen2-0.5B-Instruct": "c540970f9e29518b1d8f06ab8b24cba66ad77b6d",
+}
+
+
+class ModelError(SymbiosisError):
+    """A model that cannot be had, with the remedy."""
+
+
+def load(name: str, revision: str = "", *, device: str = "auto") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model (fp32, eval mode) and tokenizer of a local folder or a hub id at a pinned commit.
+
+    Raises ModelError where the folder holds no safetensors, the hub id has no pinned revision, or the hub is away.
+    """
+    where = _locate(name, revision)
+    try:
+        tokenizer = _tokenizer_class(where).from_pretrained(**where, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            **where, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(_why_not(name, error)) from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"{name}: its tokenizer has no end token; set eos_token in tokenizer_config.json")
+    rows = model.get_input_embeddings().num_embeddings
+    if (
+        tokenizer.pad_token_id is None or tokenizer.pad_token_id >= rows
+    ):  # none, or one the library added past the model
+        tokenizer.pad_token = tokenizer.eos_token  # padding is told by the attention mask, never by the id
+    stops = {tokenizer.eos_token_id, *_as_list(model.generation_config.eos_token_id)} - {None}
+    model.generation_config = GenerationConfig(eos_token_id=sorted(stops), pad_token_id=tokenizer.pad_token_id)
+    return model.to(pick_device(device)).eval(), tokenizer
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a checkpoint any tool can load; the folder appears whole or not at all."""
+    with whole_folder(folder) as temporary:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+
+
+def use_threads(threads: int) -> None:
+    """CPU threads of torch, 0 for all cores. Sums depend on their number."""
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+
+
+def pick_device(device: str) -> torch.device:
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+
+
+def autocast(model: PreTrainedModel, precision: str):
+    """bf16 autocast where `precision` asks for it; the weights stay fp32."""
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The token a document begins with: bos, or, in models without one, the end token that separates documents."""
+    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    return [] if first is None else [first]
+
+
+def token_ids(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int | None = None
+) -> list[list[int]]:
+    """Plain token ids of texts, without special tokens, cut at `max_length`."""
+    if not texts:
+        return []
+    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    return [ids[:max_length] for ids in encoded]
+
+
+def pad(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]], *, left: bool, device
+) -> dict[str, torch.Tensor]:
+    """Token rows as one padded batch (n, T): input_ids, attention_mask, position_ids."""
+    width = max(map(len, rows))
+    ids = np.full((len(rows), width), tokenizer.pad_token_id)
+    mask = np.zeros((len(rows), width), dtype=np.int64)
+    for i, row in enumerate(rows):
+        where = slice(width - len(row), width) if left else slice(0, len(row))
+        ids[i, where], mask[i, where] = row, 1
+    positions = np.maximum(mask.cumsum(1) - 1, 0)
+    arrays = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+    return {key: torch.from_numpy(value).to(device) for key, value in arrays.items()}
+
+
+def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
+    """Index batches, longest rows first, so that hardly any padding is computed."""
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def _locate(name: str, revision: str) -> dict[str, str]:
+    folder = resolve(name)
+    if folder.is_dir():
+        if not any(folder.glob("*.safetensors")):
+            raise ModelError(
+                f"{folder}: no .safetensors file; convert it with `AutoModelForCausalLM.from_pretrained(...)"
+                ".save_pretrained(folder)` where you trust its pickle, none is ever loaded here"
+            )
+        return {"pretrained_model_name_or_path": str(folder)}
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise ModelError(f"{name}: no such folder, and not a hub id of the form owner/name")
+    revision = revision or REVISIONS.get(name, "")
+    if not revision:
+        raise ModelError(f"{name}: no pinned revision; name the commit in student_revision or generator_revision")
+    return {"pretrained_model_name_or_path": name, "revision": revision}
+
+
+def _tokenizer_class(where: dict[str, str]):
+    """AutoTokenizer, but the generic fast class where the checkpoint declares it.
+
+    AutoTokenizer would rebuild a Qwen2 checkpoint's tokenizer as byte-level BPE whatever its tokenizer.json says.
+    """
+    declared = get_tokenizer_config(**where).get("tokenizer_class")
+    return PreTrainedTokenizerFast if declared in ("TokenizersBackend", "PreTrainedTokenizerFast") else AutoTokenizer
+
+
+def _why_not(name: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:300]
+    return (
+        f"{name}: could not be loaded ({reason}). Where the hub cannot be reached, download the model where it can "
+        f"(`hf download {name} --local-dir models/{name.split('/')[-1]}`), copy that folder here and name it in "
+        "`student:` or `generator:`; a gated model also needs its licence accepted and a token"
+    )
+
+
+def _as_list(value) -> list:
+    return value if isinstance(value, list) else [value]

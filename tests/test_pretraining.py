@@ -1,0 +1,231 @@
+"""Made models: their tokenizer, what they read, and a cache that holds whole models or nothing."""
+
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from symbiosis import models, pretraining, prompts
+from symbiosis.miniature import LABEL_NAMES, World
+from symbiosis.pretraining import Recipe, base_folder, word_tokenizer
+from symbiosis.settings import RunSettings
+
+WORLD = World.make(0)
+TINY = RunSettings(student_steps=2, generator_steps=8)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty repository root, so that the cache of the tests is theirs alone."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / ".cache" / "symbiosis"
+
+
+def snapshot(folder):
+    return {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in Path(folder).iterdir()}
+
+
+def test_texts_survive_the_tokenizer():
+    tokenizer = word_tokenizer(WORLD, "student")
+    texts = WORLD.sample(200, np.random.default_rng(0)).text.tolist()
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    assert tokenizer.batch_decode(ids) == texts
+    assert [len(row) for row in ids] == [len(text.split()) + 2 for text in texts]  # every '.' is a token of its own
+    assert tokenizer.unk_token_id not in {i for row in ids for i in row}
+
+
+def test_prompts_and_labels_have_no_unknown_word():
+    tokenizer = word_tokenizer(WORLD, "generator")
+    text = WORLD.sample(1, np.random.default_rng(0)).text[0]
+    asked = [
+        prompts.write_prompt(tokenizer, "Sports"),
+        prompts.explain_prompt(tokenizer, text),
+        prompts.label_prompt(tokenizer, text, list(LABEL_NAMES)),
+        prompts.STUDENT_CLASSIFY.format(text=text) + " Science",
+        prompts.STUDENT_WRITE.format(label="World"),
+    ]
+    for prompt in asked:
+        assert tokenizer.unk_token_id not in tokenizer(prompt)["input_ids"], prompt
+    assert tokenizer.unk_token_id in tokenizer("zeppelin")["input_ids"]  # and an unknown word would have been seen
+
+
+def test_label_words_are_one_token_each():
+    tokenizer = word_tokenizer(WORLD, "student")
+    assert [len(tokenizer(f" {label}")["input_ids"]) for label in LABEL_NAMES] == [1, 1, 1, 1]
+
+
+def test_chat_template_by_hand():
+    generator, student = word_tokenizer(WORLD, "generator"), word_tokenizer(WORLD, "student")
+    assert prompts.chat(generator, "report this.") == "<user> report this. <assistant> "
+    assert prompts.chat(student, "report this.") == "report this.\n"  # the Student has no chat template
+    ids = generator("<user> report this. <assistant> ")["input_ids"]
+    assert generator.convert_ids_to_tokens(ids) == ["<user>", "report", "this", ".", "<assistant>"]
+
+
+def test_special_tokens_have_their_roles():
+    tokenizer = word_tokenizer(WORLD, "student")
+    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == ("<bos>", "<eos>", "<pad>")
+    ids = tokenizer("<bos> the city. <eos>")["input_ids"]
+    assert (ids[0], ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "the city."
+
+
+def test_student_reads_texts_and_no_labels():
+    tokenizer = word_tokenizer(WORLD, "student")
+    batches = pretraining.student_batches(WORLD, tokenizer, 3, Recipe(batch_size=4), np.random.default_rng(0))
+    assert [len(ids) for ids, _ in batches] == [4, 4, 4]
+    labels = set(tokenizer.convert_tokens_to_ids(list(LABEL_NAMES)))
+    for ids, lengths in batches:
+        assert (ids[:, 0] == tokenizer.bos_token_id).all()
+        assert (ids[torch.arange(4), lengths - 1] == tokenizer.eos_token_id).all()
+        assert not labels & set(ids.flatten().tolist())
+
+
+def test_generator_batches_hold_one_kind_each_in_the_stated_shares():
+    tokenizer = word_tokenizer(WORLD, "generator")
+    batches = pretraining.generator_batches(WORLD, tokenizer, 100, Recipe(batch_size=2), np.random.default_rng(0))
+    ends = {"write": "news article. <assistant>", "explain": "topic. <assistant>", "label": "science? <assistant>"}
+    kinds = []
+    for ids, _ in batches:
+        asked = [text.split("<assistant>")[0] + "<assistant>" for text in tokenizer.batch_decode(ids)]
+        kinds.append({kind for kind, end in ends.items() for text in asked if text.endswith(end)})
+    assert all(len(kind) == 1 for kind in kinds)
+    assert [sum(kind == {name} for kind in kinds) for name in ("write", "explain", "label")] == [25, 57, 18]
+    assert kinds[:25] != [{"write"}] * 25  # shuffled
+
+
+def test_explanations_keep_the_subtopic_and_labels_are_true():
+    tokenizer, rng = word_tokenizer(WORLD, "generator"), np.random.default_rng(0)
+    rows = [row.split("<assistant>") for row in pretraining._explain_rows(WORLD, tokenizer, 200, rng)]
+    texts = [asked.split(": ", 1)[1].rsplit("\n", 1)[0] for asked, _ in rows]
+    answers = [answer.removesuffix(" <eos>").strip() for _, answer in rows]
+    assert np.isfinite(WORLD.log_likelihood(texts)).all() and np.isfinite(WORLD.log_likelihood(answers)).all()
+    assert (WORLD.subtopic(texts) == WORLD.subtopic(answers)).mean() > 0.9  # .98 each is read correctly
+    rows = [row.split("<assistant>") for row in pretraining._label_rows(WORLD, tokenizer, 200, rng)]
+    texts = [asked.removeprefix("<user> ").rsplit("\n", 1)[0] for asked, _ in rows]
+    given = np.array([LABEL_NAMES.index(label.split()[0]) for _, label in rows])
+    assert (WORLD.posterior(texts).argmax(axis=1) == given).mean() > 0.95
+
+
+def test_the_generator_learns_to_write_heads_and_to_label_wider():
+    tail = list(WORLD.tail)
+    powers = [pretraining.KIND_POWERS[kind] for kind in ("write", "label")]
+    writes, labels = (pretraining._sharpened(WORLD.shares, power)[tail].sum() for power in powers)
+    assert (writes, labels) == pytest.approx((0.166, 0.363), abs=5e-3)  # by hand; the true tail mass is .416
+    assert pretraining._sharpened(np.array([0.6, 0.4]), 2.0) == pytest.approx([9 / 13, 4 / 13])
+
+
+def test_learning_rate_rises_then_falls_to_nothing():
+    rates = [pretraining._schedule(step, 100, 0.05) for step in range(100)]
+    peak = int(np.argmax(rates))
+    assert 3 <= peak <= 6
+    assert rates[:peak] == sorted(rates[:peak]) and rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert 0 < rates[0] < 0.2 and rates[-1] == pytest.approx(0.01)
+
+
+def test_padding_is_not_learned():
+    # The same rows with and without extra padding must give the same weights.
+    tokenizer = word_tokenizer(WORLD, "student")
+    texts = [f"<bos> {text} <eos>" for text in WORLD.sample(4, np.random.default_rng(0)).text]
+    (ids, lengths), *_ = pretraining._padded_batches(tokenizer, texts, Recipe(batch_size=4))
+    padded = torch.nn.functional.pad(ids, (0, 5), value=tokenizer.pad_token_id)
+    weights = []
+    for batch in (ids, padded):
+        torch.manual_seed(0)
+        model = pretraining._neox(tokenizer)
+        pretraining.train(model, [(batch, lengths)], Recipe(batch_size=4), desc="test")
+        weights.append(model.get_output_embeddings().weight.detach())
+    assert weights[0] == pytest.approx(weights[1], abs=1e-6)
+
+
+def test_names_of_other_models_are_left_alone(cache):
+    settings = RunSettings(student="EleutherAI/pythia-160m", generator="some/folder")
+    assert base_folder("student", settings) == "EleutherAI/pythia-160m"
+    assert base_folder("generator", settings) == "some/folder"
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("role", ["student", "generator"])
+def test_base_is_made_once_loads_anywhere_and_is_reproducible(cache, role):
+    folder = base_folder(role, TINY)
+    first = snapshot(folder)
+    assert base_folder(role, TINY) == folder
+    assert snapshot(folder) == first  # bytes and modification times: nothing was written again
+
+    model, tokenizer = models.load(folder)
+    assert model.config.model_type == {"student": "gpt_neox", "generator": "qwen2"}[role]
+    assert model.dtype == torch.float32
+    assert model.config.eos_token_id == tokenizer.eos_token_id
+    assert bool(tokenizer.chat_template) == (role == "generator")
+    text = WORLD.sample(1, np.random.default_rng(0)).text[0]
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+    weights = Path(folder) / "model.safetensors"
+    before = weights.read_bytes()
+    shutil.rmtree(folder)
+    assert base_folder(role, TINY) == folder
+    assert weights.read_bytes() == before  # bit for bit
+
+
+def test_another_seed_or_step_count_is_another_model(cache):
+    folders = {base_folder("student", TINY.model_copy(update=change)) for change in ({}, {"seed": 1})}
+    folders.add(base_folder("student", TINY.model_copy(update={"student_steps": 1})))
+    assert len(folders) == 3
+    assert len({(Path(folder) / "model.safetensors").read_bytes() for folder in folders}) == 3
+    assert base_folder("student", TINY.model_copy(update={"epochs": 7})) in folders  # does not change the base
+
+
+def test_making_a_base_leaves_the_callers_random_numbers_alone(cache):
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    base_folder("student", TINY)
+    assert torch.rand(1) == expected
+
+
+def test_an_interrupted_save_leaves_nothing(cache, monkeypatch):
+    def interrupted(self, folder, **kwargs):
+        assert list(Path(folder).glob("*.safetensors"))  # the model is there already, the tokenizer is not
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretraining.PreTrainedTokenizerFast, "save_pretrained", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        base_folder("student", TINY)
+    assert [path.suffix for path in cache.iterdir()] == [".lock"]
+    monkeypatch.undo()
+    monkeypatch.chdir(cache.parent.parent)
+    assert (Path(base_folder("student", TINY)) / "tokenizer.json").is_file()  # the next run starts anew
+
+
+def test_two_jobs_of_one_seed_train_once(cache, monkeypatch):
+    made = []
+    original = pretraining.MAKERS["miniature"]
+    monkeypatch.setitem(pretraining.MAKERS, "miniature", lambda *a: made.append(a[0]) or original(*a))
+    found = []
+    jobs = [threading.Thread(target=lambda: found.append(base_folder("student", TINY))) for _ in range(3)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert made == ["student"]
+    assert len(found) == 3 and len(set(found)) == 1
+
+
+def test_pre_training_learns_the_language(cache):
+    # Measured 2.0 after 60 steps; token shares without context give 4.4 (computed below), the true world 1.45.
+    settings = RunSettings(student_steps=60)
+    model = AutoModelForCausalLM.from_pretrained(base_folder("student", settings))
+    tokenizer = word_tokenizer(WORLD, "student")
+    texts = [f"<bos> {text} <eos>" for text in WORLD.sample(64, np.random.default_rng(9)).text]
+    (ids, lengths), *_ = pretraining._padded_batches(tokenizer, texts, Recipe(batch_size=64))
+    learned = torch.arange(1, ids.shape[1]) < lengths[:, None]
+    with torch.no_grad():
+        logits = model(input_ids=ids[:, :-1]).logits[learned]
+    targets = ids[:, 1:][learned]
+    shares = targets.bincount() / len(targets)
+    entropy = -(shares[shares > 0] * shares[shares > 0].log()).sum()
+    assert torch.nn.functional.cross_entropy(logits, targets) < 0.6 * entropy

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+import torch
+from conftest import NEWS
+from datasets import Dataset
+from scipy.special import log_softmax
+from scipy.stats import rankdata
+
+from symbiosis import feedback, models, scoring
+from symbiosis.settings import RunSettings
+
+SETTINGS = RunSettings(max_length=32, generation_batch_size=3)
+TEXTS = [text for texts in NEWS.values() for text in texts]
+LABELS = list(NEWS)
+
+
+@pytest.fixture(scope="module")
+def student(neox_folder):
+    return models.load(str(neox_folder), device="cpu")
+
+
+def log_p(model, row):
+    return model(torch.tensor([row])).logits[0].log_softmax(-1).detach().numpy()
+
+
+def test_label_scores_equal_one_row_at_a_time(student):
+    model, tokenizer = student
+    prefixes, labels = scoring.student_prefixes(tokenizer, TEXTS, 32), scoring.student_labels(tokenizer, LABELS)
+    assert len({len(label) for label in labels}) > 1  # label words of several lengths are in play
+    expected = []
+    for prefix in prefixes:
+        sums = [
+            sum(log_p(model, prefix + label)[len(prefix) - 1 + j, t] for j, t in enumerate(label)) for label in labels
+        ]
+        expected.append(log_softmax(sums))
+    np.testing.assert_allclose(
+        scoring.label_log_probs(model, tokenizer, prefixes, labels, SETTINGS), expected, atol=1e-5
+    )
+
+
+def test_text_losses_equal_one_row_at_a_time(student):
+    model, tokenizer = student
+    rows, given = scoring.student_texts(tokenizer, TEXTS, ["Sports"] * len(TEXTS), 32)
+    expected = [
+        -np.mean([log_p(model, r)[j - 1, r[j]] for j in range(g, len(r))]) for r, g in zip(rows, given, strict=True)
+    ]
+    np.testing.assert_allclose(scoring.text_losses(model, tokenizer, rows, given, SETTINGS), expected, rtol=1e-5)
+
+
+def test_only_the_text_is_cut(student):
+    _, tokenizer = student
+    long = " ".join(TEXTS * 5)
+    assert tokenizer.decode(scoring.student_prefixes(tokenizer, [long], 10)[0]).endswith("\nTopic:")
+    rows, given = scoring.student_texts(tokenizer, [long], ["World"], 10)
+    assert len(rows[0]) == given[0] + 10 + 1 and rows[0][-1] == tokenizer.eos_token_id
+
+
+def test_shorten_leaves_short_texts_untouched(student):
+    _, tokenizer = student
+    assert scoring.shorten(tokenizer, ["A  moon."], 32) == ["A  moon."]
+    assert len(tokenizer(scoring.shorten(tokenizer, [TEXTS[0] * 9], 12)[0])["input_ids"]) <= 13
+
+
+def test_evaluation_counts_what_is_right(student):
+    model, tokenizer = student
+    beliefs = scoring.student_beliefs(model, tokenizer, TEXTS, LABELS, SETTINGS)
+    said = beliefs.argmax(1)
+    rows = Dataset.from_dict({"text": TEXTS, "label": [*said[:3], *((said[3:] + 1) % 4)]})
+    result = scoring.evaluate(model, tokenizer, rows, LABELS, SETTINGS)
+    assert result["correct"].tolist() == [True] * 3 + [False] * (len(TEXTS) - 3)
+    assert result["label_loss"][0] == pytest.approx(-beliefs[0].max())
+
+
+@pytest.mark.parametrize("kind", ["lm_loss", "entropy", "random"])
+def test_hard_texts_are_those_of_highest_score(student, kind):
+    model, tokenizer = student
+    settings = SETTINGS.model_copy(update={"feedback": kind, "hard_examples": 3, "scored_share": 1.0})
+    pool = Dataset.from_dict({"text": TEXTS, "source_id": [str(i) for i in range(len(TEXTS))]})
+    hard = feedback.find_hard(model, tokenizer, pool, LABELS, settings, rng=np.random.default_rng(0))
+    assert len(hard) == 3 and list(hard["hardness"]) == sorted(hard["hardness"], reverse=True)
+    if kind != "random":
+        scores = feedback.hardness(model, tokenizer, TEXTS, LABELS, settings, rng=np.random.default_rng(0))
+        assert {int(i) for i in hard["source_id"]} == set(np.flatnonzero(rankdata(-scores) <= 3))
+
+
+def test_entropy_is_between_nothing_and_uniform(student):
+    model, tokenizer = student
+    settings = SETTINGS.model_copy(update={"feedback": "entropy"})
+    scores = feedback.hardness(model, tokenizer, TEXTS, LABELS, settings, rng=np.random.default_rng(0))
+    assert (scores > 0).all() and (scores <= np.log(4)).all()
+
+
+def test_an_unusual_text_has_the_higher_lm_loss(student):
+    model, tokenizer = student
+    from symbiosis.training import train_student
+
+    rows = Dataset.from_dict({"text": TEXTS * 10, "label": [0] * 80, "weight": [1.0] * 80})
+    import copy
+
+    taught = copy.deepcopy(model)
+    train_student(
+        taught, tokenizer, rows, LABELS, SETTINGS.model_copy(update={"epochs": 10, "learning_rate": 5e-3}), seed=0
+    )
+    scores = feedback.hardness(
+        taught, tokenizer, [TEXTS[0], "zq xj vkw qqz jx"], LABELS, SETTINGS, rng=np.random.default_rng(0)
+    )
+    assert scores[1] > scores[0] + 1
