@@ -1,0 +1,307 @@
+"""Run a method: generation by generation, stage by stage, atomic, resumable, recorded.
+
+A stage (evaluate, lesson, student, teach) writes into a temporary folder that is renamed when whole; a killed run
+continues at the first missing stage. Randomness is derived from (seed, generation, stage), so a continued run gives the
+numbers of an unbroken one.
+"""
+
+import contextlib
+import errno
+import json
+import platform
+import resource
+import shutil
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from tqdm.auto import tqdm
+
+from symbiosis import methods, models
+from symbiosis.data import Task, load_lesson, load_task, save_lesson
+from symbiosis.diversity import distinct_n, unique_share
+from symbiosis.errors import SymbiosisError
+from symbiosis.files import locked, whole_folder, write_atomic
+from symbiosis.methods import LESSONS, NEEDS_GENERATOR, Actors
+from symbiosis.pretraining import base_folder
+from symbiosis.results import COLUMNS, read_rows
+from symbiosis.scoring import evaluate
+from symbiosis.settings import RunSettings, resolve, root
+from symbiosis.training import train_student
+
+DISK_TROUBLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EIO,
+)
+UNITS = {"accuracy": "share", "label_loss": "nats", "lm_loss": "nats/token"}
+
+
+class RunError(SymbiosisError):
+    """A run folder that cannot be used, with the remedy."""
+
+
+def run(settings: RunSettings) -> pd.DataFrame:
+    """The rows of a run: read where it is finished, continued where it stopped, begun where it is new."""
+    folder = run_folder(settings)
+    with writing(folder):
+        _same_settings(folder, settings)
+        if not (folder / "record.json").exists():
+            _run_all(folder, settings)
+    return read_rows(folder)
+
+
+def run_folder(settings: RunSettings) -> Path:
+    return resolve(settings.reports_dir) / "runs" / settings.scale / settings.study / settings.name
+
+
+def prepare(settings: RunSettings, task: Task | None = None) -> Actors:
+    """Task, initial Student and (where the method has one) Generator, as every method of this seed starts with them."""
+    models.use_threads(settings.threads)
+    actors = Actors(settings, task or load_task(settings), *_load_base("student", settings))
+    actors.bases["student"] = _which(actors.student)
+    if settings.method in NEEDS_GENERATOR:
+        actors.generator, actors.generator_tokenizer = _load_base("generator", settings)
+        actors.bases["generator"] = _which(actors.generator)
+    return actors
+
+
+def _load_base(role: str, settings: RunSettings):
+    return models.load(base_folder(role, settings), getattr(settings, f"{role}_revision"), device=settings.device)
+
+
+def _which(model) -> str:
+    """The folder's name, or the hub id at the commit that was really resolved."""
+    commit = getattr(model.config, "_commit_hash", None)
+    return f"{model.config._name_or_path}@{commit}" if commit else Path(model.config._name_or_path).name
+
+
+def _run_all(folder: Path, settings: RunSettings) -> None:
+    actors = prepare(settings)
+    state = folder / "state"
+    results = [stage(state, "student-0", lambda out: _generation_zero(actors, out))]
+    _restore_student(actors, state / "student-0")
+    bar = tqdm(range(1, settings.generations + 1), desc=settings.run_id)
+    for generation in bar:
+        lesson = stage(state, f"lesson-{generation}", lambda out, g=generation: _lesson(actors, g, folder))
+        actors.previous = load_lesson(folder / "lessons" / f"gen-{generation}.parquet")
+        student = stage(state, f"student-{generation}", lambda out, g=generation: _student(actors, g, out))
+        _restore_student(actors, state / f"student-{generation}")
+        results += [lesson, student]
+        if settings.method == "symbiosis" and generation < settings.generations:
+            results.append(stage(state, f"teach-{generation}", lambda out, g=generation: _teach(actors, g, out)))
+            _restore_teaching(actors, state / f"teach-{generation}")
+        _forget(state, generation - 1, settings)
+        tqdm.write(f"{settings.run_id} generation {generation}: accuracy {_value(student, 'accuracy'):.3f}")
+    rows = pd.DataFrame([_row(settings, r) for result in results for r in result["rows"]], columns=list(COLUMNS))
+    write_atomic(folder / "rows.csv", rows.to_csv(index=False).encode())
+    write_record(folder, settings, actors, results)
+
+
+# --- stages --------------------------------------------------------------------------------------------------------
+
+
+def stage(state: Path, name: str, make: Callable[[Path], dict]) -> dict:
+    """The result of a stage: read from `state/name`, or made; the folder appears only when all of it is written."""
+    folder = state / name
+    if not (folder / "result.json").exists():
+        began = time.perf_counter()
+        with whole_folder(folder) as out:
+            result = make(out) | {"stage": name}
+            result["wall_s"] = round(time.perf_counter() - began, 2)
+            (out / "result.json").write_text(json.dumps(result))
+    return json.loads((folder / "result.json").read_text())
+
+
+def _generation_zero(actors: Actors, out: Path) -> dict:
+    """The Student before the first lesson; after train_size real rows under `recursive_start: warm`."""
+    settings = actors.settings
+    if settings.method == "recursive" and settings.recursive_start == "warm":
+        lesson = methods.real_rows(actors, len(actors.task.train), 0)
+        student, seed = (actors.student, actors.student_tokenizer), actors.seed(0, "student")
+        train_student(*student, lesson, actors.task.label_names, settings, seed=seed)
+        models.save(actors.student, actors.student_tokenizer, out / "model")
+    return {"rows": _evaluation(actors, 0)}
+
+
+def _lesson(actors: Actors, generation: int, folder: Path) -> dict:
+    actors.counts = Counter()
+    lesson = LESSONS[actors.settings.method](actors, generation)
+    save_lesson(lesson, folder / "lessons" / f"gen-{generation}.parquet")
+    counts = {"generation": generation, "step": "lesson", "rows": len(lesson), **actors.counts}
+    return {"rows": lesson_rows(lesson, actors, generation), "yield": counts}
+
+
+def _student(actors: Actors, generation: int, out: Path) -> dict:
+    task, settings = actors.task, actors.settings
+    student, seed = (actors.student, actors.student_tokenizer), actors.seed(generation, "student")
+    history = train_student(*student, actors.previous, task.label_names, settings, seed=seed)
+    models.save(actors.student, actors.student_tokenizer, out / "model")
+    rows = _evaluation(actors, generation)
+    for name in ("label_loss", "lm_loss"):
+        mean = float(np.mean([step[name] for step in history]))
+        rows.append(metric(generation, f"train_{name}", mean, UNITS[name], len(actors.previous) * settings.epochs))
+    return {"rows": rows, "history": history}
+
+
+def _teach(actors: Actors, generation: int, out: Path) -> dict:
+    """Step C, and step D where the Generator is updated."""
+    actors.counts, history = Counter(), []
+    actors.hard = methods.step_c(actors, generation)
+    if actors.settings.generator_update == "sft":
+        explanations, history = methods.step_d(actors, generation)
+        models.save(actors.generator, actors.generator_tokenizer, out / "model")
+        actors.hard = actors.hard.add_column("explanation", explanations)
+    actors.hard.to_parquet(out / "hard.parquet")
+    return {"rows": [], "history": history, "yield": {"generation": generation, "step": "teach", **actors.counts}}
+
+
+def _restore_student(actors: Actors, folder: Path) -> None:
+    """The weights this stage left; where it left none (or a later stage pruned them) they are not needed."""
+    if (folder / "model").is_dir():
+        actors.student, _ = models.load(str(folder / "model"), device=actors.settings.device)
+
+
+def _restore_teaching(actors: Actors, folder: Path) -> None:
+    actors.hard = load_lesson(folder / "hard.parquet")
+    if (folder / "model").is_dir():
+        actors.generator, _ = models.load(str(folder / "model"), device=actors.settings.device)
+
+
+def _forget(state: Path, generation: int, settings: RunSettings) -> None:
+    """Drop the weights of a generation that a later one has replaced."""
+    if not settings.keep_checkpoints:
+        for role in ("student", "teach"):
+            shutil.rmtree(state / f"{role}-{generation}" / "model", ignore_errors=True)
+
+
+# --- rows ----------------------------------------------------------------------------------------------------------
+
+
+def metric(generation: int, name: str, value: float, unit: str, n: int) -> dict:
+    return {"generation": generation, "metric": name, "value": value, "unit": unit, "n": n}
+
+
+def _evaluation(actors: Actors, generation: int) -> list[dict]:
+    """Final numbers on test; dev accuracy beside them. Nothing here flows back into the run."""
+    task, settings = actors.task, actors.settings
+    scores = {name: evaluate(actors.student, actors.student_tokenizer, split, task.label_names, settings)
+              for name, split in (("test", task.test), ("dev", task.dev))}  # fmt: skip
+    test = scores["test"]
+    rows = [
+        metric(generation, "accuracy", float(test["correct"].mean()), "share", len(task.test)),
+        metric(generation, "dev_accuracy", float(scores["dev"]["correct"].mean()), "share", len(task.dev)),
+        metric(generation, "label_loss", float(test["label_loss"].mean()), "nats", len(task.test)),
+        metric(generation, "lm_loss", float(test["lm_loss"].mean()), "nats/token", len(task.test)),
+    ]
+    if task.world is not None:
+        tail = task.world.in_tail(task.test["text"])
+        rows.append(metric(generation, "accuracy_tail", float(test["correct"][tail].mean()), "share", int(tail.sum())))
+    return rows
+
+
+def lesson_rows(lesson, actors: Actors, generation: int) -> list[dict]:
+    """What a lesson is like: variety for every task; purity and tails where the true distribution is known."""
+    texts, n = lesson["text"], len(lesson)
+    rows = [
+        metric(generation, "lesson_distinct_2", distinct_n(texts, 2), "share", n),
+        metric(generation, "lesson_unique", unique_share(texts), "share", n),
+    ]
+    world = actors.task.world
+    if world is not None:
+        named = {f"lesson_{k}": v for k, v in world.lesson_measures(texts, np.array(lesson["label"])).items()}
+        rows += [metric(generation, name, value, "share", n) for name, value in named.items()]
+    return rows
+
+
+def _row(settings: RunSettings, row: dict) -> dict:
+    same = {key: getattr(settings, key) for key in ("study", "method", "variant", "scale", "seed", "run_id")}
+    return same | row
+
+
+def _value(result: dict, name: str) -> float:
+    return next(row["value"] for row in result["rows"] if row["metric"] == name)
+
+
+# --- the folder ----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """One writer per run folder; what the disk refuses becomes one sentence."""
+    try:
+        with locked(folder / ".lock", wait=False):
+            yield
+    except BlockingIOError as error:
+        raise RunError(f"{folder}: in use by {error}; wait for it or stop it") from None
+    except (OSError, SafetensorError) as error:
+        if getattr(error, "errno", None) not in DISK_TROUBLE and not isinstance(error, SafetensorError):
+            raise
+        raise RunError(
+            f"{folder}: cannot be written ({error}); free some space, or set reports_dir to a folder you may write to. "
+            "Nothing half-written is left, and the run continues from its last whole stage"
+        ) from None
+
+
+def _same_settings(folder: Path, settings: RunSettings) -> None:
+    """A run folder holds one setting only: a changed parameter is another run."""
+    path = folder / "settings.json"
+    if not path.exists():
+        write_atomic(path, settings.model_dump_json(indent=1).encode())
+        return
+    stored, now = json.loads(path.read_text()), settings.model_dump()
+    changed = [f"{k}: {stored.get(k)!r} there, {v!r} now" for k, v in now.items() if stored.get(k) != v]
+    if RunSettings(**stored).fingerprint != settings.fingerprint:
+        raise RunError(
+            f"{folder}: holds a run of other settings ({'; '.join(changed)}); give this one its own `variant` or "
+            "`study`, or delete that folder"
+        )
+
+
+def write_record(folder: Path, settings: RunSettings, actors: Actors, results: list[dict]) -> None:
+    """record.json: all that is needed to trust or repeat the run. Its presence says the run is finished."""
+    packages = ("torch", "transformers", "datasets", "numpy")
+    record = {
+        "run_id": settings.run_id,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        **git_state(),
+        "device": str(actors.student.device),
+        "threads": torch.get_num_threads(),
+        "wall_s": round(sum(r["wall_s"] for r in results), 2),
+        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "inputs": {"task": actors.task.fingerprint, "overlap": actors.task.overlap, **actors.bases},
+        "settings": settings.model_dump(),
+        "stages": {r["stage"]: r["wall_s"] for r in results},
+        "yield": [r["yield"] for r in results if "yield" in r],
+    }
+    write_atomic(folder / "record.json", json.dumps(record, indent=1).encode())
+
+
+def git_state() -> dict:
+    """Commit and whether tracked files differ from it; None outside a checkout."""
+
+    def git(*words: str) -> str | None:
+        done = subprocess.run(["git", "-C", str(root()), *words], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}
+
+
+def read_record(settings: RunSettings) -> dict:
+    """The record of a finished run."""
+    return json.loads((run_folder(settings) / "record.json").read_text())

@@ -1,0 +1,188 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from symbiosis import methods, models, runs, training
+from symbiosis.data import load_lesson
+from symbiosis.runs import RunError
+from symbiosis.settings import RunSettings
+
+TINY = {
+    "generations": 2, "lesson_size": 24, "train_size": 48, "pool_size": 60, "dev_size": 16, "test_size": 40,
+    "student_steps": 20, "generator_steps": 40, "hard_examples": 6, "scale": "tiny",
+}  # fmt: skip
+
+
+def tiny(reports_dir, **changes) -> RunSettings:
+    return RunSettings(**TINY | {"reports_dir": str(reports_dir)} | changes)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """The whole loop, never interrupted."""
+    settings = tiny(tmp_path_factory.mktemp("unbroken"))
+    return settings, runs.run(settings)
+
+
+def test_a_run_leaves_rows_lessons_and_a_record(unbroken):
+    settings, rows = unbroken
+    folder = runs.run_folder(settings)
+    assert tuple(rows.columns) == runs.COLUMNS and set(rows["generation"]) == {0, 1, 2}
+    record = json.loads((folder / "record.json").read_text())
+    assert record["run_id"] == settings.run_id and set(record["stages"]) >= {"lesson-1", "student-2", "teach-1"}
+    assert record["settings"] == settings.model_dump() and record["versions"]["torch"]
+    lesson = load_lesson(folder / "lessons" / "gen-2.parquet").to_pandas()
+    assert len(lesson) == 24 and set(lesson["prompt_kind"]) == {"explain", "write"}
+    assert (lesson["prompt_kind"] == "explain").sum() == 18 and (lesson["text"].str.len() > 0).all()
+
+
+def test_only_the_last_weights_are_kept(unbroken):
+    state = runs.run_folder(unbroken[0]) / "state"
+    assert [(state / f"student-{g}" / "model").is_dir() for g in (1, 2)] == [False, True]
+
+
+def test_a_finished_run_is_read_not_repeated(unbroken):
+    settings, rows = unbroken
+    before = (runs.run_folder(settings) / "record.json").read_bytes()
+    pd.testing.assert_frame_equal(runs.run(settings), rows)
+    assert (runs.run_folder(settings) / "record.json").read_bytes() == before
+
+
+def test_the_same_settings_give_the_same_numbers_elsewhere(unbroken, tmp_path):
+    pd.testing.assert_frame_equal(runs.run(tiny(tmp_path)), unbroken[1])
+
+
+@pytest.mark.parametrize("where", ["_generation_zero", "_lesson", "_student", "_teach", "lesson_rows", "write_record"])
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_run_stopped_anywhere_and_continued_equals_an_unbroken_one(unbroken, tmp_path, monkeypatch, where, call):
+    settings, real, calls = tiny(tmp_path), getattr(runs, where), []
+
+    def breaks(*args, **kwargs):
+        calls.append(1)
+        result = real(*args, **kwargs) if where != "write_record" else None
+        if len(calls) == call:  # the stage's work is done, nothing of it is kept
+            raise KeyboardInterrupt
+        return result if where != "write_record" else real(*args, **kwargs)
+
+    monkeypatch.setattr(runs, where, breaks)
+    if call == 1 or where in ("_lesson", "_student", "lesson_rows"):  # the others run once
+        with pytest.raises(KeyboardInterrupt):
+            runs.run(settings)
+    monkeypatch.setattr(runs, where, real)
+    pd.testing.assert_frame_equal(runs.run(settings), unbroken[1])
+    same_lessons(settings, unbroken[0])
+
+
+def same_lessons(settings, other):
+    for generation in (1, 2):
+        a, b = (runs.run_folder(s) / "lessons" / f"gen-{generation}.parquet" for s in (settings, other))
+        pd.testing.assert_frame_equal(load_lesson(a).to_pandas(), load_lesson(b).to_pandas())
+
+
+def test_a_killed_process_is_continued_to_the_same_numbers(unbroken, tmp_path):
+    settings = tiny(tmp_path)
+    state = runs.run_folder(settings) / "state"
+    code = f"from symbiosis import runs, settings; runs.run(settings.RunSettings(**{settings.model_dump()!r}))"
+    for stage in ("student-0", "lesson-1", "student-1"):
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not (state / stage).is_dir() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, f"the run ended before it could be killed in the stage after {stage}"
+    assert not (runs.run_folder(settings) / "record.json").exists()
+    pd.testing.assert_frame_equal(runs.run(settings), unbroken[1])
+    same_lessons(settings, unbroken[0])
+
+
+def test_changed_settings_are_another_run(unbroken):
+    changed = unbroken[0].model_copy(update={"epochs": 3})
+    with pytest.raises(RunError, match=r"symbiosis-s0: holds a run of other settings \(epochs: 2 there, 3 now\); give"):
+        runs.run(changed)
+
+
+def test_two_writers_of_one_run_are_refused_by_name(tmp_path):
+    settings = tiny(tmp_path)
+    with (
+        runs.writing(runs.run_folder(settings)),
+        pytest.raises(RunError, match=rf"in use by process {os.getpid()} on .*; wait for it"),
+    ):
+        runs.run(settings)
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_continues(unbroken, tmp_path, monkeypatch):
+    settings, save = tiny(tmp_path), models.save
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(models, "save", full)
+    with pytest.raises(RunError, match=r"No space left on device.*free some space"):
+        runs.run(settings)
+    assert not list((runs.run_folder(settings) / "state").glob(".*")), "something half-written is left"
+    monkeypatch.setattr(models, "save", save)
+    pd.testing.assert_frame_equal(runs.run(settings), unbroken[1])
+
+
+def test_a_reports_dir_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"file.*cannot be written.*reports_dir"):
+        runs.run(tiny(tmp_path / "file"))
+
+
+def test_a_diverging_student_stops_and_keeps_the_last_good_stage(tmp_path):
+    settings = tiny(tmp_path, learning_rate=0.999, epochs=1, lm_weight=1e38)
+    with pytest.raises(training.TrainingError, match="lower learning_rate"):
+        runs.run(settings)
+    state = runs.run_folder(settings) / "state"
+    assert (state / "lesson-1" / "result.json").exists() and not (state / "student-1").exists()
+
+
+@pytest.mark.parametrize("method", list(methods.LESSONS))
+def test_every_method_teaches_the_same_number_of_rows_and_steps(method, tmp_path, unbroken):
+    settings = tiny(tmp_path, method=method)
+    rows = runs.run(settings)
+    state = runs.run_folder(settings) / "state"
+    steps = [len(json.loads((state / f"student-{g}" / "result.json").read_text())["history"]) for g in (1, 2)]
+    assert steps == [2 * 2, 2 * 2]  # 2 epochs of ceil(24 / 16) batches
+    start = rows[(rows["generation"] == 0) & (rows["metric"] == "accuracy")]["value"].item()
+    unbroken_rows = unbroken[1]
+    assert (
+        start
+        == unbroken_rows[(unbroken_rows["generation"] == 0) & (unbroken_rows["metric"] == "accuracy")]["value"].item()
+    )
+
+
+def test_warm_recursion_starts_from_a_student_that_saw_real_rows(tmp_path):
+    cold = tiny(tmp_path, method="recursive", generations=1, train_size=240)
+    warm = cold.model_copy(update={"variant": "warm", "recursive_start": "warm"})
+    losses = [
+        rows[(rows["generation"] == 0) & (rows["metric"] == "lm_loss")]["value"].item()
+        for rows in map(runs.run, (cold, warm))
+    ]
+    assert losses[1] < losses[0] - 0.3
+
+
+def test_static_repeats_its_lesson_and_real_does_not(tmp_path):
+    texts = {}
+    for method in ("static", "real"):
+        settings = tiny(tmp_path, method=method)
+        runs.run(settings)
+        texts[method] = [
+            load_lesson(runs.run_folder(settings) / "lessons" / f"gen-{g}.parquet")["text"][:] for g in (1, 2)
+        ]
+    assert texts["static"][0] == texts["static"][1]
+    assert not set(texts["real"][0]) & set(texts["real"][1])
+
+
+def test_symbiosis_without_update_leaves_the_generator_alone(tmp_path):
+    settings = tiny(tmp_path, generator_update="none", variant="frozen")
+    runs.run(settings)
+    assert (runs.run_folder(settings) / "state" / "teach-1" / "hard.parquet").exists()
+    assert not (runs.run_folder(settings) / "state" / "teach-1" / "model").exists()
