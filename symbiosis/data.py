@@ -14,13 +14,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, Value, disable_progress_bars
 from datasets.table import InMemoryTable
 
 from symbiosis.files import write_atomic
 from symbiosis.miniature import World
 from symbiosis.settings import RunSettings, derive_seed, fingerprint
 from symbiosis.sources import DataError, read
+
+disable_progress_bars()  # a bar for every column added says nothing here
 
 LESSON = Features(
     text=Value("string"),

@@ -266,3 +266,14 @@ def _rendered(fig: Figure, suffix: str, metadata: dict) -> bytes:
 def _save_source(stem: Path, reports_dir: str | Path, rows: pd.DataFrame) -> None:
     text = json.dumps(source_of(rows, reports_dir), indent=1) + "\n"
     write_atomic(stem.with_suffix(".json"), text.encode())
+
+
+# ---- reading
+
+
+def text_table(frame: pd.DataFrame):
+    """Texts as a reader wants them in a notebook: whole, wrapped, left-aligned; HTML in them is shown, not obeyed."""
+    cell = {"text-align": "left", "white-space": "pre-wrap", "vertical-align": "top"}
+    head = {"selector": "th", "props": [("text-align", "left")]}
+    shown = frame.style.format(escape="html", precision=2).hide(axis="index")
+    return shown.set_properties(**cell).set_table_styles([head])

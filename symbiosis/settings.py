@@ -47,12 +47,13 @@ class RunSettings(BaseModel):
     student: str = Field("miniature", description="'miniature', 'small', a local folder, or a hub id")
     student_revision: str = Field("", description="commit of the hub model")
     student_corpus: str = Field("", description="folder of plain .txt a 'small' Student is pre-trained on")
-    student_steps: int = Field(500, ge=1, description="pre-training steps of a made Student")
+    student_steps: int = Field(300, ge=1, description="pre-training steps of a made Student")
     generator: str = Field("miniature", description="'miniature', 'small', a local folder, or a hub id")
     generator_revision: str = Field("", description="commit of the hub model")
     generator_corpus: str = Field("", description="labelled CSV that teaches a 'small' Generator the three prompts")
-    generator_steps: int = Field(1300, ge=1, description="pre-training steps of a made Generator")
+    generator_steps: int = Field(1100, ge=1, description="pre-training steps of a made Generator")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(1, ge=0, description="CPU threads; 1: the same sums on any machine, 0: all cores")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast; the weights stay fp32")
     max_length: int = Field(64, ge=8, description="tokens per training or scored text, longer ones are cut")
 
