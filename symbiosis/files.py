@@ -2,11 +2,12 @@
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -25,8 +26,13 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary sibling that becomes `folder` when the block ends well, and vanishes when it does not."""
+    """A temporary sibling that becomes `folder` when the block ends well, and vanishes when it does not.
+
+    What a killed process left of the same folder is cleared first: the caller holds a lock.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.parent.glob(f".{folder.name}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         yield temporary
@@ -35,6 +41,14 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def digest(paths: Iterable[Path]) -> str:
+    """sha256 over the contents of files, in the order given."""
+    content = hashlib.sha256()
+    for path in paths:
+        content.update(hashlib.sha256(path.read_bytes()).digest())
+    return content.hexdigest()
 
 
 @contextlib.contextmanager

@@ -26,12 +26,12 @@ from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
 from symbiosis import methods, models
+from symbiosis.bases import base_folder
 from symbiosis.data import Task, load_lesson, load_task, save_lesson
 from symbiosis.diversity import distinct_n, unique_share
 from symbiosis.errors import SymbiosisError
 from symbiosis.files import locked, whole_folder, write_atomic
 from symbiosis.methods import LESSONS, NEEDS_GENERATOR, Actors
-from symbiosis.pretraining import base_folder
 from symbiosis.results import COLUMNS, read_rows
 from symbiosis.scoring import evaluate
 from symbiosis.settings import RunSettings, resolve, root

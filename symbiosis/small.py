@@ -6,7 +6,6 @@ the task's classes by the time it is used, as Qwen2-0.5B-Instruct does, but neve
 An explanation of X is taught as another article of X's class, one of its nearest by TF-IDF cosine.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,11 +16,12 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
-from tqdm.auto import tqdm
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from symbiosis import corpora, prompts, sources
+from symbiosis import corpora, pretraining, prompts, sources
+from symbiosis.files import digest
 from symbiosis.models import token_ids
+from symbiosis.pretraining import INITIALIZER_RANGE, Recipe, train
 from symbiosis.scoring import shorten
 from symbiosis.settings import RunSettings, derive_seed
 from symbiosis.training import bucketed_batches
@@ -34,11 +34,7 @@ CHAT_TEMPLATE = (
 VOCABULARY = 4096
 TOKENIZER_CHARACTERS = 6_000_000  # of the corpus: more changes hardly a merge
 ROOM = 16  # tokens a prompt may put around a text of max_length
-BATCH_SIZE = 16
-LEARNING_RATES = {"student": 3e-3, "generator": 3e-3}  # AdamW's, at the end of the warm-up
-BETAS = (0.9, 0.98)
-WARMUP_SHARE = 0.05  # of the steps: linear from 0; afterwards linear to 0
-INITIALIZER_RANGE = 0.06  # three times the classes' default lets few steps suffice
+RECIPE = Recipe(batch_size=16, learning_rate=3e-3)
 KIND_SHARES = {"write": 0.45, "explain": 0.30, "label": 0.25}  # of the Generator's steps
 
 
@@ -49,38 +45,17 @@ def make_small(role: str, settings: RunSettings):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(settings.seed, 0, f"{role}-init"))
         model = _ARCHITECTURES[role](tokenizer, 4 * settings.max_length)
-    train(model, batches, LEARNING_RATES[role], desc=f"pre-training the {role}")
+    train(model, batches, RECIPE, desc=f"pre-training the {role}")
     return model, tokenizer
 
 
 def cache_inputs(role: str, settings: RunSettings) -> dict:
     """What a small model's weights depend on beside seed and steps: lengths, code, every byte of corpus and task."""
     files = [*corpora.corpus_paths(role, getattr(settings, f"{role}_corpus")), *corpora.task_files(settings.task)]
-    content = hashlib.sha256()
-    for path in (Path(__file__), Path(corpora.__file__), Path(prompts.__file__), *files):
-        content.update(hashlib.sha256(path.read_bytes()).digest())
+    modules = (corpora, prompts, pretraining)
+    content = digest([Path(__file__), *(Path(m.__file__) for m in modules), *files])
     lengths = {"max_length": settings.max_length, "max_new_tokens": settings.max_new_tokens}
-    return {"task": settings.task, "content": content.hexdigest()} | lengths
-
-
-def train(model, batches: list, learning_rate: float, *, desc: str) -> None:
-    """Next-token cross-entropy where targets are not -100, AdamW. batches: (ids, targets) pairs, each (batch, T).
-
-    Padding is on the right, so a causal model needs no mask; logits are computed only where something is learned.
-    """
-    optimizer = torch.optim.AdamW(model.parameters(), betas=BETAS, weight_decay=0.0, fused=True)
-    model.train()
-    for step, (ids, targets) in enumerate(tqdm(batches, desc=desc, leave=False)):
-        done = step / len(batches)
-        optimizer.param_groups[0]["lr"] = learning_rate * min(1.0, done / WARMUP_SHARE) * (1 - done)
-        learned = targets[:, 1:] != -100
-        hidden = model.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state[learned]
-        loss = torch.nn.functional.cross_entropy(model.get_output_embeddings()(hidden), targets[:, 1:][learned])
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    model.eval()
+    return {"task": settings.task, "content": content} | lengths
 
 
 # --- the Student's corpus: plain text ------------------------------------------------------------------------------
@@ -93,9 +68,9 @@ def student_lesson(settings: RunSettings, rng: np.random.Generator):
     documents = [documents[i] for i in kept]
     tokenizer = byte_tokenizer(documents)
     width = settings.max_length + ROOM
-    n = settings.student_steps * BATCH_SIZE
+    n = settings.student_steps * RECIPE.batch_size
     windows = packed_windows(tokenizer, documents, n, width, rng)
-    ids = torch.from_numpy(windows).split(BATCH_SIZE)
+    ids = torch.from_numpy(windows).split(RECIPE.batch_size)
     return tokenizer, [(batch, batch) for batch in ids]
 
 
@@ -136,7 +111,7 @@ def generator_lesson(settings: RunSettings, rng: np.random.Generator):
     corpus = Labelled(shorten(tokenizer, texts, settings.max_length), labels, source.label_names, near)
     batches = []
     for kind, steps in kind_steps(settings.generator_steps).items():
-        asked, answers = _KINDS[kind](corpus, tokenizer, drawn(len(texts), steps * BATCH_SIZE, rng), rng)
+        asked, answers = _KINDS[kind](corpus, tokenizer, drawn(len(texts), steps * RECIPE.batch_size, rng), rng)
         whole = kind == "explain"  # its hard text is one more article to learn the language from
         batches += answer_batches(tokenizer, asked, answers, settings.max_new_tokens, rng, whole=whole)
     return tokenizer, [batches[i] for i in rng.permutation(len(batches))]
@@ -179,7 +154,7 @@ def answer_batches(
     questions, texts = token_ids(tokenizer, asked), token_ids(tokenizer, answers)
     ends = [ids[:max_new_tokens] + [tokenizer.eos_token_id] * (len(ids) < max_new_tokens) for ids in texts]
     rows = [(q + a, 0 if whole else len(q)) for q, a in zip(questions, ends, strict=True)]
-    order = bucketed_batches([len(ids) for ids, _ in rows], BATCH_SIZE, rng) if rows else []
+    order = bucketed_batches([len(ids) for ids, _ in rows], RECIPE.batch_size, rng) if rows else []
     return [_padded([rows[i] for i in batch], tokenizer.pad_token_id) for batch in order]
 
 

@@ -1,4 +1,4 @@
-"""The `paper` scale's own code path, with local folders where hub ids stand: true architectures, random small weights."""
+"""The code path of the `paper` scale with local folders for hub ids: true architectures, small random weights."""
 
 import pandas as pd
 import pytest

@@ -9,9 +9,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from symbiosis import models, pretraining, prompts
+from symbiosis import bases, miniature_models, models, pretraining, prompts
+from symbiosis.bases import base_folder
 from symbiosis.miniature import LABEL_NAMES, World
-from symbiosis.pretraining import Recipe, base_folder, word_tokenizer
+from symbiosis.miniature_models import word_tokenizer
+from symbiosis.pretraining import Recipe
 from symbiosis.settings import RunSettings
 
 WORLD = World.make(0)
@@ -76,18 +78,18 @@ def test_special_tokens_have_their_roles():
 
 def test_student_reads_texts_and_no_labels():
     tokenizer = word_tokenizer(WORLD, "student")
-    batches = pretraining.student_batches(WORLD, tokenizer, 3, Recipe(batch_size=4), np.random.default_rng(0))
+    batches = miniature_models.student_batches(WORLD, tokenizer, 3, Recipe(batch_size=4), np.random.default_rng(0))
     assert [len(ids) for ids, _ in batches] == [4, 4, 4]
     labels = set(tokenizer.convert_tokens_to_ids(list(LABEL_NAMES)))
-    for ids, lengths in batches:
+    for ids, targets in batches:
         assert (ids[:, 0] == tokenizer.bos_token_id).all()
-        assert (ids[torch.arange(4), lengths - 1] == tokenizer.eos_token_id).all()
+        assert (ids[torch.arange(4), (targets != -100).sum(1) - 1] == tokenizer.eos_token_id).all()
         assert not labels & set(ids.flatten().tolist())
 
 
 def test_generator_batches_hold_one_kind_each_in_the_stated_shares():
     tokenizer = word_tokenizer(WORLD, "generator")
-    batches = pretraining.generator_batches(WORLD, tokenizer, 100, Recipe(batch_size=2), np.random.default_rng(0))
+    batches = miniature_models.generator_batches(WORLD, tokenizer, 100, Recipe(batch_size=2), np.random.default_rng(0))
     ends = {"write": "news article. <assistant>", "explain": "topic. <assistant>", "label": "science? <assistant>"}
     kinds = []
     for ids, _ in batches:
@@ -100,12 +102,12 @@ def test_generator_batches_hold_one_kind_each_in_the_stated_shares():
 
 def test_explanations_keep_the_subtopic_and_labels_are_true():
     tokenizer, rng = word_tokenizer(WORLD, "generator"), np.random.default_rng(0)
-    rows = [row.split("<assistant>") for row in pretraining._explain_rows(WORLD, tokenizer, 200, rng)]
+    rows = [row.split("<assistant>") for row in miniature_models._explain_rows(WORLD, tokenizer, 200, rng)]
     texts = [asked.split(": ", 1)[1].rsplit("\n", 1)[0] for asked, _ in rows]
     answers = [answer.removesuffix(" <eos>").strip() for _, answer in rows]
     assert np.isfinite(WORLD.log_likelihood(texts)).all() and np.isfinite(WORLD.log_likelihood(answers)).all()
     assert (WORLD.subtopic(texts) == WORLD.subtopic(answers)).mean() > 0.9  # .98 each is read correctly
-    rows = [row.split("<assistant>") for row in pretraining._label_rows(WORLD, tokenizer, 200, rng)]
+    rows = [row.split("<assistant>") for row in miniature_models._label_rows(WORLD, tokenizer, 200, rng)]
     texts = [asked.removeprefix("<user> ").rsplit("\n", 1)[0] for asked, _ in rows]
     given = np.array([LABEL_NAMES.index(label.split()[0]) for _, label in rows])
     assert (WORLD.posterior(texts).argmax(axis=1) == given).mean() > 0.95
@@ -113,14 +115,14 @@ def test_explanations_keep_the_subtopic_and_labels_are_true():
 
 def test_the_generator_learns_to_write_heads_and_to_label_wider():
     tail = list(WORLD.tail)
-    powers = [pretraining.KIND_POWERS[kind] for kind in ("write", "label")]
-    writes, labels = (pretraining._sharpened(WORLD.shares, power)[tail].sum() for power in powers)
+    powers = [miniature_models.KIND_POWERS[kind] for kind in ("write", "label")]
+    writes, labels = (miniature_models._sharpened(WORLD.shares, power)[tail].sum() for power in powers)
     assert (writes, labels) == pytest.approx((0.166, 0.363), abs=5e-3)  # by hand; the true tail mass is .416
-    assert pretraining._sharpened(np.array([0.6, 0.4]), 2.0) == pytest.approx([9 / 13, 4 / 13])
+    assert miniature_models._sharpened(np.array([0.6, 0.4]), 2.0) == pytest.approx([9 / 13, 4 / 13])
 
 
 def test_learning_rate_rises_then_falls_to_nothing():
-    rates = [pretraining._schedule(step, 100, 0.05) for step in range(100)]
+    rates = [pretraining.schedule(step, 100, 0.05) for step in range(100)]
     peak = int(np.argmax(rates))
     assert 3 <= peak <= 6
     assert rates[:peak] == sorted(rates[:peak]) and rates[peak:] == sorted(rates[peak:], reverse=True)
@@ -131,13 +133,13 @@ def test_padding_is_not_learned():
     # The same rows with and without extra padding must give the same weights.
     tokenizer = word_tokenizer(WORLD, "student")
     texts = [f"<bos> {text} <eos>" for text in WORLD.sample(4, np.random.default_rng(0)).text]
-    (ids, lengths), *_ = pretraining._padded_batches(tokenizer, texts, Recipe(batch_size=4))
-    padded = torch.nn.functional.pad(ids, (0, 5), value=tokenizer.pad_token_id)
+    (ids, targets), *_ = miniature_models._padded_batches(tokenizer, texts, Recipe(batch_size=4))
+    padded = [torch.nn.functional.pad(a, (0, 5), value=v) for a, v in ((ids, tokenizer.pad_token_id), (targets, -100))]
     weights = []
-    for batch in (ids, padded):
+    for batch in ((ids, targets), padded):
         torch.manual_seed(0)
-        model = pretraining._neox(tokenizer)
-        pretraining.train(model, [(batch, lengths)], Recipe(batch_size=4), desc="test")
+        model = miniature_models._neox(tokenizer)
+        pretraining.train(model, [batch], Recipe(batch_size=4), desc="test")
         weights.append(model.get_output_embeddings().weight.detach())
     assert weights[0] == pytest.approx(weights[1], abs=1e-6)
 
@@ -192,7 +194,7 @@ def test_an_interrupted_save_leaves_nothing(cache, monkeypatch):
         assert list(Path(folder).glob("*.safetensors"))  # the model is there already, the tokenizer is not
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pretraining.PreTrainedTokenizerFast, "save_pretrained", interrupted)
+    monkeypatch.setattr(miniature_models.PreTrainedTokenizerFast, "save_pretrained", interrupted)
     with pytest.raises(KeyboardInterrupt):
         base_folder("student", TINY)
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
@@ -203,8 +205,8 @@ def test_an_interrupted_save_leaves_nothing(cache, monkeypatch):
 
 def test_two_jobs_of_one_seed_train_once(cache, monkeypatch):
     made = []
-    original = pretraining.MAKERS["miniature"]
-    monkeypatch.setitem(pretraining.MAKERS, "miniature", lambda *a: made.append(a[0]) or original(*a))
+    original, inputs = bases.MAKERS["miniature"]
+    monkeypatch.setitem(bases.MAKERS, "miniature", (lambda *a: made.append(a[0]) or original(*a), inputs))
     found = []
     jobs = [threading.Thread(target=lambda: found.append(base_folder("student", TINY))) for _ in range(3)]
     for job in jobs:
@@ -221,8 +223,8 @@ def test_pre_training_learns_the_language(cache):
     model = AutoModelForCausalLM.from_pretrained(base_folder("student", settings))
     tokenizer = word_tokenizer(WORLD, "student")
     texts = [f"<bos> {text} <eos>" for text in WORLD.sample(64, np.random.default_rng(9)).text]
-    (ids, lengths), *_ = pretraining._padded_batches(tokenizer, texts, Recipe(batch_size=64))
-    learned = torch.arange(1, ids.shape[1]) < lengths[:, None]
+    (ids, targets), *_ = miniature_models._padded_batches(tokenizer, texts, Recipe(batch_size=64))
+    learned = targets[:, 1:] != -100
     with torch.no_grad():
         logits = model(input_ids=ids[:, :-1]).logits[learned]
     targets = ids[:, 1:][learned]

@@ -1,0 +1,27 @@
+"""Where a role's initial weights are: what its name says, or a model made here once per seed and cached."""
+
+from symbiosis import miniature_models, models, small
+from symbiosis.files import locked
+from symbiosis.settings import RunSettings, fingerprint, resolve
+
+MAKERS = {
+    "miniature": (miniature_models.make_miniature, miniature_models.cache_inputs),
+    "small": (small.make_small, small.cache_inputs),
+}
+
+
+def base_folder(role: str, settings: RunSettings) -> str:
+    """The cached folder of a made model of `role` ('student' or 'generator'), else the folder or hub id it names.
+
+    A made model is trained when its folder is absent; a lock keeps two jobs of one seed from training it twice.
+    """
+    name = getattr(settings, role)
+    if name not in MAKERS:
+        return name
+    make, cache_inputs = MAKERS[name]
+    used = {"model": name, "seed": settings.seed, "steps": getattr(settings, f"{role}_steps")}
+    folder = resolve(".cache/symbiosis") / f"{role}-{fingerprint(used | cache_inputs(role, settings))}"
+    with locked(folder.with_name(f"{folder.name}.lock"), wait=True):
+        if not folder.is_dir():
+            models.save(*make(role, settings), folder)
+    return str(folder)
