@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -27,6 +30,7 @@ from symbiosis.settings import resolve
 
 transformers_logging.disable_progress_bar()  # a bar per weight file says nothing here
 
+FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # never a pickle
 REVISIONS = {
     "EleutherAI/pythia-160m": "50f5173d932e8e61f858120bcb800b97af589f46",
     "Qwen/Qwen2-0.5B-Instruct": "c540970f9e29518b1d8f06ab8b24cba66ad77b6d",
@@ -42,14 +46,19 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> tuple[PreTra
 
     Raises ModelError where the folder holds no safetensors, the hub id has no pinned revision, or the hub is away.
     """
-    where = _locate(name, revision)
-    try:
-        tokenizer = _tokenizer_class(where).from_pretrained(**where, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            **where, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    folder = resolve(name) if resolve(name).is_dir() else _download(name, revision)
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{folder}: no .safetensors file; convert it with `AutoModelForCausalLM.from_pretrained(...)"
+            ".save_pretrained(folder)` where you trust its pickle, none is ever loaded here"
         )
-    except (OSError, ValueError) as error:
-        raise ModelError(_why_not(name, error)) from error
+    try:
+        tokenizer = _tokenizer_class(folder).from_pretrained(folder, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(f"{folder}: could not be loaded ({_short(error)}); copy or download it again") from error
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{name}: its tokenizer has no end token; set eos_token in tokenizer_config.json")
     rows = model.get_input_embeddings().num_embeddings
@@ -120,39 +129,35 @@ def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[np.ndarra
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def _locate(name: str, revision: str) -> dict[str, str]:
-    folder = resolve(name)
-    if folder.is_dir():
-        if not any(folder.glob("*.safetensors")):
-            raise ModelError(
-                f"{folder}: no .safetensors file; convert it with `AutoModelForCausalLM.from_pretrained(...)"
-                ".save_pretrained(folder)` where you trust its pickle, none is ever loaded here"
-            )
-        return {"pretrained_model_name_or_path": str(folder)}
+def _download(name: str, revision: str) -> Path:
+    """The folder of a hub model at its pinned commit; from the cache where the hub cannot be reached."""
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelError(f"{name}: no such folder, and not a hub id of the form owner/name")
     revision = revision or REVISIONS.get(name, "")
     if not revision:
         raise ModelError(f"{name}: no pinned revision; name the commit in student_revision or generator_revision")
-    return {"pretrained_model_name_or_path": name, "revision": revision}
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise ModelError(
+            f"{name}: could not be fetched ({_short(error)}). Where the hub cannot be reached, download the model "
+            f"where it can (`hf download {name} --revision {revision} --local-dir models/{name.split('/')[-1]}`), copy "
+            "that folder here and name it in `student:` or `generator:`; a gated model also needs its licence "
+            "accepted and a token"
+        ) from error
 
 
-def _tokenizer_class(where: dict[str, str]):
+def _tokenizer_class(folder: Path):
     """AutoTokenizer, but the generic fast class where the checkpoint declares it.
 
     AutoTokenizer would rebuild a Qwen2 checkpoint's tokenizer as byte-level BPE whatever its tokenizer.json says.
     """
-    declared = get_tokenizer_config(**where).get("tokenizer_class")
+    declared = get_tokenizer_config(folder).get("tokenizer_class")
     return PreTrainedTokenizerFast if declared in ("TokenizersBackend", "PreTrainedTokenizerFast") else AutoTokenizer
 
 
-def _why_not(name: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:300]
-    return (
-        f"{name}: could not be loaded ({reason}). Where the hub cannot be reached, download the model where it can "
-        f"(`hf download {name} --local-dir models/{name.split('/')[-1]}`), copy that folder here and name it in "
-        "`student:` or `generator:`; a gated model also needs its licence accepted and a token"
-    )
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _as_list(value) -> list:

@@ -225,6 +225,18 @@ def with_interval(mean: float, low: float, high: float, digits: int = 3) -> str:
     return f"{mean:.{digits}f}" + ("" if pd.isna(low) else f" [{low:.{digits}f}, {high:.{digits}f}]")
 
 
+def markdown(rows: pd.DataFrame, metric: str = "accuracy", digits: int = 3) -> str:
+    """`readable` of a metric as the README shows it: Markdown, arms by their names, generations as columns."""
+    table = readable(summarise(rows, metric), digits)
+    head = ["generation", *map(str, table.columns)]
+    lines = [
+        head,
+        ["---"] * len(head),
+        *([arm_name(arm), *cells] for arm, cells in zip(table.index, table.to_numpy(), strict=True)),
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def order(table: pd.DataFrame) -> list[str]:
     """The arms of a table in the one order of every table and figure: named arms first, then by name."""
     known = list(ARM_NAME)

@@ -84,9 +84,9 @@ def _load_base(role: str, settings: RunSettings):
 
 
 def _which(model) -> str:
-    """The folder's name, or the hub id at the commit that was really resolved."""
-    commit = getattr(model.config, "_commit_hash", None)
-    return f"{model.config._name_or_path}@{commit}" if commit else Path(model.config._name_or_path).name
+    """The folder's name; of a hub model its own with the commit that was really resolved."""
+    folder = Path(model.config._name_or_path)
+    return f"{folder.parts[-3]}@{folder.name}" if folder.parent.name == "snapshots" else folder.name
 
 
 def _run_all(folder: Path, settings: RunSettings) -> None:

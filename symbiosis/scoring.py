@@ -6,10 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from scipy.special import log_softmax
+from torch.nn.functional import cross_entropy
 
 from symbiosis.models import autocast, batches_by_length, pad, start_ids, token_ids
 from symbiosis.prompts import STUDENT_CLASSIFY, STUDENT_WRITE, label_prompt
 from symbiosis.settings import RunSettings
+
+HEAD_TOKENS = 2048  # tokens whose logits are held at once: 400 MB at a vocabulary of 50,000
 
 
 def student_prefixes(tokenizer, texts: Sequence[str], max_length: int) -> list[list[int]]:
@@ -68,23 +71,37 @@ def label_log_probs(
     return log_softmax(scores, axis=1)
 
 
+def token_losses(
+    model, tokenizer, rows, known: Sequence[int], settings: RunSettings
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Negative log-likelihood of each token after its row's `known` leading ones [nats], and its row: both (m,).
+
+    Rows are padded on the right, so a causal model needs no mask; the head, most of the cost where the vocabulary is
+    large, sees predicted tokens only, HEAD_TOKENS at a time.
+    """
+    inputs = pad(tokenizer, rows, left=False, device=model.device)
+    known = torch.tensor(known, device=model.device)
+    predicted = (inputs["position_ids"] >= known[:, None]) & inputs["attention_mask"].bool()
+    predicted, ids = predicted[:, 1:], inputs["input_ids"]
+    targets = ids[:, 1:][predicted]
+    with autocast(model, settings.precision):
+        hidden = model.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state[predicted]
+        parts = zip(hidden.split(HEAD_TOKENS), targets.split(HEAD_TOKENS), strict=True)
+        head = model.get_output_embeddings()
+        losses = [cross_entropy(head(h).float(), t, reduction="none") for h, t in parts]
+    return torch.cat(losses), predicted.nonzero()[:, 0]
+
+
 @torch.inference_mode()
 def text_losses(
-    model, tokenizer, rows: Sequence[Sequence[int]], given: Sequence[int], settings: RunSettings
+    model, tokenizer, rows: Sequence[Sequence[int]], known: Sequence[int], settings: RunSettings
 ) -> np.ndarray:
-    """Mean negative log-likelihood of each row's tokens after its `given` leading ones: (n,) [nats/token]."""
+    """Mean negative log-likelihood of each row's tokens after its `known` leading ones: (n,) [nats/token]."""
     losses = np.zeros(len(rows))
     for batch in batches_by_length([len(r) for r in rows], settings.generation_batch_size):
-        inputs = pad(tokenizer, [rows[i] for i in batch], left=False, device=model.device)
-        with autocast(model, settings.precision):
-            logits = model(**inputs).logits
-        nll = torch.nn.functional.cross_entropy(
-            logits[:, :-1].float().transpose(1, 2), inputs["input_ids"][:, 1:], reduction="none"
-        )
-        first = torch.tensor([given[i] for i in batch], device=model.device)
-        position = torch.arange(1, nll.shape[1] + 1, device=model.device)
-        counted = (position >= first[:, None]) & inputs["attention_mask"][:, 1:].bool()
-        losses[batch] = ((nll * counted).sum(1) / counted.sum(1).clamp(min=1)).cpu().numpy()
+        nll, row = token_losses(model, tokenizer, [rows[i] for i in batch], [known[i] for i in batch], settings)
+        row = row.cpu().numpy()
+        losses[batch] = np.bincount(row, nll.cpu().numpy(), len(batch)) / np.bincount(row, minlength=len(batch))
     return losses
 
 

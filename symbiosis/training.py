@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from symbiosis.errors import SymbiosisError
-from symbiosis.models import autocast, pad, token_ids
+from symbiosis.models import token_ids
 from symbiosis.prompts import chat
-from symbiosis.scoring import student_labels, student_prefixes, student_texts
+from symbiosis.scoring import student_labels, student_prefixes, student_texts, token_losses
 from symbiosis.settings import RunSettings
 
 MAX_GRAD_NORM = 1.0
@@ -37,16 +36,19 @@ def train_student(
     """
     labels = [student_labels(tokenizer, label_names)[i] for i in lesson["label"]]
     asked = student_prefixes(tokenizer, lesson["text"], settings.max_length)
-    written, given = student_texts(
-        tokenizer, lesson["text"], [label_names[i] for i in lesson["label"]], settings.max_length
-    )
-    weight = np.array(lesson["weight"], dtype=np.float32)
+    names = [label_names[i] for i in lesson["label"]]
+    written, given = student_texts(tokenizer, lesson["text"], names, settings.max_length)
+    weight = torch.tensor(lesson["weight"], dtype=torch.float32, device=student.device)
 
     def losses(batch: np.ndarray) -> dict[str, torch.Tensor]:
-        w = weight[batch]
-        rows, known = [[*asked[i], *labels[i]] for i in batch], [len(asked[i]) for i in batch]
-        label_loss = answer_loss(student, tokenizer, rows, known, w, settings, per_token=False)
-        lm_loss = answer_loss(student, tokenizer, [written[i] for i in batch], [given[i] for i in batch], w, settings)
+        rows = [[*asked[i], *labels[i]] for i in batch] + [written[i] for i in batch]
+        known = [len(asked[i]) for i in batch] + [given[i] for i in batch]
+        nll, row = token_losses(student, tokenizer, rows, known, settings)
+        w, is_label = weight[batch].repeat(2), row < len(batch)
+        label_loss = (nll * w[row])[is_label].sum() / weight[
+            batch
+        ].sum()  # a label word counts once, however many tokens
+        lm_loss = (nll * w[row])[~is_label].sum() / w[row][~is_label].sum()
         return {"loss": label_loss + settings.lm_weight * lm_loss, "label_loss": label_loss, "lm_loss": lm_loss}
 
     return fit(
@@ -62,36 +64,16 @@ def train_generator(
     questions = token_ids(tokenizer, [chat(tokenizer, p) for p in prompts])
     end = [tokenizer.eos_token_id]
     rows = [q + a + end for q, a in zip(questions, token_ids(tokenizer, answers, settings.max_new_tokens), strict=True)]
-    known, weight = [len(q) for q in questions], np.ones(len(rows), dtype=np.float32)
+    known = [len(q) for q in questions]
 
     def losses(batch: np.ndarray) -> dict[str, torch.Tensor]:
-        chosen = [rows[i] for i in batch], [known[i] for i in batch]
-        return {"loss": answer_loss(generator, tokenizer, *chosen, weight[batch], settings)}
+        nll, _ = token_losses(generator, tokenizer, [rows[i] for i in batch], [known[i] for i in batch], settings)
+        return {"loss": nll.mean()}
 
     return fit(
         generator, losses, [len(r) for r in rows], epochs=settings.generator_epochs, batch_size=settings.batch_size,
         learning_rate=settings.generator_learning_rate, seed=seed, what="Generator",
     )  # fmt: skip
-
-
-def answer_loss(
-    model, tokenizer, rows, known: Sequence[int], weight: np.ndarray, settings: RunSettings, *, per_token: bool = True
-) -> torch.Tensor:
-    """Weighted mean negative log-likelihood of each row's tokens after its `known` leading ones.
-
-    per_token: over tokens [nats/token]; else over rows, summed within a row [nats]. Rows are padded on the left, so
-    that logits are computed only for the longest answer's positions.
-    """
-    longest = max(len(row) - k for row, k in zip(rows, known, strict=True))
-    inputs = pad(tokenizer, rows, left=True, device=model.device)
-    with autocast(model, settings.precision):
-        logits = model(**inputs, logits_to_keep=longest + 1, use_cache=False).logits[:, :-1]
-    nll = cross_entropy(logits.float().transpose(1, 2), inputs["input_ids"][:, -longest:], reduction="none")
-    answer = torch.tensor([len(row) - k for row, k in zip(rows, known, strict=True)], device=model.device)
-    counted = torch.arange(longest, 0, -1, device=model.device) <= answer[:, None]
-    w = torch.from_numpy(weight).to(model.device)
-    total = ((nll * counted).sum(1) * w).sum()
-    return total / ((counted.sum(1) * w).sum() if per_token else w.sum())
 
 
 def fit(

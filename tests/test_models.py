@@ -67,6 +67,14 @@ def test_folder_with_only_a_pickle_is_refused(neox_folder, tmp_path):
         models.load(str(folder))
 
 
+def test_damaged_weights_are_one_sentence(neox_folder, tmp_path):
+    shutil.copytree(neox_folder, tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match=r"cut: could not be loaded .*; copy or download it again"):
+        models.load(str(tmp_path / "cut"))
+
+
 @pytest.mark.parametrize("name, message", [
     ("./nowhere", "no such folder"),
     ("just-a-name", "not a hub id of the form owner/name"),
@@ -83,15 +91,16 @@ def test_unreachable_hub_says_how_to_use_a_local_copy(tmp_path):
     import subprocess
     import sys
 
-    code = """from symbiosis import models
+    code = """import time; time.sleep = lambda seconds: None  # the client waits between its retries
+from symbiosis import models
 try:
     models.load("EleutherAI/pythia-160m")
 except models.ModelError as error:
     print(error)"""
     env = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=240)
-    assert "EleutherAI/pythia-160m: could not be loaded" in done.stdout, done.stderr[-2000:]
-    assert "hf download EleutherAI/pythia-160m --local-dir models/pythia-160m" in done.stdout
+    assert "EleutherAI/pythia-160m: could not be fetched" in done.stdout, done.stderr[-2000:]
+    assert f"hf download EleutherAI/pythia-160m --revision {models.REVISIONS['EleutherAI/pythia-160m']}" in done.stdout
 
 
 def test_padding_by_hand(neox_folder):

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from symbiosis import results
 from symbiosis.settings import RunSettings, make_settings, read_params
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -176,6 +177,12 @@ def test_readme_names_make_targets_that_exist():
     named = set(re.findall(r"`make ([a-z]+)|^make ([a-z]+)", (ROOT / "README.md").read_text(), flags=re.M))
     named = {a or b for a, b in named}
     assert {"reproduce", "test"} <= named <= targets
+
+
+@pytest.mark.parametrize("scale", ["miniature", "agnews_small"])
+def test_readme_tables_are_those_of_the_committed_results(scale):
+    rows = results.read_results(ROOT / "reports", scale)
+    assert results.markdown(rows) in (ROOT / "README.md").read_text()
 
 
 # --- files ---------------------------------------------------------------------------------------------------------

@@ -47,6 +47,25 @@ def test_text_losses_equal_one_row_at_a_time(student):
     np.testing.assert_allclose(scoring.text_losses(model, tokenizer, rows, given, SETTINGS), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("folder", ["neox_folder", "qwen_folder"])
+def test_token_losses_equal_the_library_loss(folder, request):
+    model, tokenizer = models.load(str(request.getfixturevalue(folder)), device="cpu")
+    rows, known = [[0, 40, 50, 60, 70, 80], [0, 90, 41]], [3, 1]
+    nll, row = scoring.token_losses(model, tokenizer, rows, known, SETTINGS)
+    for i, (tokens, k) in enumerate(zip(rows, known, strict=True)):
+        labels = torch.tensor([[-100] * k + tokens[k:]])
+        expected = model(input_ids=torch.tensor([tokens]), labels=labels).loss.item()
+        assert nll[row == i].mean().item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_head_in_pieces_gives_the_same_losses(student, monkeypatch):
+    model, tokenizer = student
+    rows, given = scoring.student_texts(tokenizer, TEXTS, ["Sports"] * len(TEXTS), 32)
+    whole = scoring.text_losses(model, tokenizer, rows, given, SETTINGS)
+    monkeypatch.setattr(scoring, "HEAD_TOKENS", 5)
+    np.testing.assert_allclose(scoring.text_losses(model, tokenizer, rows, given, SETTINGS), whole, rtol=1e-6)
+
+
 def test_only_the_text_is_cut(student):
     _, tokenizer = student
     long = " ".join(TEXTS * 5)

@@ -6,7 +6,7 @@ import torch
 from conftest import NEWS
 from datasets import Dataset
 
-from symbiosis import models, training
+from symbiosis import models, scoring, training
 from symbiosis.settings import RunSettings
 from symbiosis.training import TrainingError
 
@@ -22,26 +22,25 @@ def student(neox_folder):
     return models.load(str(neox_folder), device="cpu")
 
 
-def test_answer_loss_equals_the_library_loss_on_one_row(student):
+def test_both_losses_of_a_step_by_hand(student):
     model, tokenizer = student
-    row, known = [0, 40, 50, 60, 70, 80], 3
-    labels = torch.tensor([[-100] * known + row[known:]])
-    expected = model(input_ids=torch.tensor([row]), labels=labels).loss.item()
-    given = training.answer_loss(model, tokenizer, [row], [known], np.ones(1, np.float32), SETTINGS)
-    assert given.item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_answer_loss_weighs_tokens_or_rows_by_hand(student):
-    model, tokenizer = student
-    rows, known, one = [[0, 40, 50], [0, 60, 70, 80, 90]], [1, 2], np.ones(1, np.float32)
-    a, b = (
-        training.answer_loss(model, tokenizer, [r], [k], one, SETTINGS).item() for r, k in zip(rows, known, strict=True)
-    )
-    w = np.array([2.0, 1.0], np.float32)
-    per_token = training.answer_loss(model, tokenizer, rows, known, w, SETTINGS).item()
-    per_row = training.answer_loss(model, tokenizer, rows, known, w, SETTINGS, per_token=False).item()
-    assert per_token == pytest.approx((2 * 2 * a + 3 * b) / (2 * 2 + 3), rel=1e-4)  # 2 and 3 answer tokens
-    assert per_row == pytest.approx((2 * 2 * a + 3 * b) / 3, rel=1e-4)
+    lesson = LESSON.select([0, 7]).remove_columns("weight").add_column("weight", [2.0, 1.0])
+    log_p = lambda row: model(torch.tensor([row])).logits[0].log_softmax(-1)  # noqa: E731
+    labels = [scoring.student_labels(tokenizer, LABELS)[i] for i in lesson["label"]]
+    asked = scoring.student_prefixes(tokenizer, lesson["text"], 32)
+    label_nll = [
+        -sum(log_p(a + y)[len(a) - 1 + j, t] for j, t in enumerate(y)).item()
+        for a, y in zip(asked, labels, strict=True)
+    ]
+    written, given = scoring.student_texts(tokenizer, lesson["text"], [LABELS[i] for i in lesson["label"]], 32)
+    lm_nll = [[-log_p(r)[j - 1, r[j]].item() for j in range(g, len(r))] for r, g in zip(written, given, strict=True)]
+    tokens = [len(nll) for nll in lm_nll]
+    settings = SETTINGS.model_copy(update={"batch_size": 2, "epochs": 1})
+    (step,) = training.train_student(model, tokenizer, lesson, LABELS, settings, seed=0)
+    assert len(labels[1]) > len(labels[0])  # "Sci/Tech" has more tokens and counts no more
+    assert step["label_loss"] == pytest.approx((2 * label_nll[0] + label_nll[1]) / 3, rel=1e-4)
+    expected = (2 * sum(lm_nll[0]) + sum(lm_nll[1])) / (2 * tokens[0] + tokens[1])
+    assert step["lm_loss"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_weight_zero_rows_teach_nothing(student):
