@@ -267,6 +267,20 @@ def paired_table(
     return result
 
 
+def growth_table(rows: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
+    """Every arm's last generation against its own generation 0, seed by seed: did it grow or fall?
+
+    Columns arm, difference (last - generation 0), low, high (95%), p, p_holm (over the table), n.
+    """
+    table, last = by_seed(rows, metric), last_generation(rows)
+    ends = {g: table.xs(g, level="generation").T.to_dict() for g in (0, last)}
+    arms = [arm for arm in order(rows) if arm in ends[0] and arm in ends[last]]
+    grown = [(arm, *paired_difference(ends[last][arm], ends[0][arm])) for arm in arms]
+    result = pd.DataFrame(grown, columns=["arm", "difference", "low", "high", "p"])
+    seeds = [len(paired_values(ends[last][arm], ends[0][arm])) for arm in arms]
+    return result.assign(p_holm=holm(result["p"]), n=seeds)
+
+
 def _compare(found: dict[str, dict[int, float]], arm: str, baseline: str) -> tuple:
     pair = found[arm], found[baseline]
     return arm, baseline, *paired_difference(*pair), len(paired_values(*pair))

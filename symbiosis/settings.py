@@ -72,7 +72,7 @@ class RunSettings(BaseModel):
 
     # methods
     recursive_start: Literal["zero_shot", "warm"] = Field(
-        "zero_shot", description="warm: generation 0 saw train_size real rows"
+        "zero_shot", description="warm lets generation 0 learn train_size real rows"
     )
     feedback: Literal["lm_loss", "entropy", "random"] = Field("lm_loss", description="how hardness is measured")
     hard_examples: int = Field(50, ge=1, description="pool texts the Student finds hardest")

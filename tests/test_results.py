@@ -84,6 +84,15 @@ def hand_rows(values, metric="accuracy", generation=1, n=100):
     )
 
 
+def test_growth_is_the_last_generation_minus_the_first_seed_by_seed():
+    start = hand_rows({"real": [0.2, 0.3, 0.1], "recursive": [0.9, 0.8, 0.7]}, generation=0)
+    end = hand_rows({"real": [0.8, 0.9, 0.7], "recursive": [0.6, 0.6, 0.5]}, generation=2)
+    table = results.growth_table(pd.concat([start, end])).set_index("arm")
+    assert table.loc["real", "difference"] == pytest.approx(0.6) and table.loc["real", "n"] == 3
+    assert table.loc["recursive", "difference"] == pytest.approx((-0.3 - 0.2 - 0.2) / 3)
+    assert table.loc["recursive", "low"] < table.loc["recursive", "high"] < 0
+
+
 # ---- collecting
 
 
