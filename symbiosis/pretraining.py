@@ -1,10 +1,11 @@
-"""The pre-training loop of the models made on the spot."""
+"""Architectures and the pre-training loop of the models made on the spot."""
 
 from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 INITIALIZER_RANGE = 0.06  # three times the classes' default: far fewer steps then suffice
 
@@ -17,6 +18,23 @@ class Recipe:
     learning_rate: float = 8e-3  # AdamW's, after warm-up and before decay
     betas: tuple[float, float] = (0.9, 0.98)
     warmup_share: float = 0.05  # of the steps: linear from 0; afterwards linear to 0
+
+
+def new_model(role: str, tokenizer, *, hidden: int, layers: int, intermediate: int, positions: int):
+    """A fresh GPT-NeoX Student or Qwen2 Generator (tied head), 4 attention heads; weights from torch's random state."""
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    sizes = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "intermediate_size": intermediate,
+        "max_position_embeddings": positions,
+        "initializer_range": INITIALIZER_RANGE,
+    }
+    if role == "student":
+        return GPTNeoXForCausalLM(GPTNeoXConfig(rotary_pct=0.25, **sizes, **ids))
+    return Qwen2ForCausalLM(Qwen2Config(num_key_value_heads=2, tie_word_embeddings=True, **sizes, **ids))
 
 
 def train(model, batches: list[tuple[torch.Tensor, torch.Tensor]], recipe: Recipe, *, desc: str) -> None:

@@ -16,12 +16,12 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast
 
 from symbiosis import corpora, pretraining, prompts, sources
 from symbiosis.files import digest
 from symbiosis.models import token_ids
-from symbiosis.pretraining import INITIALIZER_RANGE, Recipe, train
+from symbiosis.pretraining import Recipe, new_model, train
 from symbiosis.scoring import shorten
 from symbiosis.settings import RunSettings, derive_seed
 from symbiosis.training import bucketed_batches
@@ -31,6 +31,10 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+SIZES = {  # 1.6 and 1.1 million weights
+    "student": {"hidden": 128, "layers": 3, "intermediate": 512},
+    "generator": {"hidden": 128, "layers": 3, "intermediate": 384},
+}
 VOCABULARY = 4096
 TOKENIZER_CHARACTERS = 6_000_000  # of the corpus: more changes hardly a merge
 ROOM = 16  # tokens a prompt may put around a text of max_length
@@ -44,7 +48,7 @@ def make_small(role: str, settings: RunSettings):
     tokenizer, batches = _LESSONS[role](settings, rng)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(settings.seed, 0, f"{role}-init"))
-        model = _ARCHITECTURES[role](tokenizer, 4 * settings.max_length)
+        model = new_model(role, tokenizer, **SIZES[role], positions=max(512, 4 * settings.max_length))
     train(model, batches, RECIPE, desc=f"pre-training the {role}")
     return model, tokenizer
 
@@ -211,44 +215,4 @@ def _prompt_texts() -> list[str]:
     return [template.format(text="", label="", labels=", or ") for template in templates]
 
 
-def _neox(tokenizer, positions: int) -> GPTNeoXForCausalLM:
-    """1.6 million parameters."""
-    return GPTNeoXForCausalLM(
-        GPTNeoXConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=128,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            intermediate_size=512,
-            rotary_pct=0.25,
-            initializer_range=INITIALIZER_RANGE,
-            max_position_embeddings=max(positions, 256),
-            **_token_ids(tokenizer),
-        )
-    )
-
-
-def _qwen2(tokenizer, positions: int) -> Qwen2ForCausalLM:
-    """1.1 million parameters."""
-    return Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=len(tokenizer),
-            hidden_size=128,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            intermediate_size=384,
-            max_position_embeddings=max(positions, 512),
-            tie_word_embeddings=True,
-            initializer_range=INITIALIZER_RANGE,
-            **_token_ids(tokenizer),
-        )
-    )
-
-
-def _token_ids(tokenizer) -> dict[str, int]:
-    return {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-
-
-_ARCHITECTURES = {"student": _neox, "generator": _qwen2}
 _LESSONS = {"student": student_lesson, "generator": generator_lesson}

@@ -138,7 +138,7 @@ def test_padding_is_not_learned():
     weights = []
     for batch in ((ids, targets), padded):
         torch.manual_seed(0)
-        model = miniature_models._neox(tokenizer)
+        model = pretraining.new_model("student", tokenizer, **miniature_models.SIZES["student"])
         pretraining.train(model, [batch], Recipe(batch_size=4), desc="test")
         weights.append(model.get_output_embeddings().weight.detach())
     assert weights[0] == pytest.approx(weights[1], abs=1e-6)
