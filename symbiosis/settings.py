@@ -155,11 +155,21 @@ def make_settings(source: str = "parameters", **given: Any) -> RunSettings:
 def notebook_settings(namespace: dict[str, Any], **fixed: Any) -> RunSettings:
     """Settings of a notebook: `notebook_settings(globals())` in the cell after the parameters.
 
-    Reads the cells run so far that hold nothing but literal assignments (the parameters cell and the one papermill
-    injects), so that an unknown name is seen. `fixed` adds what the notebook itself decides.
+    `fixed` adds what the notebook itself decides.
     """
-    given = literal_parameters(namespace.get("In", [])) | fixed
+    given = notebook_parameters(namespace) | fixed
     return make_settings(_where_from(given), **given)
+
+
+def notebook_parameters(namespace: dict[str, Any]) -> dict[str, Any]:
+    """What a notebook's parameters cell, and the one papermill injects after it, have set; unknown names included.
+
+    Unknown names are found in the history of cells that hold nothing but literal assignments; where a runner keeps no
+    history (nbval), the known names are taken from the namespace.
+    """
+    known = {name: namespace[name] for name in RunSettings.model_fields if name in namespace}
+    plain = {name: value for name, value in known.items() if isinstance(value, (str, int, float))}
+    return plain | literal_parameters(namespace.get("In", []))
 
 
 def literal_parameters(cells: list[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from symbiosis.settings import (
     derive_seed,
     literal_parameters,
     make_settings,
+    notebook_parameters,
     notebook_settings,
     read_params,
 )
@@ -73,6 +74,16 @@ def test_notebook_settings_take_what_the_cells_say():
     namespace = {"In": ["epochs: int = 2\nseed: int = 0", "# Parameters\nseed = 7\n"]}
     settings = notebook_settings(namespace, method="real")
     assert (settings.epochs, settings.seed, settings.method) == (2, 7, "real")
+
+
+def test_a_runner_without_history_still_passes_the_parameters():
+    namespace = {"In": [""], "epochs": 4, "scale": "smoke", "task": object(), "os": object(), "n": 3}
+    assert notebook_parameters(namespace) == {"epochs": 4, "scale": "smoke"}
+
+
+def test_history_wins_over_a_name_that_was_used_again():
+    namespace = {"In": ["", "task: str = 'miniature'\nseed: int = 1"], "task": object(), "seed": 5}
+    assert notebook_parameters(namespace) == {"task": "miniature", "seed": 1}
 
 
 def test_malformed_params_file_is_named(tmp_path):
