@@ -34,7 +34,7 @@ from symbiosis.files import locked, whole_folder, write_atomic
 from symbiosis.methods import LESSONS, NEEDS_GENERATOR, Actors
 from symbiosis.results import COLUMNS, read_rows
 from symbiosis.scoring import evaluate
-from symbiosis.settings import RunSettings, resolve, root
+from symbiosis.settings import RunSettings, make_settings, resolve, root
 from symbiosis.training import train_student
 
 DISK_TROUBLE = (
@@ -264,7 +264,7 @@ def _same_settings(folder: Path, settings: RunSettings) -> None:
         return
     stored, now = json.loads(path.read_text()), settings.model_dump()
     changed = [f"{k}: {stored.get(k)!r} there, {v!r} now" for k, v in now.items() if stored.get(k) != v]
-    if RunSettings(**stored).fingerprint != settings.fingerprint:
+    if make_settings(str(path), **stored).fingerprint != settings.fingerprint:
         raise RunError(
             f"{folder}: holds a run of other settings ({'; '.join(changed)}); give this one its own `variant` or "
             "`study`, or delete that folder"

@@ -249,7 +249,9 @@ def _label(label: Any, names: list[str], where: str) -> int:
     index = _number(label)
     if index is None or not 0 <= index < len(names):
         known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
-        raise DataError(f"{where}: unknown label {label!r} (known: {known}); correct it, or add it to classes.txt")
+        raise DataError(
+            f"{where}: unknown label {label!r} (known: {known}; a class_index is one more); correct it, or add it to classes.txt"
+        )
     return index
 
 
