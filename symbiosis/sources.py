@@ -250,7 +250,8 @@ def _label(label: Any, names: list[str], where: str) -> int:
     if index is None or not 0 <= index < len(names):
         known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
         raise DataError(
-            f"{where}: unknown label {label!r} (known: {known}; a class_index is one more); correct it, or add it to classes.txt"
+            f"{where}: unknown label {label!r} (known: {known}; a class_index is one more); correct it, or add it "
+            "to classes.txt"
         )
     return index
 
