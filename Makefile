@@ -51,11 +51,12 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 # --- the main job ------------------------------------------------------------------------------------------------------
-ARMS := real static recursive recursive_warm recursive_warm_t1 pseudo_label symbiosis symbiosis_random
+ARMS := real static recursive recursive_warm recursive_warm_t1 pseudo_label symbiosis symbiosis_random symbiosis_frozen
 # A run's folder is <method>[-<variant>]-s<seed>; where the arm's file name is another, it stands here.
 NAME_recursive_warm := recursive-warm
 NAME_recursive_warm_t1 := recursive-warm_t1
 NAME_symbiosis_random := symbiosis-random
+NAME_symbiosis_frozen := symbiosis-frozen
 name = $(or $(NAME_$(1)),$(1))
 notebook = notebooks/$(if $(filter symbiosis%,$(1)),03_symbiosis_loop,02_baselines).ipynb
 SEED_LIST := $(shell seq 1 $(SEEDS))

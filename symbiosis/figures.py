@@ -26,20 +26,21 @@ from symbiosis.results import (
 )
 from symbiosis.settings import resolve
 
-# Okabe and Ito 2008, without their yellow (too pale for a line on white) and with a grey for the eighth arm. An arm
-# keeps its colour and its marker in every figure, so that the figures also work in print without colour.
+# Okabe and Ito 2008, without their yellow (too pale for a line on white), and a grey and Tol's wine for the rest. An
+# arm keeps its colour and its marker in every figure, so that the figures also work in print without colour.
 METHOD_COLOR = {
     "real": "#000000",
     "pseudo_label": "#56b4e9",
     "symbiosis": "#0072b2",
     "symbiosis-random": "#009e73",
+    "symbiosis-frozen": "#882255",
     "static": "#e69f00",
     "recursive": "#d55e00",
     "recursive-warm": "#cc79a7",
     "recursive-warm_t1": "#7f7f7f",
 }
-METHOD_MARKER = dict(zip(METHOD_COLOR, "osDP^vX*", strict=True))
-SPARE_MARKERS = "<>hpd8"
+METHOD_MARKER = dict(zip(METHOD_COLOR, "osDP<^vX*", strict=True))
+SPARE_MARKERS = ">hpd8"
 MARKER_SIZE = {"*": 7.5, "P": 6.0, "X": 5.5, "D": 4.0}  # in points, so that all shapes look equally large
 
 METRIC_NAME = {

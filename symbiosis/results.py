@@ -44,6 +44,7 @@ ARM_NAME = {
     "pseudo_label": "Pseudo-labelled pool",
     "symbiosis": "Symbiosis",
     "symbiosis-random": "Symbiosis, random feedback",
+    "symbiosis-frozen": "Symbiosis, frozen Generator",
     "static": "Static synthetic",
     "recursive": "Recursive",
     "recursive-warm": "Recursive, warm start",
@@ -226,15 +227,22 @@ def with_interval(mean: float, low: float, high: float, digits: int = 3) -> str:
 
 
 def markdown(rows: pd.DataFrame, metric: str = "accuracy", digits: int = 3) -> str:
-    """`readable` of a metric as the README shows it: Markdown, arms by their names, generations as columns."""
-    table = readable(summarise(rows, metric), digits)
-    head = ["generation", *map(str, table.columns)]
-    lines = [
-        head,
-        ["---"] * len(head),
-        *([arm_name(arm), *cells] for arm, cells in zip(table.index, table.to_numpy(), strict=True)),
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """`readable` of a metric as the README shows it: arms by their names, generations as columns."""
+    return _as_markdown(readable(summarise(rows, metric), digits), "generation")
+
+
+def markdown_by_seed(rows: pd.DataFrame, digits: int = 3) -> str:
+    """Final accuracy of every single run with its Wilson interval, for scales of too few seeds: arms by seeds."""
+    single = run_table(rows)
+    cells = [with_interval(*bounds, digits) for bounds in single[["value", "low", "high"]].to_numpy()]
+    table = single.assign(cell=cells).pivot(index="arm", columns="seed", values="cell").reindex(order(rows)).fillna("-")
+    return _as_markdown(table, "seed")
+
+
+def _as_markdown(table: pd.DataFrame, corner: str) -> str:
+    lines = [[arm_name(arm), *cells] for arm, cells in zip(table.index, table.to_numpy(), strict=True)]
+    head = [corner, *map(str, table.columns)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines])
 
 
 def order(table: pd.DataFrame) -> list[str]:

@@ -19,6 +19,7 @@ ARMS = {  # arm: (method, variant, accuracy at generation 0 and at the last)
     "pseudo_label": ("pseudo_label", "plain", 0.25, 0.80),
     "symbiosis": ("symbiosis", "plain", 0.25, 0.75),
     "symbiosis-random": ("symbiosis", "random", 0.25, 0.74),
+    "symbiosis-frozen": ("symbiosis", "frozen", 0.25, 0.73),
 }
 OTHER_METRICS = {  # metric: (unit, first generation, base value)
     "dev_accuracy": ("share", 0, 0.6),
