@@ -187,7 +187,7 @@ def test_the_source_beside_a_figure_can_be_checked(reports):
     rows = rows_of(reports).query("metric == 'accuracy'")
     save_all(reports, rows)
     source = json.loads((reports / "figures" / "accuracy_comparison.json").read_text())
-    assert source["rows"] == len(rows) == 8 * 5 * 4
+    assert source["rows"] == len(rows) == len(ARMS) * 5 * 4
     assert source["commits"] == ["a" * 40] and source["runs_without_record"] == []
     assert source["run_ids"] == sorted({run_rows(arm, seed)["run_id"].iloc[0] for arm in ARMS for seed in range(5)})
     lines = (reports / "results.csv").read_text().splitlines(keepends=True)
