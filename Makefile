@@ -7,7 +7,10 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?=
 SCALE ?= miniature
+STUDY ?= main
 SEEDS ?= 3
+# Seeds below the first were for tuning and are never reported.
+FIRST_SEED ?= $(if $(filter miniature,$(SCALE)),11,1)
 ARGS ?=
 
 CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
@@ -25,13 +28,14 @@ export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
 # Every run is a process that imports torch and transformers: 5 s with stored bytecode, 15 s without.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup reproduce runs reports test lab lint clean
+.PHONY: help setup reproduce runs studies reports test lab lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
 	@echo
 	@echo "  SCALE=miniature|agnews_small|paper   what size (params/<SCALE>.yaml)"
-	@echo "  SEEDS=3                              seeds 1 to this number"
+	@echo "  SEEDS=3                              how many seeds, from FIRST_SEED=$(FIRST_SEED) on"
+	@echo "  STUDY=main                           or a file of params/studies: another world, its own arms (make runs)"
 	@echo "  JOBS=$(JOBS)                               runs side by side"
 	@echo "  TORCH=cpu|cu130                      which build of torch setup takes; empty: the registry's default"
 	@echo "  ARGS='-p task FOLDER'                more parameters for every run (see the notebooks' first cells)"
@@ -51,17 +55,31 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 # --- the main job ------------------------------------------------------------------------------------------------------
-ARMS := real static recursive recursive_warm recursive_warm_t1 pseudo_label symbiosis symbiosis_random symbiosis_frozen
-# A run's folder is <method>[-<variant>]-s<seed>; where the arm's file name is another, it stands here.
-NAME_recursive_warm := recursive-warm
-NAME_recursive_warm_t1 := recursive-warm_t1
-NAME_symbiosis_random := symbiosis-random
-NAME_symbiosis_frozen := symbiosis-frozen
-name = $(or $(NAME_$(1)),$(1))
-notebook = notebooks/$(if $(filter symbiosis%,$(1)),03_symbiosis_loop,02_baselines).ipynb
-SEED_LIST := $(shell seq 1 $(SEEDS))
+CORE := real static recursive recursive_warm pseudo_label symbiosis symbiosis_random symbiosis_frozen \
+        symbiosis_best symbiosis_best_random
+CONTROLS := recursive_warm_t1 static_dev static_attributes symbiosis_best_foreign symbiosis_label_hard \
+        symbiosis_fresh_filtered symbiosis_pool_and_write_25 symbiosis_pool_and_write_50 symbiosis_pool_and_write_75
+RIVALS := pseudo_label symbiosis_best symbiosis_best_random symbiosis_label_hard symbiosis_fresh_filtered \
+        symbiosis_pool_and_write_50 symbiosis_pool_and_write_75
+# What runs in a study of its own; a study without a line here runs the rivals.
+ARMS_main = $(CORE)
+ARMS_ablation := $(notdir $(basename $(wildcard params/ablation/*.yaml)))
+ARMS_long := real static recursive recursive_warm pseudo_label symbiosis symbiosis_best symbiosis_best_random
+ARMS_dev = static static_dev symbiosis_best_influence
+ARMS ?= $(or $(ARMS_$(STUDY)),$(if $(filter dev_%,$(STUDY)),$(ARMS_dev)),$(RIVALS))
+STUDIES := $(notdir $(basename $(wildcard params/studies/*.yaml)))
+
+# A run's folder is <method>[-<variant>]-s<seed>; an arm's file is <method>[_<variant>].yaml, in params/ or params/ablation/.
+arm_file = $(or $(wildcard params/$(1).yaml),params/ablation/$(1).yaml)
+is_ablation = $(filter params/ablation/%,$(call arm_file,$(1)))
+name = $(if $(is_ablation),symbiosis-$(1),$(foreach m,static recursive symbiosis,$(patsubst $(m)_%,$(m)-%,$(filter $(m)_%,$(1))))$(filter-out static_% recursive_% symbiosis_%,$(1)))
+notebook = notebooks/$(if $(filter symbiosis%,$(call name,$(1))),03_symbiosis_loop,02_baselines).ipynb
+SEED_LIST := $(shell seq $(FIRST_SEED) $$(($(FIRST_SEED) + $(SEEDS) - 1)))
 # All seeds of the first arm come first: each makes and caches its seed's models, which the later arms then share.
-ALL_RUNS := $(foreach arm,$(ARMS),$(foreach seed,$(SEED_LIST),$(RUNS)/main/$(call name,$(arm))-s$(seed)/run.ipynb))
+folder = $(RUNS)/$(STUDY)/$(strip $(call name,$(1)))-s$(2)
+ALL_RUNS := $(foreach arm,$(ARMS),$(foreach seed,$(SEED_LIST),$(call folder,$(arm),$(seed))/run.ipynb))
+# The study's file comes last: it changes the world of every arm alike.
+STUDY_FILE := $(if $(filter main,$(STUDY)),,params/studies/$(STUDY).yaml)
 
 reproduce: $(READY)  ## run every method and seed, then the analysis and the paper's figures; finished runs are kept
 	@$(MAKE) --no-print-directory -j$(JOBS) runs
@@ -72,15 +90,21 @@ runs: $(ALL_RUNS)
 # $(1) arm, $(2) seed. The executed notebook appears only when all of it ran; until then the run's own folder holds its
 # finished stages, and the next `make reproduce` continues there.
 define RUN
-$(RUNS)/main/$(call name,$(1))-s$(2)/run.ipynb: params/$(SCALE).yaml params/$(1).yaml | $(READY)
+$(call folder,$(1),$(2))/run.ipynb: params/$(SCALE).yaml $(call arm_file,$(1)) $(STUDY_FILE) | $(READY)
 	@mkdir -p $$(@D)
 	@echo "running $$(@D)"
 	@$(BIN)/papermill $(call notebook,$(1)) $$(@D)/run.part.ipynb \
-	  -f params/$(SCALE).yaml -f params/$(1).yaml -p seed $(2) $(ARGS) > $$(@D)/run.log 2>&1 \
+	  -f params/$(SCALE).yaml -f $(call arm_file,$(1)) $(addprefix -f ,$(STUDY_FILE)) -p seed $(2) $(ARGS) > $$(@D)/run.log 2>&1 \
 	  || { tail -n 15 $$(@D)/run.log; echo "FAILED: $$(@D) (all of it: run.log there)"; exit 1; }
 	@mv $$(@D)/run.part.ipynb $$@
 endef
 $(foreach arm,$(ARMS),$(foreach seed,$(SEED_LIST),$(eval $(call RUN,$(arm),$(seed)))))
+
+studies: $(READY)  ## every control, the ablation, the regimes, the long runs (hours on two cores), then the reports
+	@test "$(SCALE)" = miniature || { echo "the studies are worlds of the miniature; SCALE=$(SCALE) has none"; exit 1; }
+	@$(MAKE) --no-print-directory -j$(JOBS) runs ARMS="$(CORE) $(CONTROLS)"
+	@for study in $(STUDIES); do $(MAKE) --no-print-directory -j$(JOBS) runs STUDY=$$study || exit 1; done
+	@$(MAKE) --no-print-directory reports
 
 reports: $(READY)  ## the analysis and the paper's figures, from the runs that are there
 	@mkdir -p $(RUNS)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, Features, Value, disable_progress_bars
+from datasets import Dataset, Features, List, Value, disable_progress_bars
 from datasets.table import InMemoryTable
 
 from symbiosis.files import write_atomic
@@ -32,6 +32,7 @@ LESSON = Features(
     prompt_kind=Value("string"),
     source_id=Value("string"),  # the row the text comes from or explains
     weight=Value("float64"),
+    label_probs=List(Value("float64")),  # soft label over the classes; null where the label is certain
 )
 
 
@@ -57,13 +58,13 @@ def load_task(settings: RunSettings) -> Task:
     source = read(settings)
     test_keys = set(source.test["text"].map(match_key))  # of the whole file, so that test_size does not matter here
     rest, overlap = remove_overlap(source.rest, test_keys)
-    parts = split(rest, settings, source.name) | {"test": _subset(source.test, settings, source.name)}
+    world = World.make(settings.seed) if settings.task == "miniature" else None
+    parts = split(rest, settings, source.name, world) | {"test": _subset(source.test, settings, source.name)}
     check_disjoint(parts)
     mark = fingerprint([source.label_names] + [parts[name].to_numpy().tolist() for name in sorted(parts)])
     parts["pool"] = parts["pool"].drop(columns="label")
     splits = {name: Dataset.from_dict(part.to_dict("list")) for name, part in parts.items()}
     names, cleaned = tuple(source.label_names), dict(sorted(source.cleaned.items()))
-    world = World.make(settings.seed) if settings.task == "miniature" else None
     known = {"overlap": overlap, "cleaned": cleaned, "world": world, "fingerprint": mark}
     return Task(Path(settings.task).name, source.name, names, **splits, **known)
 
@@ -83,8 +84,13 @@ def remove_overlap(rest: pd.DataFrame, test_keys: set[str]) -> tuple[pd.DataFram
     return rest[~in_test & ~repeated].reset_index(drop=True), counts
 
 
-def split(rest: pd.DataFrame, settings: RunSettings, source: str) -> dict[str, pd.DataFrame]:
-    """Seeded dev, train and pool, drawn in this order; a size of 0 takes what the other two leave."""
+def split(
+    rest: pd.DataFrame, settings: RunSettings, source: str, world: World | None = None
+) -> dict[str, pd.DataFrame]:
+    """Seeded dev, train and pool, drawn in this order; a size of 0 takes what the other two leave.
+
+    The pool is drawn by `pool_skew` from the rows that dev and train leave.
+    """
     dev, train, pool = settings.dev_size, settings.train_size, settings.pool_size
     if not train and not pool:
         raise DataError("train_size, pool_size: both are 0, which takes all that is left; give one of them a number")
@@ -95,10 +101,35 @@ def split(rest: pd.DataFrame, settings: RunSettings, source: str) -> dict[str, p
             f"{source}: {len(rest)} distinct rows outside the test, but dev_size {dev} + train_size {train} + "
             f"pool_size {pool} asks for {dev + train + pool}{last}; lower them or add rows"
         )
-    cuts = np.cumsum([0, dev, train or spare, pool or spare])
+    cuts = np.cumsum([0, dev, train or spare, spare + pool if settings.pool_skew != "none" else pool or spare])
     shuffled = rest.iloc[_rng(settings.seed, "rest").permutation(len(rest))].reset_index(drop=True)
     names = ("dev", "train", "pool")
-    return {name: shuffled[a:b] for name, a, b in zip(names, cuts[:-1], cuts[1:], strict=True)}
+    parts = {name: shuffled[a:b] for name, a, b in zip(names, cuts[:-1], cuts[1:], strict=True)}
+    return parts | {"pool": skewed(parts["pool"], settings, source, world)}
+
+
+RARE = 0.1  # share of the tail texts that a pool of `rare_tail` keeps
+
+
+def skewed(pool: pd.DataFrame, settings: RunSettings, source: str, world: World | None) -> pd.DataFrame:
+    """A pool that shows less than the test does: `pool_size` rows of what `pool_skew` leaves.
+
+    rare_tail: every tenth text of rare subtopics stays. no_tail: none. no_class: one class, drawn by the seed, is gone.
+    """
+    if settings.pool_skew == "none":
+        return pool
+    rng = _rng(settings.seed, "skew")
+    if settings.pool_skew == "no_class":
+        keep = pool["label"].to_numpy() != rng.choice(np.unique(pool["label"]))
+    else:
+        share = RARE if settings.pool_skew == "rare_tail" else 0.0
+        keep = ~world.in_tail(pool["text"]) | (rng.random(len(pool)) < share)
+    if keep.sum() < settings.pool_size:
+        raise DataError(
+            f"{source}: pool_skew '{settings.pool_skew}' leaves {keep.sum()} rows where pool_size asks for "
+            f"{settings.pool_size}; lower pool_size"
+        )
+    return pool[keep][: settings.pool_size or None]
 
 
 def check_disjoint(parts: dict[str, Any]) -> None:
@@ -135,8 +166,9 @@ def make_lesson(
     prompt_kind: str,
     source_ids: Sequence[str],
     weights: Iterable[float] | None = None,
+    label_probs: np.ndarray | None = None,
 ) -> Dataset:
-    """n rows of one origin and prompt; a weight is 1 where none is given."""
+    """n rows of one origin and prompt; a weight is 1, and a label certain, where none is given."""
     n = len(texts)
     columns = {
         "text": list(texts),
@@ -146,6 +178,7 @@ def make_lesson(
         "prompt_kind": [prompt_kind] * n,
         "source_id": list(source_ids),
         "weight": [1.0] * n if weights is None else [float(weight) for weight in weights],
+        "label_probs": [None] * n if label_probs is None else [[float(p) for p in row] for row in label_probs],
     }
     lengths = {name: len(values) for name, values in columns.items()}
     if set(lengths.values()) != {n}:

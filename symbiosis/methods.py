@@ -10,11 +10,14 @@ from datasets import Dataset, concatenate_datasets
 
 from symbiosis import teaching
 from symbiosis.data import Task, make_lesson
-from symbiosis.feedback import find_hard
+from symbiosis.feedback import Measured, find_hard, hard_count
 from symbiosis.generation import generate
+from symbiosis.influence import influence
 from symbiosis.models import start_ids, token_ids
 from symbiosis.prompts import STUDENT_WRITE
 from symbiosis.settings import RunSettings, derive_seed
+from symbiosis.teaching import Taught, Teacher
+from symbiosis.training import train_student
 
 
 @dataclass
@@ -38,6 +41,15 @@ class Actors:
     def rng(self, generation: int, stage: str) -> np.random.Generator:
         return np.random.default_rng(self.seed(generation, stage))
 
+    @property
+    def rows(self) -> int:
+        """Lesson rows that are the method's own; dev rows, where asked for, take the rest."""
+        return self.settings.lesson_size - min(self.settings.dev_rows, len(self.task.dev))
+
+    @property
+    def teacher(self) -> Teacher:
+        return Teacher(self.generator, self.generator_tokenizer, self.task.label_names, self.settings, self.counts)
+
     def labels(self, n: int) -> np.ndarray:
         """n labels, as balanced as n allows."""
         return np.arange(n) % len(self.task.label_names)
@@ -46,27 +58,42 @@ class Actors:
         return [self.task.label_names[i] for i in labels]
 
 
+def lesson(actors: Actors, generation: int) -> Dataset:
+    """What the Student is taught in this generation: the method's rows, and `dev_rows` labelled dev rows."""
+    rows = LESSONS[actors.settings.method](actors, generation)
+    n = actors.settings.lesson_size - actors.rows
+    if not n:
+        return rows
+    dev = actors.task.dev.select(actors.rng(generation, "dev").permutation(len(actors.task.dev))[:n])
+    added = make_lesson(dev["text"], dev["label"], "real", generation, "dev", dev["source_id"])
+    return concatenate_datasets([rows, added])
+
+
 def real(actors: Actors, generation: int) -> Dataset:
     """Labelled real rows, new ones every generation until the train split starts over: the upper bound."""
-    return real_rows(actors, actors.settings.lesson_size, generation)
+    return real_rows(actors, actors.rows, generation)
 
 
 def static(actors: Actors, generation: int) -> Dataset:
     """One lesson written by the untouched Generator, taught again every generation."""
-    return actors.previous if actors.previous is not None else written(actors, actors.settings.lesson_size, generation)
+    if actors.previous is None:
+        return written(actors, actors.rows, generation)
+    kept = [kind != "dev" for kind in actors.previous["prompt_kind"]]
+    return actors.previous.select(np.flatnonzero(kept))
 
 
 def recursive(actors: Actors, generation: int) -> Dataset:
     """Every lesson is written by the Student of the generation before. Duplicates stay: they are the collapse."""
     settings, tokenizer = actors.settings, actors.student_tokenizer
-    labels = actors.labels(settings.lesson_size)
+    labels = actors.labels(actors.rows)
     prompts = [
         start_ids(tokenizer) + ids
         for ids in token_ids(tokenizer, [STUDENT_WRITE.format(label=n) for n in actors.names(labels)])
     ]
 
-    def draw(rows, seed):
-        return generate(actors.student, tokenizer, rows, settings, seed=seed, what="the Student writes")
+    def draw(rows, seed, samples):
+        what = "the Student writes"
+        return generate(actors.student, tokenizer, rows, settings, seed=seed, samples=samples, what=what)
 
     texts = teaching.fresh_texts(
         draw, prompts, settings, actors.seed(generation, "write"), actors.counts, keep_duplicates=True
@@ -76,35 +103,38 @@ def recursive(actors: Actors, generation: int) -> Dataset:
 
 def pseudo_label(actors: Actors, generation: int) -> Dataset:
     """Random pool texts with the Generator's labels: no text is generated at all."""
-    pool, n = actors.task.pool, actors.settings.lesson_size
+    pool, n = actors.task.pool, actors.rows
     rng = actors.rng(generation, "pool")
     rows = pool.select(np.concatenate([rng.permutation(len(pool)) for _ in range(-(-n // len(pool)))])[:n])
-    labels = generator_labels(actors, rows["text"])
-    return make_lesson(rows["text"], labels, "real", generation, "label", rows["source_id"])
+    return labelled(actors, rows, n, generation)
 
 
 def symbiosis(actors: Actors, generation: int) -> Dataset:
-    """Step A: a share explains what the last Student found hard, the rest is written from the label alone.
+    """Step A: `pool_share` of the rows are what the last Student found hard, with the Generator's labels,
+    `teaching_share` explain it, and the rest is written from the label alone.
 
-    The first lesson, before any feedback, is all written. Explanations carry the Generator's own label of them.
+    Before any feedback, all is written, or `first_sources` are random pool texts.
     """
-    settings = actors.settings
-    if actors.hard is None:
-        return written(actors, settings.lesson_size, generation)
-    n = round(settings.teaching_share * settings.lesson_size)
-    hard = actors.hard.select(np.arange(n) % len(actors.hard))
-    teacher, seed = (actors.generator, actors.generator_tokenizer), actors.seed(generation, "explain")
-    texts = teaching.explain(*teacher, hard["text"], settings, seed=seed, counts=actors.counts)
-    labels = generator_labels(actors, texts)
-    explained = make_lesson(texts, labels, "generator", generation, "explain", hard["source_id"])
-    rest = settings.lesson_size - n
-    return concatenate_datasets([explained, written(actors, rest, generation)]) if rest else explained
+    settings, n = actors.settings, actors.rows
+    sources = actors.hard
+    if sources is None and settings.first_sources == "random":
+        sources = random_sources(actors, generation)
+    if sources is None:
+        return written(actors, n, generation)
+    n_explain, n_label = round(settings.teaching_share * n), round(settings.pool_share * n)
+    parts = {labelled: n_label, explained: n_explain}
+    lessons = [part(actors, sources, rows, generation) for part, rows in parts.items() if rows]
+    rest = n - n_explain - n_label
+    return concatenate_datasets(lessons + ([written(actors, rest, generation)] if rest else []))
 
 
 LESSONS: dict[str, Callable[[Actors, int], Dataset]] = {
     "real": real, "static": static, "recursive": recursive, "pseudo_label": pseudo_label, "symbiosis": symbiosis,
 }  # fmt: skip
 NEEDS_GENERATOR = ("static", "pseudo_label", "symbiosis")
+
+
+# --- rows of a lesson ----------------------------------------------------------------------------------------------
 
 
 def real_rows(actors: Actors, n: int, generation: int) -> Dataset:
@@ -116,24 +146,90 @@ def real_rows(actors: Actors, n: int, generation: int) -> Dataset:
 
 def written(actors: Actors, n: int, generation: int) -> Dataset:
     """n texts the Generator writes from balanced labels."""
-    labels = actors.labels(n)
-    teacher, seed = (actors.generator, actors.generator_tokenizer), actors.seed(generation, "write")
-    texts = teaching.write(*teacher, actors.names(labels), actors.settings, seed=seed, counts=actors.counts)
-    return make_lesson(texts, labels, "generator", generation, "write", [""] * n)
+    taught = teaching.write(actors.teacher, actors.labels(n), seed=actors.seed(generation, "write"))
+    return as_lesson(actors, taught, "generator", generation, "write", [""] * n)
 
 
-def generator_labels(actors: Actors, texts) -> np.ndarray:
-    return teaching.label(actors.generator, actors.generator_tokenizer, texts, actors.task.label_names, actors.settings)
+def explained(actors: Actors, sources: Dataset, n: int, generation: int) -> Dataset:
+    """n texts that explain the sources in turn."""
+    sources = in_turn(sources, n)
+    taught = teaching.explain(actors.teacher, sources["text"], seed=actors.seed(generation, "explain"))
+    return as_lesson(actors, taught, "generator", generation, "explain", sources["source_id"])
 
 
-def step_c(actors: Actors, generation: int) -> Dataset:
-    """What this Student finds hard in the unlabeled pool."""
-    student = (actors.student, actors.student_tokenizer)
-    rng = actors.rng(generation, "feedback")
-    return find_hard(*student, actors.task.pool, actors.task.label_names, actors.settings, rng=rng)
+def labelled(actors: Actors, sources: Dataset, n: int, generation: int) -> Dataset:
+    """n sources, in turn, with the Generator's labels."""
+    sources = in_turn(sources, n)
+    taught = teaching.label(actors.teacher, sources["text"])
+    return as_lesson(actors, taught, "real", generation, "label", sources["source_id"])
 
 
-def step_d(actors: Actors, generation: int) -> tuple[list[str], list[dict]]:
-    """The Generator learns to teach actors.hard; its weights change in place."""
-    teacher, seed = (actors.generator, actors.generator_tokenizer), actors.seed(generation, "teach")
-    return teaching.learn_to_teach(*teacher, actors.hard["text"], actors.settings, seed=seed, counts=actors.counts)
+def as_lesson(actors: Actors, taught: Taught, origin: str, generation: int, kind: str, source_ids) -> Dataset:
+    """Lesson rows with the Generator's label, or its belief in every label under `soft_labels`."""
+    soft = taught.beliefs if actors.settings.soft_labels else None
+    return make_lesson(taught.texts, taught.labels, origin, generation, kind, source_ids, label_probs=soft)
+
+
+def in_turn(sources: Dataset, n: int) -> Dataset:
+    return sources.select(np.arange(n) % len(sources))
+
+
+def random_sources(actors: Actors, generation: int) -> Dataset:
+    """As many random pool texts as step C would call hard."""
+    pool = actors.task.pool
+    n = hard_count(len(pool), actors.settings)
+    return pool.select(actors.rng(generation, "sources").permutation(len(pool))[:n])
+
+
+# --- steps C and D -------------------------------------------------------------------------------------------------
+
+
+def step_c(actors: Actors, generation: int, foreign: Any = None) -> Dataset:
+    """What the Student (this one, or `foreign`) finds hard in the unlabeled pool."""
+    by = Measured(
+        foreign or actors.student, actors.student_tokenizer, actors.generator, actors.generator_tokenizer,
+        actors.task.label_names, actors.task.dev, actors.previous, actors.settings, actors.rng(generation, "feedback"),
+    )  # fmt: skip
+    return find_hard(by, actors.task.pool)
+
+
+def teach_foreign(actors: Actors, student: Any, generation: int) -> Any:
+    """An initial Student that becomes another one, in place: as many lessons as this one has had, other ones.
+
+    They are written by the Generator with random states of another seed, from the label alone.
+    """
+    other = Actors(
+        actors.settings.model_copy(update={"seed": derive_seed(actors.settings.seed, 0, "foreign")}), actors.task,
+        student, actors.student_tokenizer, actors.generator, actors.generator_tokenizer,
+    )  # fmt: skip
+    for g in range(1, generation + 1):
+        rows = written(other, other.settings.lesson_size, g)
+        names, seed = actors.task.label_names, other.seed(g, "student")
+        train_student(student, actors.student_tokenizer, rows, names, other.settings, seed=seed)
+    return student
+
+
+def step_d(actors: Actors, generation: int) -> tuple[Dataset, list[dict]]:
+    """The Generator learns to teach actors.hard by `generator_update`; its weights change in place.
+
+    Returns actors.hard, with a column `explanation` where one was written for each, and the losses per step.
+    """
+    update, hard, seed = actors.settings.generator_update, actors.hard, actors.seed(generation, "teach")
+    if update == "sft":
+        explanations, history = teaching.learn_own(actors.teacher, hard["text"], seed=seed)
+        return hard.add_column("explanation", explanations), history
+    if update == "pool_lm":
+        return hard, teaching.learn_pool(actors.teacher, hard["text"], seed=seed)
+    drafts = teaching.explanations(actors.teacher, hard["text"], seed=seed)
+    scores = helpfulness(actors, drafts, generation)
+    learn = {"influence": teaching.learn_helpful, "dpo": teaching.learn_preferences}[update]
+    return hard, learn(actors.teacher, hard["text"], drafts, scores, seed=seed)
+
+
+def helpfulness(actors: Actors, texts: list[str], generation: int) -> np.ndarray:
+    """(n,) first-order change of the Student's dev loss from each text with the Generator's label; negative helps."""
+    taught = teaching.label(actors.teacher, texts)
+    rows = as_lesson(actors, taught, "generator", generation, "explain", [""] * len(texts))
+    student, seed = (actors.student, actors.student_tokenizer), actors.seed(generation, "influence")
+    names = actors.task.label_names
+    return influence(*student, rows, actors.previous, actors.task.dev, names, actors.settings, seed=seed)

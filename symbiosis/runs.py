@@ -31,10 +31,11 @@ from symbiosis.data import Task, load_lesson, load_task, save_lesson
 from symbiosis.diversity import distinct_n, unique_share
 from symbiosis.errors import SymbiosisError
 from symbiosis.files import locked, whole_folder, write_atomic
-from symbiosis.methods import LESSONS, NEEDS_GENERATOR, Actors
+from symbiosis.methods import NEEDS_GENERATOR, Actors
 from symbiosis.results import COLUMNS, read_rows
 from symbiosis.scoring import evaluate
 from symbiosis.settings import RunSettings, make_settings, resolve, root
+from symbiosis.teaching import kl_to_initial
 from symbiosis.training import train_student
 
 DISK_TROUBLE = (
@@ -101,7 +102,7 @@ def _run_all(folder: Path, settings: RunSettings) -> None:
         student = stage(state, f"student-{generation}", lambda out, g=generation: _student(actors, g, out))
         _restore_student(actors, state / f"student-{generation}")
         results += [lesson, student]
-        if settings.method == "symbiosis" and generation < settings.generations:
+        if settings.looks_at_pool and generation < settings.generations:
             results.append(stage(state, f"teach-{generation}", lambda out, g=generation: _teach(actors, g, out)))
             _restore_teaching(actors, state / f"teach-{generation}")
         _forget(state, generation - 1, settings)
@@ -134,15 +135,17 @@ def _generation_zero(actors: Actors, out: Path) -> dict:
         student, seed = (actors.student, actors.student_tokenizer), actors.seed(0, "student")
         train_student(*student, lesson, actors.task.label_names, settings, seed=seed)
         models.save(actors.student, actors.student_tokenizer, out / "model")
-    return {"rows": _evaluation(actors, 0)}
+    labels_well = _generator_rows(actors, 0) if settings.method in NEEDS_GENERATOR else []
+    return {"rows": _evaluation(actors, 0) + labels_well}
 
 
 def _lesson(actors: Actors, generation: int, folder: Path) -> dict:
     actors.counts = Counter()
-    lesson = LESSONS[actors.settings.method](actors, generation)
+    lesson = methods.lesson(actors, generation)
     save_lesson(lesson, folder / "lessons" / f"gen-{generation}.parquet")
-    counts = {"generation": generation, "step": "lesson", "rows": len(lesson), **actors.counts}
-    return {"rows": lesson_rows(lesson, actors, generation), "yield": counts}
+    known = {"generation": generation, "step": "lesson", "rows": len(lesson)}
+    ledger = {**known, **actors.counts, **_truth(lesson, actors)}
+    return {"rows": lesson_rows(lesson, actors, generation), "yield": ledger}
 
 
 def _student(actors: Actors, generation: int, out: Path) -> dict:
@@ -159,14 +162,18 @@ def _student(actors: Actors, generation: int, out: Path) -> dict:
 
 def _teach(actors: Actors, generation: int, out: Path) -> dict:
     """Step C, and step D where the Generator is updated."""
-    actors.counts, history = Counter(), []
-    actors.hard = methods.step_c(actors, generation)
-    if actors.settings.generator_update == "sft":
-        explanations, history = methods.step_d(actors, generation)
+    settings, rows, history = actors.settings, [], []
+    actors.counts = Counter()
+    foreign = None
+    if settings.feedback_student == "foreign":
+        foreign = methods.teach_foreign(actors, _load_base("student", settings)[0], generation)
+    actors.hard = methods.step_c(actors, generation, foreign)
+    if settings.generator_update != "none":
+        actors.hard, history = methods.step_d(actors, generation)
         models.save(actors.generator, actors.generator_tokenizer, out / "model")
-        actors.hard = actors.hard.add_column("explanation", explanations)
+        rows = [*_generator_rows(actors, generation), _drift(actors, generation)]
     actors.hard.to_parquet(out / "hard.parquet")
-    return {"rows": [], "history": history, "yield": {"generation": generation, "step": "teach", **actors.counts}}
+    return {"rows": rows, "history": history, "yield": {"generation": generation, "step": "teach", **actors.counts}}
 
 
 def _restore_student(actors: Actors, folder: Path) -> None:
@@ -211,6 +218,31 @@ def _evaluation(actors: Actors, generation: int) -> list[dict]:
         tail = task.world.in_tail(task.test["text"])
         rows.append(metric(generation, "accuracy_tail", float(test["correct"][tail].mean()), "share", int(tail.sum())))
     return rows
+
+
+def _generator_rows(actors: Actors, generation: int) -> list[dict]:
+    """How well the Generator labels the test texts: what its Student could at most be told."""
+    test = actors.task.test
+    right = actors.teacher.beliefs(test["text"]).argmax(1) == np.array(test["label"])
+    return [metric(generation, "generator_accuracy", float(right.mean()), "share", len(test))]
+
+
+DRIFT_TEXTS = 64
+
+
+def _drift(actors: Actors, generation: int) -> dict:
+    """How far step D has moved the Generator from where it began."""
+    initial, _ = _load_base("generator", actors.settings)
+    kl = kl_to_initial(actors.teacher, initial, n=DRIFT_TEXTS, seed=actors.seed(generation, "drift"))
+    return metric(generation, "generator_kl", kl, "nats/token", DRIFT_TEXTS)
+
+
+def _truth(lesson, actors: Actors) -> dict[str, float]:
+    """Where the truth is known: the share of each kind of rows whose most probable true class is their label."""
+    if actors.task.world is None:
+        return {}
+    right = pd.Series(actors.task.world.posterior(lesson["text"]).argmax(1) == np.array(lesson["label"]))
+    return {f"purity_{k}": round(float(v), 4) for k, v in right.groupby(lesson["prompt_kind"][:]).mean().items()}
 
 
 def lesson_rows(lesson, actors: Actors, generation: int) -> list[dict]:

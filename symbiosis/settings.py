@@ -40,6 +40,9 @@ class RunSettings(BaseModel):
     lesson_size: int = Field(300, ge=4, description="rows the Student is taught per generation")
     train_size: int = Field(900, ge=0, description="labelled real rows (for `real` and the warm start); 0 takes all")
     pool_size: int = Field(2000, ge=0, description="unlabeled real texts; 0 takes all that is left")
+    pool_skew: Literal["none", "rare_tail", "no_tail", "no_class"] = Field(
+        "none", description="what the pool shows less of than the test (rare_tail, no_tail: the miniature only)"
+    )
     dev_size: int = Field(128, ge=4, description="labelled rows for feedback and tuning")
     test_size: int = Field(1000, ge=0, description="rows for final numbers; 0 takes all")
 
@@ -51,7 +54,7 @@ class RunSettings(BaseModel):
     generator: str = Field("miniature", description="'miniature', 'small', a local folder, or a hub id")
     generator_revision: str = Field("", description="commit of the hub model")
     generator_corpus: str = Field("", description="labelled CSV that teaches a 'small' Generator the three prompts")
-    generator_steps: int = Field(1100, ge=1, description="pre-training steps of a made Generator")
+    generator_steps: int = Field(1300, ge=1, description="pre-training steps of a made Generator")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(1, ge=0, description="CPU threads; 1: the same sums on any machine, 0: all cores")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast; the weights stay fp32")
@@ -74,26 +77,63 @@ class RunSettings(BaseModel):
     recursive_start: Literal["zero_shot", "warm"] = Field(
         "zero_shot", description="warm lets generation 0 learn train_size real rows"
     )
-    feedback: Literal["lm_loss", "entropy", "random"] = Field("lm_loss", description="how hardness is measured")
-    hard_examples: int = Field(50, ge=1, description="pool texts the Student finds hardest")
+    dev_rows: int = Field(
+        0, ge=0, description="rows of each lesson that are labelled dev rows instead of the method's; dev_size at most"
+    )
+    attributes: bool = Field(False, description="written texts follow a subject the Generator names, a style, a length")
+    first_sources: Literal["none", "random"] = Field(
+        "none", description="pool texts behind the first lesson, before any feedback: none (all is written) or random"
+    )
+    feedback: Literal["lm_loss", "entropy", "margin", "teacher_kl", "gradient_norm", "influence", "random"] = Field(
+        "lm_loss", description="how hardness is measured"
+    )
+    feedback_student: Literal["own", "foreign"] = Field(
+        "own", description="whose weakness is measured: this Student's, or one that was taught other lessons"
+    )
+    hard_examples: int = Field(
+        50, ge=1, description="pool texts the Student finds hardest; at most half of those scored"
+    )
     scored_share: float = Field(0.5, gt=0, le=1, description="random share of the pool scored per generation")
-    teaching_share: float = Field(
-        0.75, ge=0, le=1, description="share of a lesson that explains hard texts; the rest is written"
+    hardest_skipped: float = Field(
+        0.0, ge=0, lt=0.5, description="share of the scored texts, hardest first, passed over"
     )
-    generator_update: Literal["none", "sft"] = Field(
-        "sft", description="step D: fine-tune the Generator on its explanations, or not"
+    max_similarity: float = Field(
+        1.0, gt=0, le=1, description="hard texts sharing more of their words than this are picked once; 1 picks all"
     )
+    teaching_share: float = Field(0.75, ge=0, le=1, description="share of a lesson that explains hard texts")
+    pool_share: float = Field(
+        0.0, ge=0, le=1, description="share that is the hard texts with the Generator's labels; the rest is written"
+    )
+    candidates: int = Field(
+        1, ge=1, description="drafts per text; the one the Generator most clearly reads as its label is kept"
+    )
+    soft_labels: bool = Field(False, description="teach the Generator's label beliefs, not only the likeliest label")
+    generator_update: Literal["none", "sft", "pool_lm", "influence", "dpo"] = Field(
+        "sft", description="step D: what the Generator learns from, if it learns"
+    )
+    update_temperature: float = Field(
+        1.0, gt=0, description="tau of `influence`, in standard deviations of the scores; larger stays closer"
+    )
+    dpo_beta: float = Field(0.1, gt=0, description="weight of the KL that `dpo` stays close by")
     generator_epochs: int = Field(2, ge=1, description="passes of step D")
     generator_learning_rate: float = Field(5e-4, gt=0, lt=1, description="AdamW step size of step D")
+    generator_lora_rank: int = Field(0, ge=0, description="rank of LoRA adapters in step D; 0 trains all weights")
 
     @model_validator(mode="after")
     def _possible_together(self):
-        scored = int(self.scored_share * self.pool_size)
-        if self.method == "symbiosis" and self.pool_size and self.hard_examples > scored:
+        if self.teaching_share + self.pool_share > 1:
             raise ValueError(
-                f"hard_examples: {self.hard_examples} is more than the {scored} pool texts scored per generation "
-                f"(scored_share x pool_size); lower it or raise pool_size"
+                f"teaching_share, pool_share: {self.teaching_share} and {self.pool_share} are more than one lesson; "
+                "lower one of them"
             )
+        if self.dev_rows >= self.lesson_size:
+            raise ValueError(f"dev_rows: {self.dev_rows} leaves no other row of lesson_size {self.lesson_size}")
+        if self.attributes and self.generator == "small":
+            raise ValueError("attributes: the 'small' Generator was not taught to name subjects; set it to false")
+        if self.generator_update in ("influence", "dpo") and self.candidates < 2:
+            raise ValueError(f"candidates: generator_update '{self.generator_update}' compares drafts; give 2 or more")
+        if self.pool_skew in ("rare_tail", "no_tail") and self.task != "miniature":
+            raise ValueError(f"pool_skew: only the miniature knows its tail; '{self.pool_skew}' needs task: miniature")
         if self.method == "real" and self.train_size and self.train_size < self.lesson_size:
             raise ValueError(f"train_size: {self.train_size} is less than one lesson (lesson_size {self.lesson_size})")
         for role in ("student", "generator"):
@@ -106,6 +146,12 @@ class RunSettings(BaseModel):
         """`<method>-s<seed>`, with the variant between where it is not the plain one."""
         middle = "" if self.variant == "plain" else f"-{self.variant}"
         return f"{self.method}{middle}-s{self.seed}"
+
+    @property
+    def looks_at_pool(self) -> bool:
+        """Whether steps C and D have a purpose: something explains hard texts, or is them, or the Generator learns."""
+        uses = self.teaching_share + self.pool_share > 0 or self.generator_update != "none"
+        return self.method == "symbiosis" and uses
 
     @property
     def fingerprint(self) -> str:

@@ -73,7 +73,8 @@ def _read_miniature(settings: RunSettings) -> Source:
     for name in ("train_size", "pool_size", "test_size"):
         if not getattr(settings, name):
             raise DataError(f"{name}: 0 takes all, but the miniature world has no end; give a number of rows")
-    world, n_rest = World.make(settings.seed), settings.dev_size + settings.train_size + settings.pool_size
+    pool_rows = settings.pool_size * (1 if settings.pool_skew == "none" else 2)  # a skewed pool passes some over
+    world, n_rest = World.make(settings.seed), settings.dev_size + settings.train_size + pool_rows
     frames = []
     for name, n in (("rest", n_rest + n_rest // 20 + 50), ("test", settings.test_size)):
         rng = np.random.default_rng(derive_seed(settings.seed, 0, "splits", name))

@@ -1,13 +1,15 @@
-"""Fine-tuning: the Student on a lesson, the Generator on its own explanations.
+"""Fine-tuning: the Student on a lesson, the Generator on texts or preferences.
 
 A plain loop: AdamW (fused), fresh for every lesson, clipped gradients, length-bucketed batches, seeded order. The same
 rows and epochs give the same number of optimiser steps to every method.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from torch.nn.functional import logsigmoid
 from tqdm.auto import tqdm
 
 from symbiosis.errors import SymbiosisError
@@ -27,53 +29,166 @@ class TrainingError(SymbiosisError):
 def train_student(
     student, tokenizer, lesson, label_names: Sequence[str], settings: RunSettings, *, seed: int
 ) -> list[dict]:
-    """Step B: teach the Student one lesson, in place. Returns each step's label_loss [nats] and lm_loss [nats/token].
+    """Step B: teach the Student one lesson, in place. Returns each step's losses, see `student_losses`."""
+    losses, lengths = student_losses(student, tokenizer, lesson, label_names, settings)
+    return fit(
+        student, losses, lengths, epochs=settings.epochs, batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate, seed=seed, what="Student",
+    )  # fmt: skip
+
+
+def student_losses(
+    student, tokenizer, lesson, label_names: Sequence[str], settings: RunSettings
+) -> tuple[Callable[[np.ndarray], dict[str, torch.Tensor]], list[int]]:
+    """(losses, lengths): losses(batch) of the lesson's rows `batch`, and each row's tokens.
 
         loss = label_loss + lm_weight * lm_loss
 
-    Every row is seen in two formats: its label word after the text, and its text after the label. Losses are means
-    weighted by the row's `weight`.
+    Every row is seen in two formats: its label word after the text, and its text after the label. A soft label counts
+    as its labels, each weighted by its probability. Losses are means weighted by the row's `weight`.
     """
-    labels = [student_labels(tokenizer, label_names)[i] for i in lesson["label"]]
+    words = student_labels(tokenizer, label_names)
+    labels = [_soft_label(row) for row in zip(lesson["label"], _label_probs(lesson), strict=True)]
     asked = student_prefixes(tokenizer, lesson["text"], settings.max_length)
     names = [label_names[i] for i in lesson["label"]]
     written, given = student_texts(tokenizer, lesson["text"], names, settings.max_length)
     weight = torch.tensor(lesson["weight"], dtype=torch.float32, device=student.device)
 
     def losses(batch: np.ndarray) -> dict[str, torch.Tensor]:
-        rows = [[*asked[i], *labels[i]] for i in batch] + [written[i] for i in batch]
-        known = [len(asked[i]) for i in batch] + [given[i] for i in batch]
+        label_rows = [(i, label, p) for i in batch for label, p in labels[i].items()]
+        rows = [[*asked[i], *words[label]] for i, label, _ in label_rows] + [written[i] for i in batch]
+        known = [len(asked[i]) for i, _, _ in label_rows] + [given[i] for i in batch]
+        share = torch.tensor([p for _, _, p in label_rows] + [1.0] * len(batch), device=weight.device)
+        w = weight[[i for i, _, _ in label_rows] + list(batch)] * share
         nll, row = token_losses(student, tokenizer, rows, known, settings)
-        w, is_label = weight[batch].repeat(2), row < len(batch)
-        label_loss = (nll * w[row])[is_label].sum() / weight[
-            batch
-        ].sum()  # a label word counts once, however many tokens
+        is_label = row < len(label_rows)
+        # a label word counts once, however many tokens
+        label_loss = (nll * w[row])[is_label].sum() / weight[batch].sum()
         lm_loss = (nll * w[row])[~is_label].sum() / w[row][~is_label].sum()
         return {"loss": label_loss + settings.lm_weight * lm_loss, "label_loss": label_loss, "lm_loss": lm_loss}
 
-    return fit(
-        student, losses, [len(r) for r in written], epochs=settings.epochs, batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate, seed=seed, what="Student",
-    )  # fmt: skip
+    return losses, [len(r) for r in written]
+
+
+MIN_LABEL_PROB = 0.02  # a label less likely than this is left out of a soft label: most rows then have one or two
+
+
+def _label_probs(lesson) -> list:
+    return lesson["label_probs"] if "label_probs" in lesson.column_names else [None] * len(lesson)
+
+
+def _soft_label(row: tuple[int, Sequence[float] | None]) -> dict[int, float]:
+    """{label: probability}, the negligible ones left out and the rest summing to 1; {label: 1} where it is certain."""
+    label, probs = row
+    kept = {label: 1.0} if probs is None else {c: p for c, p in enumerate(probs) if p >= MIN_LABEL_PROB}
+    return {c: p / sum(kept.values()) for c, p in kept.items()}
 
 
 def train_generator(
-    generator, tokenizer, prompts: Sequence[str], answers: Sequence[str], settings: RunSettings, *, seed: int
+    generator,
+    tokenizer,
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    settings: RunSettings,
+    *,
+    seed: int,
+    weights: np.ndarray | None = None,
 ) -> list[dict]:
-    """Step D as supervised fine-tuning of the Generator, in place, on (user turn, answer) pairs; loss on the answer."""
+    """Supervised fine-tuning of the Generator, in place, on (user turn, answer) pairs.
+
+        loss = sum_i w_i * nll_i / sum_i w_i * tokens_i      over the answers' tokens [nats/token]
+
+    weights: (n,) of the pairs, 1 where None. With `generator_lora_rank` only adapters are trained, then merged.
+    """
+    rows, known = _answered(tokenizer, prompts, answers, settings)
+    weight = torch.tensor(np.ones(len(rows)) if weights is None else weights, dtype=torch.float32)
+    weight = weight.to(generator.device)
+    with adapters(generator, settings.generator_lora_rank):
+
+        def losses(batch: np.ndarray) -> dict[str, torch.Tensor]:
+            nll, row = token_losses(generator, tokenizer, [rows[i] for i in batch], [known[i] for i in batch], settings)
+            w = weight[batch][row]
+            return {"loss": (nll * w).sum() / w.sum()}
+
+        return _fit_generator(generator, losses, rows, settings, seed)
+
+
+def train_preferences(
+    generator,
+    tokenizer,
+    prompts: Sequence[str],
+    best: Sequence[str],
+    worst: Sequence[str],
+    settings: RunSettings,
+    *,
+    seed: int,
+) -> list[dict]:
+    """Direct preference optimisation of the Generator, in place: of each prompt's two answers, more of the better one.
+
+        loss = -log sigmoid(beta * [(log p(best) - log p0(best)) - (log p(worst) - log p0(worst))])
+
+    log p is summed over the answer's tokens, p0 is the Generator as it was, beta `dpo_beta`. The step's history also
+    holds `preferred`, the share of pairs whose bracket is positive. Rafailov et al. 2023, arXiv 2305.18290.
+    """
+    n = len(prompts)
+    rows, known = _answered(tokenizer, [*prompts, *prompts], [*best, *worst], settings)
+
+    def log_p(batch) -> torch.Tensor:
+        nll, row = token_losses(generator, tokenizer, [rows[i] for i in batch], [known[i] for i in batch], settings)
+        return -torch.zeros(len(batch), device=nll.device).index_add(0, row, nll)
+
+    with torch.no_grad():
+        chunks = np.array_split(np.arange(2 * n), -(-2 * n // settings.batch_size))
+        before = torch.cat([log_p(chunk) for chunk in chunks])
+    with adapters(generator, settings.generator_lora_rank):
+
+        def losses(batch: np.ndarray) -> dict[str, torch.Tensor]:
+            both = np.concatenate([batch, batch + n])
+            gain, loss = (log_p(both) - before[both]).chunk(2)
+            margin = gain - loss
+            return {"loss": -logsigmoid(settings.dpo_beta * margin).mean(), "preferred": (margin > 0).float().mean()}
+
+        return _fit_generator(generator, losses, rows[:n], settings, seed)
+
+
+def _answered(tokenizer, prompts, answers, settings: RunSettings) -> tuple[list[list[int]], list[int]]:
+    """Token rows `chat turn, answer, <eos>` and how many leading tokens are the turn."""
     questions = token_ids(tokenizer, [chat(tokenizer, p) for p in prompts])
     end = [tokenizer.eos_token_id]
     rows = [q + a + end for q, a in zip(questions, token_ids(tokenizer, answers, settings.max_new_tokens), strict=True)]
-    known = [len(q) for q in questions]
+    return rows, [len(q) for q in questions]
 
-    def losses(batch: np.ndarray) -> dict[str, torch.Tensor]:
-        nll, _ = token_losses(generator, tokenizer, [rows[i] for i in batch], [known[i] for i in batch], settings)
-        return {"loss": nll.mean()}
 
+def _fit_generator(generator, losses, rows, settings: RunSettings, seed: int) -> list[dict]:
     return fit(
         generator, losses, [len(r) for r in rows], epochs=settings.generator_epochs, batch_size=settings.batch_size,
         learning_rate=settings.generator_learning_rate, seed=seed, what="Generator",
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def adapters(model, rank: int) -> Iterator[None]:
+    """Inside, only LoRA adapters of `rank` train (on every linear layer but the head); afterwards they are merged.
+
+    Rank 0: all weights train. Hu et al. 2021, arXiv 2106.09685. Raises TrainingError where peft is not installed.
+    """
+    if not rank:
+        yield
+        return
+    try:
+        from peft import LoraConfig
+        from peft.tuners.lora import LoraModel
+    except ImportError:
+        raise TrainingError("generator_lora_rank: needs peft; pip install peft, or set it to 0") from None
+    trained = [p for p in model.parameters() if p.requires_grad]
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    wrapped = LoraModel(model, {"default": config}, "default")
+    try:
+        yield
+    finally:
+        wrapped.merge_and_unload()
+        for p in trained:
+            p.requires_grad_(True)
 
 
 def fit(
@@ -91,7 +206,8 @@ def fit(
 
     Raises TrainingError at the first loss that is not finite.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
     rng = np.random.default_rng(seed)
     batches = [batch for _ in range(epochs) for batch in bucketed_batches(lengths, batch_size, rng)]
     history = []
@@ -106,7 +222,7 @@ def fit(
             )
         optimizer.zero_grad(set_to_none=True)
         parts["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
+        torch.nn.utils.clip_grad_norm_(trained, MAX_GRAD_NORM)
         optimizer.step()
         history.append({name: value.item() for name, value in parts.items()})
     model.eval()

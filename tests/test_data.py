@@ -11,11 +11,12 @@ from collections import Counter
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pandas as pd
 import pytest
 
 from symbiosis.data import DataError, check_disjoint, load_lesson, load_task, make_lesson, match_key, save_lesson
-from symbiosis.settings import make_settings
+from symbiosis.settings import RunSettings, make_settings
 from symbiosis.sources import DATASETS, clean
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -358,6 +359,29 @@ def test_miniature_task_has_the_sizes_asked_for():
     assert task.fingerprint != load_task(settings("miniature", seed=4, **given)).fingerprint
 
 
+def test_a_skewed_pool_shows_less_of_what_the_test_shows():
+    given = {"dev_size": 40, "train_size": 100, "pool_size": 400, "test_size": 100}
+    tasks = {
+        skew: load_task(RunSettings(pool_skew=skew, **given)) for skew in ("none", "rare_tail", "no_tail", "no_class")
+    }
+    world = tasks["none"].world
+    tails = {skew: world.in_tail(task.pool["text"]).mean() for skew, task in tasks.items()}
+    assert 0.35 < tails["none"] < 0.5 and 0.03 < tails["rare_tail"] < 0.12 and tails["no_tail"] == 0
+    seen = np.bincount(world.posterior(tasks["no_class"].pool["text"]).argmax(1), minlength=4) / 400
+    assert sorted(seen)[0] < 0.02 and sorted(seen)[1] > 0.25  # a text or two of another class read like it
+    assert all(len(task.pool) == 400 and len(task.test) == 100 for task in tasks.values())
+    assert {tuple(task.test["text"]) for task in tasks.values()} == {tuple(tasks["none"].test["text"])}
+
+
+def test_a_class_can_be_gone_from_the_pool_of_any_task(tmp_path):
+    folder = write_folder(tmp_path, write_csv)
+    whole, without = (load_task(settings(folder, pool_size=4, pool_skew=skew)) for skew in ("none", "no_class"))
+    assert len(whole.pool) == len(without.pool) == 4 and whole.dev["text"][:] == without.dev["text"][:]
+    fails(
+        folder, r"pool_skew 'no_class' leaves \d+ rows where pool_size asks for 14", pool_size=14, pool_skew="no_class"
+    )
+
+
 @pytest.mark.parametrize("name", ["train_size", "pool_size", "test_size"])
 def test_miniature_has_no_end(name):
     fails("miniature", f"{name}: 0 takes all, but the miniature world has no end", **{name: 0})
@@ -429,10 +453,12 @@ def a_lesson(n=3):
 
 def test_lesson_columns_and_default_weight():
     lesson = a_lesson()
-    assert lesson.column_names == ["text", "label", "origin", "generation", "prompt_kind", "source_id", "weight"]
+    assert lesson.column_names == [
+        "text", "label", "origin", "generation", "prompt_kind", "source_id", "weight", "label_probs",
+    ]  # fmt: skip
     assert lesson[1] == {
         "text": "text 1", "label": 1, "origin": "generator", "generation": 2, "prompt_kind": "write", "source_id": "",
-        "weight": 1.0,
+        "weight": 1.0, "label_probs": None,
     }  # fmt: skip
     with pytest.raises(DataError, match="differ in length"):
         make_lesson(["a"], [0, 1], "real", 0, "real", ["x"])

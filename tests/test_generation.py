@@ -1,12 +1,15 @@
+import copy
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
 from symbiosis import models, teaching
 from symbiosis.generation import generate
+from symbiosis.prompts import STYLES, name_prompt, write_prompt
 from symbiosis.settings import RunSettings
-from symbiosis.teaching import GenerationError, fresh_texts
+from symbiosis.teaching import GenerationError, Teacher, fresh_texts
 
 SETTINGS = RunSettings(max_new_tokens=12, generation_batch_size=3, max_redraws=2)
 
@@ -44,7 +47,7 @@ def test_cold_sampling_equals_the_library_greedy_token_for_token(generator):
 def drawing(*rounds):
     """A writer that answers with prepared rounds."""
     answers = iter(rounds)
-    return lambda prompts, seed: list(next(answers))[: len(prompts)]
+    return lambda prompts, seed, samples: list(next(answers))[: len(prompts)]
 
 
 def test_empty_and_duplicate_texts_are_counted_and_drawn_again():
@@ -65,9 +68,79 @@ def test_duplicates_may_stay_but_empty_texts_may_not():
     assert counts["redrawn"] == 1 and counts["duplicate"] == 3  # one at first, two after the empty one was replaced
 
 
-def test_generator_labels_and_explains_in_its_chat_template(generator):
+def test_several_samples_of_a_prompt_are_side_by_side_and_read_as_if_asked_one_by_one(generator):
     model, tokenizer = generator
-    counts = Counter()
-    texts = teaching.explain(model, tokenizer, ["A probe landed."] * 3, SETTINGS, seed=1, counts=counts)
-    labels = teaching.label(model, tokenizer, texts, ["World", "Sports"], SETTINGS)
-    assert len(set(texts)) == 3 and counts["asked"] == 3 and set(labels) <= {0, 1}
+    cold = SETTINGS.model_copy(update={"temperature": 1e-6})
+    prompts = models.token_ids(tokenizer, ["Write.", "A text about the moon.", "x"])
+    one = generate(model, tokenizer, prompts, cold, seed=0)
+    assert generate(model, tokenizer, prompts, cold, seed=0, samples=3) == [text for text in one for _ in range(3)]
+    warm = generate(model, tokenizer, prompts, SETTINGS, seed=0, samples=3)
+    assert len(set(warm)) == 9
+
+
+def teacher(generator, **changes) -> Teacher:
+    return Teacher(*generator, ["World", "Sports"], SETTINGS.model_copy(update=changes), Counter())
+
+
+def test_generator_labels_and_explains_in_its_chat_template(generator):
+    asked = teacher(generator)
+    taught = teaching.explain(asked, ["A probe landed."] * 3, seed=1)
+    assert len(set(taught.texts)) == 3 and asked.counts["asked"] == 3 and set(taught.labels) <= {0, 1}
+    assert (taught.labels == asked.beliefs(taught.texts).argmax(1)).all()  # one draft: its own label
+    assert taught.beliefs.sum(1) == pytest.approx(np.ones(3), abs=1e-5)
+
+
+def test_of_several_drafts_the_one_read_most_clearly_as_its_label_is_kept(generator):
+    asked = teacher(generator, candidates=4)
+    taught = teaching.write(asked, [0, 1, 1], seed=1)
+    prompts = [write_prompt(asked.tokenizer, name) for name in ("World", "Sports", "Sports")]
+    drafts = teacher(generator).texts(prompts, seed=1, samples=4)
+    beliefs = asked.beliefs(drafts)
+    for i, label in enumerate([0, 1, 1]):
+        assert taught.texts[i] == drafts[4 * i + beliefs[4 * i : 4 * i + 4, label].argmax()]
+    assert asked.counts["asked"] == 12 and asked.counts["filtered"] == 9 and asked.counts["kept"] == 3
+    assert asked.counts["agreed"] == (taught.beliefs.argmax(1) == [0, 1, 1]).sum()
+
+
+def test_the_label_of_an_explanation_is_the_vote_of_the_hard_text_and_its_drafts(generator):
+    asked, hard = teacher(generator, candidates=3), ["A probe landed.", "Her serve won."]
+    taught = teaching.explain(asked, hard, seed=2)
+    drafts = teaching.explanations(teacher(generator, candidates=3), hard, seed=2)
+    votes = np.stack([asked.beliefs([h, *drafts[3 * i : 3 * i + 3]]).mean(0) for i, h in enumerate(hard)])
+    assert (taught.labels == votes.argmax(1)).all()
+
+
+def test_an_attribute_prompt_holds_a_subject_the_generator_named(generator):
+    asked = teacher(generator, attributes=True)
+    prompts = teaching.attribute_prompts(asked, [0, 1], seed=3)
+    subjects = generate(*generator, models.token_ids(asked.tokenizer, [name_prompt(asked.tokenizer, n) for n in
+                        ("World", "Sports")]), SETTINGS, seed=3)  # fmt: skip
+    assert all(s in p and n in p for s, p, n in zip(subjects, prompts, ("World", "Sports"), strict=True))
+    assert any(style in prompts[0] for style in STYLES)
+
+
+def test_tilt_is_the_minimiser_of_score_plus_kl():
+    w = teaching.tilt(np.array([0.0, 1.0]), tau=2.0)  # sd = 1/2, so tau * sd = 1
+    assert w / w.sum() == pytest.approx([0.731059, 0.268941], abs=1e-6)
+    assert teaching.tilt(np.ones(3), tau=1.0).tolist() == [1, 1, 1]
+    assert teaching.tilt(np.arange(9.0), tau=1e9) == pytest.approx(np.ones(9), abs=1e-6)
+
+
+def test_the_generator_has_not_drifted_from_itself_and_has_after_learning(generator):
+    model, tokenizer = copy.deepcopy(generator[0]), generator[1]
+    settings = SETTINGS.model_copy(update={"generator_learning_rate": 1e-2, "generator_epochs": 5})
+    learner = Teacher(model, tokenizer, ["World", "Sports"], settings, Counter())
+    assert teaching.kl_to_initial(learner, generator[0], n=8, seed=0) == 0
+    teaching.learn_pool(learner, ["Shares fell.", "A probe landed."] * 4, seed=0)
+    assert teaching.kl_to_initial(learner, generator[0], n=8, seed=0) > 0.01
+
+
+def test_preferred_drafts_become_likelier_than_the_others(generator):
+    model, tokenizer = copy.deepcopy(generator[0]), generator[1]
+    settings = SETTINGS.model_copy(update={"generator_learning_rate": 3e-3, "generator_epochs": 6, "candidates": 2})
+    learner = Teacher(model, tokenizer, ["World", "Sports"], settings, Counter())
+    drafts = ["Shares fell.", "A probe landed."] * 4
+    scores = np.array([-1.0, 1.0] * 4)  # the first draft of each pair helps
+    history = teaching.learn_preferences(learner, ["Oil rose."] * 4, drafts, scores, seed=0)
+    assert history[-1]["preferred"] == 1 and history[-1]["loss"] < history[0]["loss"] - 0.05
+    assert history[0]["loss"] == pytest.approx(np.log(2), abs=1e-3)  # before any step the two margins are equal

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,12 @@ def snapshot(folder):
     return {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in Path(folder).iterdir()}
 
 
+def attributes_of(world):
+    """Every subtopic once with its class, every style and every length at least once."""
+    subjects = [(label, name) for label, names in zip(LABEL_NAMES, world.subtopics, strict=True) for name in names]
+    return [(*s, a, b) for s, a, b in zip(subjects, cycle(prompts.STYLES), cycle(prompts.LENGTHS), strict=False)]
+
+
 def test_texts_survive_the_tokenizer():
     tokenizer = word_tokenizer(WORLD, "student")
     texts = WORLD.sample(200, np.random.default_rng(0)).text.tolist()
@@ -47,6 +54,8 @@ def test_prompts_and_labels_have_no_unknown_word():
         prompts.write_prompt(tokenizer, "Sports"),
         prompts.explain_prompt(tokenizer, text),
         prompts.label_prompt(tokenizer, text, list(LABEL_NAMES)),
+        *(prompts.name_prompt(tokenizer, label) for label in LABEL_NAMES),
+        *(prompts.write_about_prompt(tokenizer, *attributes) for attributes in attributes_of(WORLD)),
         prompts.STUDENT_CLASSIFY.format(text=text) + " Science",
         prompts.STUDENT_WRITE.format(label="World"),
     ]
@@ -68,6 +77,26 @@ def test_chat_template_by_hand():
     assert generator.convert_ids_to_tokens(ids) == ["<user>", "report", "this", ".", "<assistant>"]
 
 
+def test_attribute_prompts_by_hand():
+    tokenizer = word_tokenizer(WORLD, "generator")
+    assert prompts.name_prompt(tokenizer, "sports") == (
+        "<user> Name one narrow subject of sports news, in at most three words. <assistant> "
+    )
+    attributes = ("sports", "tennis", "as breaking news", "two sentences")
+    assert prompts.write_about_prompt(tokenizer, *attributes) == (
+        "<user> Write two sentences of sports news about tennis, as breaking news. <assistant> "
+    )
+
+
+def test_names_of_subtopics_are_one_token_and_only_the_generators():
+    generator, student = word_tokenizer(WORLD, "generator"), word_tokenizer(WORLD, "student")
+    names = {name for names in WORLD.subtopics for name in names}
+    assert len(names) == 24
+    assert names < set(generator.get_vocab())
+    assert not names & set(student.get_vocab())
+    assert not names & set(WORLD.vocabulary())  # a name is never copied out of a text
+
+
 def test_special_tokens_have_their_roles():
     tokenizer = word_tokenizer(WORLD, "student")
     assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == ("<bos>", "<eos>", "<pad>")
@@ -87,17 +116,34 @@ def test_student_reads_texts_and_no_labels():
         assert not labels & set(ids.flatten().tolist())
 
 
+ASKED_WORDS = {
+    "write": "write a short",
+    "explain": "hard to learn from",
+    "label": "which topic",
+    "name": "name one narrow subject",
+    "write_about": "news about",
+}
+
+
 def test_generator_batches_hold_one_kind_each_in_the_stated_shares():
     tokenizer = word_tokenizer(WORLD, "generator")
     batches = miniature_models.generator_batches(WORLD, tokenizer, 100, Recipe(batch_size=2), np.random.default_rng(0))
-    ends = {"write": "news article. <assistant>", "explain": "topic. <assistant>", "label": "science? <assistant>"}
-    kinds = []
-    for ids, _ in batches:
-        asked = [text.split("<assistant>")[0] + "<assistant>" for text in tokenizer.batch_decode(ids)]
-        kinds.append({kind for kind, end in ends.items() for text in asked if text.endswith(end)})
-    assert all(len(kind) == 1 for kind in kinds)
-    assert [sum(kind == {name} for kind in kinds) for name in ("write", "explain", "label")] == [25, 57, 18]
-    assert kinds[:25] != [{"write"}] * 25  # shuffled
+    asked = [text.split("<assistant>")[0] for ids, _ in batches for text in tokenizer.batch_decode(ids)]
+    kinds = [next(kind for kind, words in ASKED_WORDS.items() if words in text) for text in asked]
+    assert kinds[::2] == kinds[1::2]  # the two rows of a batch
+    counts = {kind: kinds[::2].count(kind) for kind in ASKED_WORDS}
+    assert counts == {kind: round(100 * share) for kind, share in miniature_models.KIND_SHARES.items()}
+    assert sum(counts.values()) == 100
+    first = next(iter(miniature_models.KIND_SHARES))
+    assert set(kinds[: counts[first]]) != {first}  # shuffled
+
+
+@pytest.mark.parametrize("steps", [1, 7, 8, 333])
+def test_every_step_has_a_batch_and_a_short_training_is_possible(steps):
+    tokenizer = word_tokenizer(WORLD, "generator")
+    recipe = Recipe(batch_size=1)
+    batches = miniature_models.generator_batches(WORLD, tokenizer, steps, recipe, np.random.default_rng(0))
+    assert len(batches) == steps
 
 
 def test_explanations_keep_the_subtopic_and_labels_are_true():
@@ -113,12 +159,40 @@ def test_explanations_keep_the_subtopic_and_labels_are_true():
     assert (WORLD.posterior(texts).argmax(axis=1) == given).mean() > 0.95
 
 
-def test_the_generator_learns_to_write_heads_and_to_label_wider():
-    tail = list(WORLD.tail)
-    powers = [miniature_models.KIND_POWERS[kind] for kind in ("write", "label")]
-    writes, labels = (miniature_models._sharpened(WORLD.shares, power)[tail].sum() for power in powers)
-    assert (writes, labels) == pytest.approx((0.166, 0.363), abs=5e-3)  # by hand; the true tail mass is .416
+TAIL_MASS = {"write": 0.166, "label": 0.363, "name": 0.363, "write_about": 0.363}  # shares^2.2 and ^1.2, by hand
+
+
+@pytest.mark.parametrize("kind", TAIL_MASS)
+def test_the_generator_learns_to_write_heads_and_everything_else_wider(kind):
+    docs = miniature_models._drawn(WORLD, kind, 20_000, np.random.default_rng(0))
+    stderr = 0.5 / 20_000**0.5
+    assert docs.subtopic.isin(WORLD.tail).mean() == pytest.approx(TAIL_MASS[kind], abs=4 * stderr)
+    assert 0.416 - TAIL_MASS[kind] > 10 * stderr  # and the true tail mass would have been seen
     assert miniature_models._sharpened(np.array([0.6, 0.4]), 2.0) == pytest.approx([9 / 13, 4 / 13])
+
+
+def test_names_are_subtopics_of_the_asked_class():
+    tokenizer = word_tokenizer(WORLD, "generator")
+    rows = miniature_models._name_rows(WORLD, tokenizer, 400, np.random.default_rng(0))
+    asked, answers = zip(*(row.split(" <assistant> ") for row in rows), strict=True)
+    labels = [LABEL_NAMES.index(text.split(" of ")[1].split()[0]) for text in asked]
+    names = [answer.removesuffix(" <eos>") for answer in answers]
+    assert all(name in WORLD.subtopics[label] for label, name in zip(labels, names, strict=True))
+    assert len(set(names)) == 24
+
+
+def test_texts_about_a_subject_are_of_it_and_style_and_length_change_nothing():
+    tokenizer = word_tokenizer(WORLD, "generator")
+    rows = miniature_models._write_about_rows(WORLD, tokenizer, 1200, np.random.default_rng(0))
+    asked, answers = zip(*(row.split(" <assistant> ") for row in rows), strict=True)
+    texts = np.array([answer.removesuffix(" <eos>") for answer in answers])
+    assert np.isfinite(WORLD.log_likelihood(texts)).all()
+    number = {name: c * 6 + k for c, names in enumerate(WORLD.subtopics) for k, name in enumerate(names)}
+    subjects = [number[text.split(" about ")[1].split(",")[0]] for text in asked]
+    assert (WORLD.subtopic(texts) == subjects).mean() > 0.9  # .98 are read correctly
+    for phrases in (prompts.STYLES, prompts.LENGTHS):
+        words = [np.mean([len(t.split()) for t in texts[[phrase in a for a in asked]]]) for phrase in phrases]
+        assert words == pytest.approx([np.mean(words)] * len(phrases), abs=1.0)  # stderr of a mean is below .2
 
 
 def test_learning_rate_rises_then_falls_to_nothing():

@@ -14,7 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from symbiosis import results
-from symbiosis.settings import RunSettings, make_settings, read_params
+from symbiosis.settings import RunSettings, SettingsError, make_settings, read_params
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -22,7 +22,13 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SCALES = ["miniature", "agnews_small", "paper"]
 ARMS = sorted({path.stem for path in (ROOT / "params").glob("*.yaml")} - set(SCALES))
 OF_THE_RUN = {"study", "seed", "reports_dir", "keep_checkpoints"}  # set by hand or with -p, not by a params file
+STUDIES = sorted(path.stem for path in (ROOT / "params" / "studies").glob("*.yaml"))
+ABLATION = sorted(path.stem for path in (ROOT / "params" / "ablation").glob("*.yaml"))
 STEP_C = {"feedback", "hard_examples", "scored_share", "teaching_share", "generator_update"}  # symbiosis only
+NEUTRAL = {  # may be left out: the notebooks' default and the package's are the same
+    "dev_rows", "attributes", "first_sources", "feedback_student", "hardest_skipped", "max_similarity", "pool_share",
+    "candidates", "soft_labels", "update_temperature", "dpo_beta", "generator_lora_rank",
+}  # fmt: skip
 
 
 def constraints():
@@ -83,16 +89,48 @@ def test_pre_commit_uses_the_pinned_tools():
 def test_scale_and_method_file_are_complete_together(scale, arm):
     first, second = read_params(f"params/{scale}.yaml"), read_params(f"params/{arm}.yaml")
     given = first | second
+    if (arm, scale) == ("static_attributes", "agnews_small"):
+        with pytest.raises(SettingsError, match="was not taught to name subjects"):
+            make_settings(arm, **given)
+        return
     chosen = make_settings(f"{scale} + {arm}", **given)
     assert chosen.scale == scale and arm.replace("_", "-") == chosen.name.rsplit("-s", 1)[0].replace("_", "-")
     own = STEP_C if chosen.method == "symbiosis" else set()
     own |= {"recursive_start"} if chosen.method == "recursive" else set()
     elsewhere = (STEP_C | {"recursive_start"}) - own
-    assert set(given) == set(RunSettings.model_fields) - OF_THE_RUN - elsewhere
+    assert set(given) - NEUTRAL == set(RunSettings.model_fields) - OF_THE_RUN - elsewhere - NEUTRAL
     assert set(first) & set(second) <= {"temperature", "top_p"}  # a method changes a scale's value nowhere else
 
 
-@pytest.mark.parametrize("name", SCALES + ARMS)
+@pytest.mark.parametrize("cell", ABLATION)
+def test_every_cell_of_the_ablation_is_an_arm_of_its_own_name(cell):
+    given = read_params("params/miniature.yaml") | read_params(f"params/ablation/{cell}.yaml")
+    chosen = make_settings(cell, **given)
+    assert chosen.method == "symbiosis" and chosen.variant == cell
+    assert cell.startswith(f"{chosen.feedback}_{chosen.generator_update}_{chosen.candidates}")
+    best = read_params("params/symbiosis_best.yaml")
+    factors = {"feedback", "generator_update", "candidates", "soft_labels", "max_similarity", "hardest_skipped"}
+    own = read_params(f"params/ablation/{cell}.yaml")
+    assert {key for key in own if own[key] != best.get(key)} <= factors | {"variant"}
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_changes_the_world_for_every_arm_alike(study):
+    scale, own = read_params("params/miniature.yaml"), read_params(f"params/studies/{study}.yaml")
+    assert own.pop("study") == study and set(own) <= set(scale)
+    assert study == "ablation" or all(own[key] != scale[key] for key in own)
+    make_settings(study, **scale | read_params("params/symbiosis_best.yaml") | own)
+
+
+@pytest.mark.parametrize("notebook", ["02_baselines", "03_symbiosis_loop"])
+def test_what_params_files_may_leave_out_is_neutral_in_the_notebooks(notebook):
+    cell = parameters(ROOT / "notebooks" / f"{notebook}.ipynb")
+    assert {name: cell[name] for name in NEUTRAL} == {n: RunSettings.model_fields[n].default for n in NEUTRAL}
+
+
+@pytest.mark.parametrize(
+    "name", SCALES + ARMS + [f"studies/{s}" for s in STUDIES] + [f"ablation/{cell}" for cell in ABLATION]
+)
 def test_every_line_of_a_params_file_says_what_it_sets(name):
     lines = (ROOT / "params" / f"{name}.yaml").read_text().splitlines()
     assert lines[0].startswith("# ")
@@ -159,17 +197,33 @@ def make(*words):
     return run.stdout
 
 
-def test_make_plans_every_arm_and_seed_in_the_folder_the_run_chooses():
-    plan = re.findall(
-        r"bin/papermill notebooks/(\S+)\.ipynb reports/(\S+)/run\.part\.ipynb -f (\S+) -f (\S+) -p seed (\d+)",
-        make("--dry-run", "--always-make", "runs", "SEEDS=2", "SCALE=miniature"),
+def plan(**words):
+    """[(notebook, folder, params files, seed)] of what make would run."""
+    told = make("--dry-run", "--always-make", "runs", *[f"{key}={value}" for key, value in words.items()])
+    found = re.findall(
+        r"papermill notebooks/(\S+)\.ipynb reports/(\S+)/run\.part\.ipynb ((?:-f \S+ +)+)-p seed (\d+)", told
     )
-    assert len(plan) == len(ARMS) * 2
-    assert [row[-1] for row in plan[:2]] == ["1", "2"]  # every seed's models are made at once, not one after the other
-    for notebook, folder, scale, arm, seed in plan:
-        chosen = make_settings(**read_params(scale) | read_params(arm) | {"seed": int(seed)})
-        assert folder == f"runs/{chosen.scale}/{chosen.study}/{chosen.name}"
+    return [(notebook, folder, re.findall(r"-f (\S+)", files), int(seed)) for notebook, folder, files, seed in found]
+
+
+@pytest.mark.parametrize("study", ["main", *STUDIES])
+def test_make_plans_every_run_in_the_folder_the_run_chooses(study):
+    planned = plan(STUDY=study, SEEDS=2, SCALE="miniature")
+    assert [row[-1] for row in planned[:2]] == [11, 12]  # every seed's models are made at once, not one after the other
+    assert len(planned) == 2 * len({tuple(row[2]) for row in planned}) >= 6
+    for notebook, folder, files, seed in planned:
+        given = {key: value for file in files for key, value in read_params(file).items()}
+        chosen = make_settings(**given | {"seed": seed})
+        assert folder == f"runs/{chosen.scale}/{chosen.study}/{chosen.name}" and chosen.study == study
         assert notebook == ("03_symbiosis_loop" if chosen.method == "symbiosis" else "02_baselines")
+
+
+def test_make_studies_leaves_no_params_file_out():
+    arms = re.search(r'runs ARMS="([^"]+)"', make("--dry-run", "studies", "RUNS=none", "MAKE=true"))[1].split()
+    elsewhere = {"symbiosis_best_influence"}  # in the studies of dev labels only
+    assert set(arms) == set(ARMS) - elsewhere
+    ablation = {Path(files[1]).stem for _, _, files, _ in plan(STUDY="ablation", SEEDS=1, SCALE="miniature")}
+    assert ablation == set(ABLATION)
 
 
 def test_readme_names_make_targets_that_exist():

@@ -188,3 +188,89 @@ def test_symbiosis_without_update_leaves_the_generator_alone(tmp_path):
     runs.run(settings)
     assert (runs.run_folder(settings) / "state" / "teach-1" / "hard.parquet").exists()
     assert not (runs.run_folder(settings) / "state" / "teach-1" / "model").exists()
+
+
+BEST = {
+    "variant": "whole", "generator_update": "none", "candidates": 2, "first_sources": "random", "teaching_share": 0.5,
+    "pool_share": 0.25,
+}  # fmt: skip
+
+
+def lessons_of(settings, *generations):
+    folder = runs.run_folder(settings) / "lessons"
+    return [load_lesson(folder / f"gen-{g}.parquet").to_pandas() for g in generations]
+
+
+@pytest.mark.parametrize("update", ["sft", "pool_lm", "influence", "dpo"])
+def test_every_update_changes_the_generator_and_measures_its_drift(update, tmp_path):
+    settings = tiny(tmp_path, **BEST | {"generator_update": update}, keep_checkpoints=True)
+    rows = runs.run(settings)
+    assert (runs.run_folder(settings) / "state" / "teach-1" / "model").is_dir()
+    at = rows.set_index(["metric", "generation"])["value"]
+    assert at["generator_kl", 1] != 0 and {("generator_accuracy", 0), ("generator_accuracy", 1)} <= set(at.index)
+
+
+def test_a_lesson_holds_hard_texts_explanations_and_written_texts_in_their_shares(tmp_path):
+    settings = tiny(tmp_path, **BEST)
+    runs.run(settings)
+    first, second = lessons_of(settings, 1, 2)
+    for lesson in (first, second):
+        assert lesson["prompt_kind"].value_counts().to_dict() == {"explain": 12, "label": 6, "write": 6}
+    hard = pd.read_parquet(runs.run_folder(settings) / "state" / "teach-1" / "hard.parquet")
+    labelled = second[second["prompt_kind"] == "label"]
+    assert labelled["text"].tolist() == hard["text"].tolist()[:6]  # six hard examples, six rows
+    assert not set(first.loc[first["prompt_kind"] == "label", "source_id"]) == set(hard["source_id"])
+    record = runs.read_record(settings)["yield"]
+    assert record[0]["filtered"] == 18 and record[0]["kept"] == 18  # 18 texts were written, of two drafts each
+    assert {"purity_explain", "purity_label", "purity_write"} <= set(record[0]) and "agreed" in record[0]
+
+
+def test_labels_alone_need_no_look_at_the_pool(tmp_path):
+    settings = tiny(tmp_path, variant="written", generator_update="none", teaching_share=0.0)
+    runs.run(settings)
+    assert not (runs.run_folder(settings) / "state" / "teach-1").exists()
+    first, second = lessons_of(settings, 1, 2)
+    assert set(second["prompt_kind"]) == {"write"} and not set(first["text"]) & set(second["text"])
+
+
+def test_dev_rows_take_the_place_of_lesson_rows(tmp_path):
+    settings = tiny(tmp_path, method="static", variant="dev", dev_rows=10)
+    runs.run(settings)
+    first, second = lessons_of(settings, 1, 2)
+    assert len(first) == len(second) == 24 and (first["prompt_kind"] == "dev").sum() == 10
+    written = [lesson.loc[lesson["prompt_kind"] == "write", "text"].tolist() for lesson in (first, second)]
+    assert written[0] == written[1]
+    from symbiosis.data import load_task
+
+    dev = load_task(settings).dev.to_pandas().set_index("text")["label"]
+    drawn = second[second["prompt_kind"] == "dev"]
+    assert (dev[drawn["text"]].to_numpy() == drawn["label"].to_numpy()).all()
+
+
+def test_a_foreign_student_names_other_texts_and_a_stopped_run_still_continues(tmp_path, monkeypatch):
+    own, foreign = (tiny(tmp_path, **BEST | {"variant": v, "feedback_student": v}) for v in ("own", "foreign"))
+    runs.run(own)
+    step_c = methods.step_c
+
+    def stop(*args):
+        step_c(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(methods, "step_c", stop)
+    with pytest.raises(KeyboardInterrupt):
+        runs.run(foreign)
+    monkeypatch.setattr(methods, "step_c", step_c)
+    runs.run(foreign)
+    hard = [pd.read_parquet(runs.run_folder(s) / "state" / "teach-1" / "hard.parquet") for s in (own, foreign)]
+    assert hard[0]["text"].tolist() != hard[1]["text"].tolist()
+    elsewhere = foreign.model_copy(update={"reports_dir": str(tmp_path / "again")})
+    pd.testing.assert_frame_equal(runs.run(elsewhere), runs.run(foreign))
+
+
+def test_soft_labels_are_kept_and_sum_to_one(tmp_path):
+    settings = tiny(tmp_path, **BEST | {"soft_labels": True}, generations=1)
+    runs.run(settings)
+    (lesson,) = lessons_of(settings, 1)
+    assert lesson["label_probs"].map(sum).to_numpy() == pytest.approx(1, abs=1e-5)
+    labelled = lesson[lesson["prompt_kind"] == "label"]
+    assert (labelled["label_probs"].map(lambda p: p.argmax()) == labelled["label"]).all()

@@ -4,9 +4,8 @@ import torch
 from conftest import NEWS
 from datasets import Dataset
 from scipy.special import log_softmax
-from scipy.stats import rankdata
 
-from symbiosis import feedback, models, scoring
+from symbiosis import models, scoring
 from symbiosis.settings import RunSettings
 
 SETTINGS = RunSettings(max_length=32, generation_batch_size=3)
@@ -88,39 +87,3 @@ def test_evaluation_counts_what_is_right(student):
     result = scoring.evaluate(model, tokenizer, rows, LABELS, SETTINGS)
     assert result["correct"].tolist() == [True] * 3 + [False] * (len(TEXTS) - 3)
     assert result["label_loss"][0] == pytest.approx(-beliefs[0].max())
-
-
-@pytest.mark.parametrize("kind", ["lm_loss", "entropy", "random"])
-def test_hard_texts_are_those_of_highest_score(student, kind):
-    model, tokenizer = student
-    settings = SETTINGS.model_copy(update={"feedback": kind, "hard_examples": 3, "scored_share": 1.0})
-    pool = Dataset.from_dict({"text": TEXTS, "source_id": [str(i) for i in range(len(TEXTS))]})
-    hard = feedback.find_hard(model, tokenizer, pool, LABELS, settings, rng=np.random.default_rng(0))
-    assert len(hard) == 3 and list(hard["hardness"]) == sorted(hard["hardness"], reverse=True)
-    if kind != "random":
-        scores = feedback.hardness(model, tokenizer, TEXTS, LABELS, settings, rng=np.random.default_rng(0))
-        assert {int(i) for i in hard["source_id"]} == set(np.flatnonzero(rankdata(-scores) <= 3))
-
-
-def test_entropy_is_between_nothing_and_uniform(student):
-    model, tokenizer = student
-    settings = SETTINGS.model_copy(update={"feedback": "entropy"})
-    scores = feedback.hardness(model, tokenizer, TEXTS, LABELS, settings, rng=np.random.default_rng(0))
-    assert (scores > 0).all() and (scores <= np.log(4)).all()
-
-
-def test_an_unusual_text_has_the_higher_lm_loss(student):
-    model, tokenizer = student
-    from symbiosis.training import train_student
-
-    rows = Dataset.from_dict({"text": TEXTS * 10, "label": [0] * 80, "weight": [1.0] * 80})
-    import copy
-
-    taught = copy.deepcopy(model)
-    train_student(
-        taught, tokenizer, rows, LABELS, SETTINGS.model_copy(update={"epochs": 10, "learning_rate": 5e-3}), seed=0
-    )
-    scores = feedback.hardness(
-        taught, tokenizer, [TEXTS[0], "zq xj vkw qqz jx"], LABELS, SETTINGS, rng=np.random.default_rng(0)
-    )
-    assert scores[1] > scores[0] + 1

@@ -43,8 +43,12 @@ def test_values_out_of_range_or_of_the_wrong_type_are_refused(given):
 
 
 def test_impossible_combination_names_both_keys():
-    text = message(method="symbiosis", hard_examples=80, pool_size=100, scored_share=0.5)
-    assert "hard_examples: 80 is more than the 50 pool texts scored" in text
+    text = message(method="symbiosis", teaching_share=0.75, pool_share=0.5)
+    assert "teaching_share, pool_share: 0.75 and 0.5 are more than one lesson" in text
+    text = message(generator_update="dpo", candidates=1)
+    assert "generator_update 'dpo' compares drafts; give 2 or more" in text
+    assert "pool_skew: only the miniature knows its tail" in message(task="data/news", pool_skew="rare_tail")
+    assert "attributes: the 'small' Generator was not taught" in message(attributes=True, generator="small")
 
 
 def test_whole_number_is_a_fine_float():

@@ -109,3 +109,57 @@ def test_batches_hold_every_row_once_and_like_lengths_together():
     assert padding < 1.1  # unsorted batches of 16 waste far more
     shuffled = np.random.default_rng(2).permutation(160).reshape(10, 16)
     assert sum(lengths[b].max() * 16 for b in shuffled) / lengths.sum() > 1.5
+
+
+def test_a_soft_label_is_the_mean_of_its_labels_losses(student):
+    model, tokenizer = student
+    hard, soft = ({"text": LESSON["text"][:1], "weight": [1.0], "label": [0], "label_probs": [p]}
+                  for p in (None, [0.75, 0.25, 0.0, 0.0]))  # fmt: skip
+    losses = []
+    for label in (0, 1):
+        by_label, _ = training.student_losses(
+            model, tokenizer, Dataset.from_dict(hard | {"label": [label]}), LABELS, SETTINGS
+        )
+        losses.append(by_label(np.array([0]))["label_loss"].item())
+    mixed, _ = training.student_losses(model, tokenizer, Dataset.from_dict(soft), LABELS, SETTINGS)
+    assert losses[0] != losses[1]
+    assert mixed(np.array([0]))["label_loss"].item() == pytest.approx(0.75 * losses[0] + 0.25 * losses[1], rel=1e-5)
+
+
+def test_a_certain_soft_label_teaches_what_the_label_teaches(student):
+    model, tokenizer = student
+    certain = [[float(c == label) for c in range(4)] for label in LESSON["label"]]
+    soft = LESSON.add_column("label_probs", certain)
+    plain = training.train_student(copy.deepcopy(model), tokenizer, LESSON, LABELS, SETTINGS, seed=1)
+    assert training.train_student(copy.deepcopy(model), tokenizer, soft, LABELS, SETTINGS, seed=1) == plain
+
+
+def test_weighted_answers_of_weight_zero_teach_the_generator_nothing(qwen_folder):
+    generator, tokenizer = models.load(str(qwen_folder), device="cpu")
+    prompts, answers = ["Write.", "Write more."], ["Shares fell.", "A probe landed on the moon."]
+    settings = SETTINGS.model_copy(update={"generator_epochs": 8, "generator_learning_rate": 5e-3})
+    before = _answer_losses(generator, tokenizer, prompts, answers)
+    training.train_generator(generator, tokenizer, prompts, answers, settings, seed=0, weights=np.array([1.0, 0.0]))
+    after = _answer_losses(generator, tokenizer, prompts, answers)
+    assert after[0] < before[0] - 1 and after[1] > after[0] + 1
+
+
+def _answer_losses(generator, tokenizer, prompts, answers):
+    rows, known = training._answered(tokenizer, prompts, answers, SETTINGS)
+    return scoring.text_losses(generator, tokenizer, rows, known, SETTINGS)
+
+
+def test_adapters_train_few_weights_and_leave_a_plain_model(qwen_folder):
+    pytest.importorskip("peft", reason="peft is an extra: pip install -e '.[train]'")
+    generator, tokenizer = models.load(str(qwen_folder), device="cpu")
+    names, head = set(generator.state_dict()), generator.get_output_embeddings().weight.detach().clone()
+    before = {name: p.detach().clone() for name, p in generator.named_parameters()}
+    settings = SETTINGS.model_copy(
+        update={"generator_epochs": 10, "generator_learning_rate": 2e-2, "generator_lora_rank": 4}
+    )
+    history = training.train_generator(generator, tokenizer, ["Write."] * 4, ["Shares fell."] * 4, settings, seed=0)
+    assert history[-1]["loss"] < history[0]["loss"] - 0.5
+    assert set(generator.state_dict()) == names and torch.equal(generator.get_output_embeddings().weight, head)
+    changed = {name for name, p in generator.named_parameters() if not torch.equal(p, before[name])}
+    assert changed and all("proj" in name for name in changed)  # merged into the linear layers, nothing else moved
+    assert all(p.requires_grad for p in generator.parameters())

@@ -1,0 +1,603 @@
+"""The claims ledger: what the Symbiosis paper, its results sheet and this project say, and what the numbers say to it.
+
+A claim is made of parts. A part is one number per seed and the region the claim puts it in, (low, high); its verdict
+follows from the 95% t-interval over seeds alone:
+
+    supported     the interval lies inside the region
+    contradicted  the interval lies outside of it
+    undecided     otherwise, with fewer than MIN_SEEDS seeds, or where an arm was not run
+
+A claim is supported if all of its parts are, and contradicted if one is. reports/claims.md is written from here.
+"""
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from symbiosis.files import write_atomic
+from symbiosis.results import HOW_TO_MAKE, PUBLISHED, ResultsError, arm_name, last_generation, read_results
+from symbiosis.settings import resolve
+from symbiosis.statistics import holm, mean_interval, paired_difference
+
+REGIME_STUDY = "rare_tail_300"  # the regime in which generating text is claimed to pay: few texts to label, rare topics
+MIN_SEEDS = 3  # fewer give an interval too wide, or none, to decide anything
+FIVE_POINTS = 0.05
+SATURATED = 0.02  # accuracy that moves by less than this between generation 3 and the last has stopped moving
+GUESSING = 1 / 4  # AG News and the miniature have four classes
+PUBLISHED_TEST_ROWS = 500  # the smallest test set that gives every published figure
+OFFICIAL_TEST_ROWS = 7600  # of AG News
+
+SOURCES = PAPER, SHEET, PROJECT = "Symbiosis paper", "results sheet", "this project"
+SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
+PUBLISHED_SCALE = "published"
+SCALES = {  # in the order of the ledger; scales that are not named here follow
+    PUBLISHED_SCALE: "The published table against its own sentences",
+    "miniature": "Miniature world",
+    "agnews_small": "AG News, small models",
+    "paper": "AG News, the paper's models",
+}
+COLUMNS = (
+    "scale", "claim", "source", "statement", "test", "study", "numbers",
+    "estimate", "low", "high", "n", "p", "p_holm", "verdict",
+)  # fmt: skip
+LAST = -1  # generations below 0 count from the end, as indices do
+
+
+class Cells:
+    """Numbers of one scale and study, a value per seed; remembers what was asked for in vain."""
+
+    def __init__(self, rows: pd.DataFrame):
+        self.rows, self.missing = rows, []
+        self.last = last_generation(rows) if len(rows) else 0
+
+    def __call__(self, arm: str, generation: int = LAST, metric: str = "accuracy") -> pd.Series:
+        """Values by seed, nan-free; empty where the arm was not run or the metric not measured."""
+        generation = self.last + 1 + generation if generation < 0 else generation
+        of_arm = self.rows[self.rows["arm"] == arm]
+        found = of_arm[(of_arm["metric"] == metric) & (of_arm["generation"] == generation)].dropna(subset="value")
+        if found.empty:
+            self.missing.append(f"{arm_name(arm)} (no {metric})" if len(of_arm) else arm_name(arm))
+        return found.set_index("seed")["value"]
+
+    def over_generations(self, arm: str, metric: str) -> pd.DataFrame:
+        """(seeds, generations 1..last) of one metric."""
+        return pd.DataFrame({g: self(arm, g, metric) for g in range(1, max(self.last, 1) + 1)})
+
+
+@dataclass(frozen=True)
+class Part:
+    """One number per seed, `formula(cells)`, and the region (low, high) the claim puts its mean in."""
+
+    name: str
+    formula: Callable[[Cells], pd.Series]
+    low: float = 0.0
+    high: float = math.inf
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the field, the test that decides it, and the parts that must all hold in one study."""
+
+    slug: str
+    source: str
+    statement: str
+    test: str
+    parts: tuple[Part, ...]
+    study: str = "main"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the rows say to a part: mean over seeds, 95% interval, two-sided p (nan: not tested), verdict."""
+
+    part: Part
+    values: pd.Series
+    missing: list[str]
+    estimate: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    p: float = math.nan
+    verdict: str = UNDECIDED
+
+
+# ---- parts
+
+
+def lead(arm: str, over: str, by: float = 0.0) -> Part:
+    """Final accuracy of `arm` minus that of `over` is above `by`."""
+    return Part(f"{arm_name(arm)} - {arm_name(over)}", lambda at: at(arm) - at(over), low=by)
+
+
+def trails(arm: str, behind: str) -> Part:
+    """Final accuracy of `arm` is below that of `behind`."""
+    return Part(f"{arm_name(arm)} - {arm_name(behind)}", lambda at: at(arm) - at(behind), -math.inf, 0.0)
+
+
+def rises(arm: str, since: int) -> Part:
+    """Accuracy of the last generation is above that of generation `since` (-2: the one before the last)."""
+    return Part(_since(arm, since), lambda at: at(arm) - at(arm, since))
+
+
+def falls(arm: str, since: int) -> Part:
+    """Accuracy of the last generation is below that of generation `since`."""
+    return Part(_since(arm, since), lambda at: at(arm) - at(arm, since), -math.inf, 0.0)
+
+
+def stays(arm: str, since: int, within: float) -> Part:
+    """Accuracy of the last generation is within `within` of that of generation `since`."""
+    return Part(_since(arm, since), lambda at: at(arm) - at(arm, since), -within, within)
+
+
+def beats_teacher(arm: str) -> Part:
+    """Final accuracy of the Student is above the label accuracy the Generator began with."""
+    name = f"{arm_name(arm)}, Student - Generator at generation 0"
+    return Part(name, lambda at: at(arm) - at(arm, 0, "generator_accuracy"))
+
+
+def largest_rise(at: Cells, arm: str, metric: str = "train_label_loss") -> pd.Series:
+    """The largest change of a metric from one generation to the next, by seed; negative where it only falls."""
+    return at.over_generations(arm, metric).dropna().diff(axis=1).max(axis=1)
+
+
+def _since(arm: str, since: int) -> str:
+    return f"{arm_name(arm)}, last - " + ("the one before" if since == -2 else f"generation {since}")
+
+
+# ---- the claims, grouped by source
+
+DIVERSITY = Part(
+    "Recursive, warm start, different word pairs, last lesson - first",
+    lambda at: at("recursive-warm", LAST, "lesson_distinct_2") - at("recursive-warm", 1, "lesson_distinct_2"),
+    -math.inf,
+    0.0,
+)
+SPIKES = (
+    Part("Symbiosis, largest change", lambda at: largest_rise(at, "symbiosis")),
+    Part(
+        "largest change, Symbiosis - Static synthetic",
+        lambda at: largest_rise(at, "symbiosis") - largest_rise(at, "static"),
+    ),
+)
+HALFWAY = Part(
+    "Symbiosis - halfway between Static synthetic and Real data",
+    lambda at: at("symbiosis") - (at("static") + at("real")) / 2,
+)
+SUSTAINED = (
+    rises("symbiosis", 1),
+    *(falls(rival, 1) for rival in ("static", "recursive", "pseudo_label")),
+)
+FINAL = "final accuracy, seed by seed, is above 0"
+
+CLAIMS = (
+    Claim(
+        "below-real", PAPER, "Static synthetic text stays below real data.",
+        "Static - real, final accuracy, seed by seed, is below 0.",
+        (trails("static", "real"),),
+    ),
+    Claim(
+        "beats-static", PAPER, "Symbiosis beats training on static synthetic text.",
+        f"Symbiosis - static, {FINAL}.",
+        (lead("symbiosis", "static"),),
+    ),
+    Claim(
+        "only-sustained", PAPER, "Symbiosis is the only synthetic method with sustained improvement.",
+        "Accuracy of the last generation minus that of generation 1 is above 0 for symbiosis and below 0 for each of "
+        "static, recursive and pseudo-label (one of them above 0 contradicts).",
+        SUSTAINED,
+    ),
+    Claim(
+        "diversity-loss", PAPER, "Collapse is visible as a loss of diversity.",
+        "Share of different word pairs in the lessons of the warm recursion: last - first generation is below 0.",
+        (DIVERSITY,),
+    ),
+    Claim(
+        "loss-spikes", PAPER, "Spikes of the training loss come from the changing curriculum.",
+        "Largest change of the label loss in training from one generation to the next [nats]: above 0 in symbiosis "
+        "(there is a spike), and larger there than in static, where the lesson stays. The loss is the mean over all "
+        "passes of a lesson, so a spike shorter than a lesson does not show.",
+        SPIKES,
+    ),
+    Claim(
+        "feedback-matters", PAPER, "What the Student finds hard is worth asking.",
+        f"Symbiosis - symbiosis with random feedback, {FINAL}.",
+        (lead("symbiosis", "symbiosis-random"),),
+    ),
+    Claim(
+        "update-matters", PAPER, "Updating the Generator is part of what makes the loop work.",
+        f"Symbiosis - symbiosis with a frozen Generator, {FINAL}.",
+        (lead("symbiosis", "symbiosis-frozen"),),
+    ),
+    Claim(
+        "recursive-drop", SHEET, "Recursive training shows a significant drop.",
+        "Recursion from a Student that was taught nothing: accuracy of the last generation minus that of generation 0 "
+        "is below 0.",
+        (falls("recursive", 0),),
+    ),
+    Claim(
+        "recursive-warm-drop", SHEET, "Recursive training shows a significant drop where there is something to lose.",
+        "The same from a Student that first learned real rows.",
+        (falls("recursive-warm", 0),),
+    ),
+    Claim(
+        "static-degrades", SHEET, "Static synthetic text degrades the Student in the last generation.",
+        "Static: accuracy of the last generation minus that of the one before is below 0.",
+        (falls("static", -2),),
+    ),
+    Claim(
+        "approaches-real", SHEET, "Symbiosis approaches the bound set by real data.",
+        "At least half of the gap is closed: symbiosis - (static + real) / 2, final accuracy, seed by seed, is above "
+        "0.",
+        (HALFWAY,),
+    ),
+    Claim(
+        "above-guessing", PROJECT, "The Student of symbiosis learns the task.",
+        "Its final accuracy is above guessing, 1/4.",
+        (Part("Symbiosis", lambda at: at("symbiosis"), low=GUESSING),),
+    ),
+    Claim(
+        "text-needed", PROJECT, "Text has to be generated; labelling the pool is not enough.",
+        f"Symbiosis - pseudo-label, {FINAL}.",
+        (lead("symbiosis", "pseudo_label"),),
+    ),
+    Claim(
+        "dev-as-feedback", PROJECT, "Labelled dev rows are better spent as feedback than as training rows.",
+        f"Best symbiosis - static with the dev rows in its lessons, {FINAL}.",
+        (lead("symbiosis-best", "static-dev"),),
+    ),
+    Claim(
+        "best-five-points", PROJECT, "The best symbiosis beats static synthetic text by five points.",
+        "Best symbiosis - static, final accuracy, seed by seed, is above 0.05.",
+        (lead("symbiosis-best", "static", by=FIVE_POINTS),),
+    ),
+    Claim(
+        "best-feedback", PROJECT, "Feedback matters in the best symbiosis.",
+        f"Best symbiosis - the same with random feedback, {FINAL}.",
+        (lead("symbiosis-best", "symbiosis-best_random"),),
+    ),
+    Claim(
+        "own-weakness", PROJECT, "It is this Student's weakness that has to be taught.",
+        f"Best symbiosis - the same with another Student's feedback, {FINAL}.",
+        (lead("symbiosis-best", "symbiosis-best_foreign"),),
+    ),
+    Claim(
+        "beats-teacher-labels", PROJECT, "A Student taught by pseudo-labels gets better than the labels' author.",
+        "Pseudo-label: final accuracy of the Student - label accuracy of the Generator at generation 0 on the same "
+        "test is above 0.",
+        (beats_teacher("pseudo_label"),),
+    ),
+    Claim(
+        "beats-teacher-best", PROJECT, "The Student of the best symbiosis gets better than its teacher.",
+        "Best symbiosis: final accuracy of the Student - label accuracy of the Generator at generation 0 is above 0.",
+        (beats_teacher("symbiosis-best"),),
+    ),
+    *(
+        Claim(
+            f"regime-{slug}", PROJECT, f"Where few real texts can be labelled, the best symbiosis beats {name}.",
+            f"Best symbiosis - {name}, {FINAL}.",
+            (lead("symbiosis-best", arm),), REGIME_STUDY,
+        )
+        for slug, arm, name in (
+            ("pseudo-label", "pseudo_label", "labelling the pool"),
+            ("feedback", "symbiosis-best_random", "itself with random feedback"),
+            ("pool-and-write", "symbiosis-pool_and_write", "labelled pool texts beside written ones"),
+            ("label-hard", "symbiosis-label_hard", "labelling the texts the Student finds hard"),
+            ("fresh-filtered", "symbiosis-fresh_filtered", "new filtered text without a pool"),
+            ("own-weakness", "symbiosis-best_foreign", "itself with another Student's feedback"),
+        )
+    ),
+    Claim(
+        "long-symbiosis", PROJECT, "Symbiosis keeps growing over long runs.",
+        "Accuracy of the last generation minus that of generation 3 is above 0.",
+        (rises("symbiosis", 3),), "long",
+    ),
+    Claim(
+        "long-best", PROJECT, "The best symbiosis keeps growing over long runs.",
+        "Accuracy of the last generation minus that of generation 3 is above 0.",
+        (rises("symbiosis-best", 3),), "long",
+    ),
+    Claim(
+        "long-recursive-warm", PROJECT, "Recursion from a warm start keeps falling over long runs.",
+        "Accuracy of the last generation minus that of generation 3 is below 0.",
+        (falls("recursive-warm", 3),), "long",
+    ),
+    Claim(
+        "long-static", PROJECT, "Static synthetic text saturates.",
+        "Accuracy of the last generation minus that of generation 3 lies within 0.02 on either side of 0.",
+        (stays("static", 3, SATURATED),), "long",
+    ),
+)  # fmt: skip
+
+
+# ---- from rows to verdicts
+
+
+def ledger(reports_dir: str | Path, scales: Sequence[str] | None = None) -> pd.DataFrame:
+    """A row per scale and claim: what was found, and the verdict.
+
+    Args:
+        reports_dir: folder of results.csv.
+        scales:      which to read, 'published' for the paper's own table; None: that and all results.csv holds.
+
+    Columns: scale, claim (slug), source, statement, test, study; numbers (every part, as text); estimate, low, high
+    (95% over seeds), n seeds and p of the part that decides; p_holm (over all parts of all claims of the scale);
+    verdict. Accuracies are shares, losses nats.
+
+    Raises ResultsError where results.csv is missing or damaged, or holds nothing of a scale asked for.
+    """
+    held = _held(reports_dir)
+    known = _in_order({PUBLISHED_SCALE, *(scale for scale, _ in held)})
+    scales = known if scales is None else list(scales)
+    if unknown := [scale for scale in scales if scale not in known]:
+        holds = ", ".join(known[1:]) or "nothing"
+        raise ResultsError(f"results.csv: no rows of scale '{unknown[0]}' (it holds {holds}); {HOW_TO_MAKE}")
+    found = []
+    for scale in scales:
+        studies = {study: read_results(reports_dir, scale, study) for s, study in sorted(held) if s == scale}
+        found += published_rows() if scale == PUBLISHED_SCALE else scale_rows(scale, studies)
+    return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def scale_rows(scale: str, studies: dict[str, pd.DataFrame]) -> list[dict]:
+    """Every claim held against the studies of one scale {study: rows with `arm`}; Holm over all their parts."""
+    nothing = pd.DataFrame(columns=["arm", "seed", "generation", "metric", "value"])
+    found = [[decide(part, studies.get(claim.study, nothing)) for part in claim.parts] for claim in CLAIMS]
+    adjusted = iter(holm([finding.p for findings in found for finding in findings]))
+    result = []
+    for claim, findings in zip(CLAIMS, found, strict=True):
+        result.append(_row(scale, claim, findings, [next(adjusted) for _ in findings]))
+    return result
+
+
+def decide(part: Part, rows: pd.DataFrame) -> Finding:
+    """Mean of the part over seeds, its 95% t-interval, and what they say.
+
+    p is two-sided, of the t-test of the mean against that end of the region that lies nearest: p < 0.05 exactly where
+    the interval decides. For a region with two ends that is the larger p of the two one-sided tests, doubled.
+
+    Equivalence by two one-sided tests: Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15:657.
+    """
+    at = Cells(rows)
+    values = part.formula(at).dropna().sort_index()
+    if at.missing or len(values) < MIN_SEEDS:
+        return Finding(part, values, list(dict.fromkeys(at.missing)), *mean_interval(values))
+    mean, low, high = mean_interval(values)
+    edge = min((part.low, part.high), key=lambda end: abs(mean - end))
+    p = paired_difference(values.to_dict(), dict.fromkeys(values.index, edge))[-1]
+    return Finding(part, values, [], mean, low, high, p, verdict(low, high, part))
+
+
+def verdict(low: float, high: float, part: Part) -> str:
+    """Where the interval [low, high] lies: inside the region of the part, outside, or across an end of it."""
+    if part.low < low and high < part.high:
+        return SUPPORTED
+    return CONTRADICTED if high < part.low or low > part.high else UNDECIDED
+
+
+def combine(verdicts: Sequence[str]) -> str:
+    """A claim needs all of its parts."""
+    if CONTRADICTED in verdicts:
+        return CONTRADICTED
+    return SUPPORTED if set(verdicts) == {SUPPORTED} else UNDECIDED
+
+
+def _row(scale: str, claim: Claim, findings: list[Finding], p_holm: list[float]) -> dict:
+    whole = combine([finding.verdict for finding in findings])
+    i = _deciding(whole, findings)
+    one = findings[i]
+    names = {"scale": scale, "claim": claim.slug, "source": claim.source, "statement": claim.statement}
+    numbers = {"estimate": one.estimate, "low": one.low, "high": one.high, "n": len(one.values), "p": one.p}
+    text = {"test": claim.test, "study": claim.study, "numbers": "; ".join(map(in_words, findings))}
+    return names | text | numbers | {"p_holm": p_holm[i], "verdict": whole}
+
+
+def _deciding(whole: str, findings: list[Finding]) -> int:
+    """The strongest part against a contradicted claim, else the weakest of those that leave it where it is."""
+    p = np.array([math.inf if math.isnan(f.p) else f.p for f in findings])
+    chosen = [i for i, f in enumerate(findings) if f.verdict == whole]
+    return min(chosen, key=lambda i: p[i]) if whole == CONTRADICTED else max(chosen, key=lambda i: p[i])
+
+
+def in_words(finding: Finding) -> str:
+    """Estimate, interval and seeds; the number of each seed where they are too few; or what is missing."""
+    name, values = finding.part.name, finding.values
+    if finding.missing:
+        return f"{name}: not run: {' and '.join(finding.missing)}"
+    if len(values) >= MIN_SEEDS:
+        return f"{name}: {finding.estimate:+.3f} [{finding.low:+.3f}, {finding.high:+.3f}], n = {len(values)}"
+    single = ", ".join(f"{value:+.3f} (seed {seed})" for seed, value in values.items())
+    return f"{name}: {single or 'no seed has all of it'}"
+
+
+def _held(reports_dir: str | Path) -> set[tuple[str, str]]:
+    """(scale, study) pairs of results.csv; whether its lines are whole is for read_results to say."""
+    path = resolve(reports_dir) / "results.csv"
+    if not path.is_file():
+        raise ResultsError(f"{path}: no such file; {HOW_TO_MAKE}")
+    with path.open(newline="") as lines:
+        return {(row.get("scale") or "", row.get("study") or "") for row in csv.DictReader(lines)}
+
+
+def _in_order(scales: set[str]) -> list[str]:
+    return [*(s for s in SCALES if s in scales), *sorted(scales - set(SCALES))]
+
+
+# ---- the published table
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A weighted sum of published figures {'<arm> initial' | '<arm> final' | 'guessing': weight} and its side of 0."""
+
+    weights: dict[str, float]
+    side: int  # +1: the claim puts it above 0; -1: below
+
+    @property
+    def estimate(self) -> float:
+        """In points."""
+        return sum(weight * FIGURES[name] for name, weight in self.weights.items())
+
+    @property
+    def standard_error(self) -> float:
+        """In points, of independent draws of PUBLISHED_TEST_ROWS test rows: sqrt(sum_i w_i^2 x_i (100 - x_i) / n)."""
+        measured = [(weight, FIGURES[name]) for name, weight in self.weights.items() if name != "guessing"]
+        return math.sqrt(sum(w**2 * x * (100 - x) for w, x in measured) / PUBLISHED_TEST_ROWS)
+
+    @property
+    def verdict(self) -> str:
+        """Contradicted where the figure is not on the claimed side at all; supported from 1.96 standard errors on."""
+        if self.side * self.estimate <= 0:
+            return CONTRADICTED
+        return SUPPORTED if self.side * self.estimate > 1.96 * self.standard_error else UNDECIDED
+
+    def in_words(self) -> str:
+        """The sum as one does it by hand."""
+        factors = {name: f"{abs(w):g} x " if abs(w) != 1 else "" for name, w in self.weights.items()}
+        terms = [("- " if w < 0 else "+ ") + f"{factors[x]}{FIGURES[x]:.2f} ({x})" for x, w in self.weights.items()]
+        in_errors = f"{self.estimate / self.standard_error:+.1f} SE of {self.standard_error:.1f}"
+        return f"{' '.join(terms).removeprefix('+ ')} = {self.estimate:+.2f} points ({in_errors})"
+
+
+FIGURES = {"guessing": 100 * GUESSING} | {
+    f"{arm} {when}": value
+    for arm, pair in PUBLISHED.items()
+    for when, value in zip(("initial", "final"), pair, strict=True)
+}
+PUBLISHED_SUMS = {  # claim: (test, sums that must all lie on their side)
+    "below-real": ("Static - real, final.", (Sum({"static final": 1, "real final": -1}, -1),)),
+    "beats-static": ("Symbiosis - static, final.", (Sum({"symbiosis final": 1, "static final": -1}, +1),)),
+    "only-sustained": (
+        "Final - initial is above 0 for symbiosis, and not for static.",
+        (
+            Sum({"symbiosis final": 1, "symbiosis initial": -1}, +1),
+            Sum({"static final": 1, "static initial": -1}, -1),
+        ),
+    ),
+    "recursive-drop": (
+        "Recursive, final - initial, is below 0.",
+        (Sum({"recursive final": 1, "recursive initial": -1}, -1),),
+    ),
+    "approaches-real": (
+        "Symbiosis - (static + real) / 2, final, is above 0.",
+        (Sum({"symbiosis final": 1, "static final": -0.5, "real final": -0.5}, +1),),
+    ),
+    "above-guessing": (
+        "Symbiosis, final, is above the 25.00 of guessing among four classes.",
+        (Sum({"symbiosis final": 1, "guessing": -1}, +1),),
+    ),
+}
+
+
+def published_rows() -> list[dict]:
+    """The claims that the published table itself decides, by arithmetic; one run, so no interval over seeds."""
+    chosen = [claim for claim in CLAIMS if claim.slug in PUBLISHED_SUMS]
+    found = [*(_published_row(claim, *PUBLISHED_SUMS[claim.slug]) for claim in chosen), test_size_row()]
+    return sorted(found, key=lambda row: SOURCES.index(row["source"]))
+
+
+def _published_row(claim: Claim, test: str, sums: tuple[Sum, ...]) -> dict:
+    whole = combine([one.verdict for one in sums])
+    one = next(one for one in sums if one.verdict == whole)
+    half = 1.96 * one.standard_error
+    names = {"claim": claim.slug, "source": claim.source, "statement": claim.statement, "test": test}
+    numbers = {"estimate": one.estimate, "low": one.estimate - half, "high": one.estimate + half}
+    numbers = {name: value / 100 for name, value in numbers.items()}
+    return _of_published(**names, **numbers, numbers="; ".join(s.in_words() for s in sums), verdict=whole)
+
+
+def test_size_row() -> dict:
+    """Can the published figures come from the official test set?"""
+    odd = [x for x in _published_figures() if not is_share(x, OFFICIAL_TEST_ROWS)]
+    near = [math.floor(odd[0] * OFFICIAL_TEST_ROWS / 100) + i for i in (0, 1)] if odd else []
+    around = " and ".join(f"{k} rows give {100 * k / OFFICIAL_TEST_ROWS:.2f}" for k in near)
+    fit = [n for n in range(1, 1501) if all(is_share(x, n) for x in _published_figures())]
+    fifths = sum(math.isclose(5 * x, round(5 * x)) for x in _published_figures())
+    numbers = f"{fifths} of {len(_published_figures())} figures are multiples of 0.2; "
+    numbers += f"sizes up to 1500 that give them all: {', '.join(map(str, fit))}"
+    numbers += f"; {odd[0]:.2f} is no share of {OFFICIAL_TEST_ROWS}: {around}" if odd else ""
+    statement = f"The accuracies are those of the official test set of {OFFICIAL_TEST_ROWS:,} rows."
+    test = "Every figure is a whole number of rows divided by the number of rows, to two decimals."
+    names = {"claim": "test-size", "source": SHEET, "statement": statement, "test": test}
+    return _of_published(**names, numbers=numbers, verdict=CONTRADICTED if odd else UNDECIDED)
+
+
+def is_share(percent: float, n: int) -> bool:
+    """Is there a whole number k with 100 k / n = percent, to two decimals?"""
+    k = round(percent * n / 100)
+    return f"{100 * k / n:.2f}" == f"{percent:.2f}"
+
+
+def _published_figures() -> list[float]:
+    return [value for pair in PUBLISHED.values() for value in pair]
+
+
+def _of_published(**values) -> dict:
+    empty = dict.fromkeys(COLUMNS, math.nan)
+    return empty | {"scale": PUBLISHED_SCALE, "study": "", "n": 1} | values
+
+
+# ---- the ledger as people read it
+
+HEAD = f"""# Claims and verdicts
+
+What the Symbiosis paper and its results sheet say, what this project asks besides, and what the runs say to it. This
+file is computed from `results.csv` by `symbiosis/claims.py`; nothing in it is written by hand.
+
+**The rule.** Every test gives one number per seed and names the region in which the claim puts it. A claim is
+*supported* if the whole 95% t-interval over seeds lies in that region, *contradicted* if it lies wholly outside, and
+*undecided* otherwise, with fewer than {MIN_SEEDS} seeds, or where an arm was not run. A claim of several parts needs
+all of them and is contradicted by one. With fewer than {MIN_SEEDS} seeds the number of every seed is shown.
+
+**p** is two-sided, of the t-test over seeds that decides, against the nearest end of its region, with Holm's correction
+over all tests of the scale. Verdicts go by the uncorrected interval: one whose p is 0.05 or more is a verdict that so
+many tests can produce by chance. Accuracies are shares of the test rows, differences are taken seed by seed, and *last*
+and *final* are the last generation that every arm of the study reached.
+
+"""
+PUBLISHED_HEAD = f"""One run per method is published, so there is no interval over seeds. The verdict says whether
+the published figures agree with the sentence: contradicted if they do not lie on the claimed side at all, supported if
+they do by more than 1.96 standard errors (SE) of test sets of {PUBLISHED_TEST_ROWS} rows, undecided between. Figures
+in percent, differences in points.
+
+"""
+
+
+def markdown(ledger: pd.DataFrame) -> str:
+    """The ledger as the text of claims.md: the rule, a table per scale, and how each claim is decided."""
+    sections = [_section(scale, rows) for scale, rows in ledger.groupby("scale", sort=False)]
+    ours = ledger[ledger["scale"] != PUBLISHED_SCALE].drop_duplicates("claim")
+    tests = [[f"`{row.claim}`", row.test, row.study] for row in ours.itertuples()]
+    end = ["## How each claim is decided\n\n" + _table(["Claim", "Test", "Study"], tests)] if tests else []
+    return HEAD + "\n".join(sections + end)
+
+
+def write_claims(reports_dir: str | Path) -> Path:
+    """Write `claims.md` beside results.csv, the same bytes for the same results; returns its path."""
+    path = resolve(reports_dir) / "claims.md"
+    write_atomic(path, markdown(ledger(reports_dir)).encode())
+    return path
+
+
+def _section(scale: str, rows: pd.DataFrame) -> str:
+    counts = rows["verdict"].value_counts()
+    tally = ", ".join(f"{counts.get(name, 0)} {name}" for name in (SUPPORTED, CONTRADICTED, UNDECIDED))
+    text = f"## {SCALES.get(scale, scale)} (`{scale}`)\n\n{tally[0].upper() + tally[1:]}.\n\n"
+    if scale == PUBLISHED_SCALE:
+        lines = [[r.source, f"{r.statement} `{r.claim}`", r.test, r.numbers, r.verdict] for r in rows.itertuples()]
+        return text + PUBLISHED_HEAD + _table(["Source", "Claim", "Test", "Numbers", "Verdict"], lines)
+    lines = [[r.source, f"{r.statement} `{r.claim}`", r.numbers, _p(r.p_holm), r.verdict] for r in rows.itertuples()]
+    return text + _table(["Source", "Claim", "Numbers (95% interval)", "p", "Verdict"], lines)
+
+
+def _table(head: list[str], lines: list[list[str]]) -> str:
+    return "".join(f"| {' | '.join(line)} |\n" for line in [head, ["---"] * len(head), *lines])
+
+
+def _p(p: float) -> str:
+    if math.isnan(p):
+        return "-"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,349 @@
+"""The claims ledger: what decides a claim, what cannot be decided, and the published table by hand."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from symbiosis import claims, results
+from symbiosis.claims import CONTRADICTED, SUPPORTED, UNDECIDED, Part
+from symbiosis.results import ResultsError
+
+ACCURACY = {  # arm: accuracy of generations 0 to 3, before noise
+    ("real", "plain"): (0.25, 0.70, 0.86, 0.91),
+    ("static", "plain"): (0.25, 0.62, 0.66, 0.66),
+    ("recursive", "plain"): (0.25, 0.25, 0.25, 0.25),
+    ("recursive", "warm"): (0.93, 0.88, 0.84, 0.80),
+    ("pseudo_label", "plain"): (0.25, 0.68, 0.79, 0.83),
+    ("symbiosis", "plain"): (0.25, 0.62, 0.71, 0.76),
+    ("symbiosis", "random"): (0.25, 0.62, 0.71, 0.75),
+}
+LOSS = {"static": (2.1, 0.4, 0.2), "symbiosis": (2.1, 0.4, 0.9)}  # label loss in training, generations 1 to 3
+
+
+def rows_of(values, metric="accuracy", arms_noise=0.005, seeds=range(5), first=0, study="main", scale="miniature"):
+    """{(method, variant): a value per generation} as rows of results.csv, with noise of the seed and arm."""
+    rows = []
+    for i, ((method, variant), column) in enumerate(values.items()):
+        for seed in seeds:
+            noise = arms_noise * np.random.default_rng([seed, i]).normal(size=len(column))
+            run_id = f"{scale}/{study}/{results.arm_of(method, variant)}-s{seed}@00000000"
+            head = {"study": study, "method": method, "variant": variant, "scale": scale, "seed": seed}
+            for g, value in enumerate(column + noise, start=first):
+                rows.append(head | {"generation": g, "metric": metric, "value": value, "run_id": run_id})
+    return pd.DataFrame(rows).assign(unit="share", n=1000)[list(results.COLUMNS)]
+
+
+def write_results(folder, *tables):
+    rows = pd.concat(tables, ignore_index=True).sort_values(results.SORT_BY)
+    (folder / "results.csv").write_bytes(results.csv_bytes(rows, results.COLUMNS))
+    return folder
+
+
+def by_claim(reports_dir, scale="miniature"):
+    return claims.ledger(reports_dir, [scale]).set_index("claim")
+
+
+def hand_rows(**values):
+    """arm=[value of seed 0, 1, ...] at generation 0 of a study, as read rows."""
+    cells = [(arm, seed, value) for arm, column in values.items() for seed, value in enumerate(column)]
+    return pd.DataFrame(cells, columns=["arm", "seed", "value"]).assign(generation=0, metric="accuracy")
+
+
+def level(low=0.0, high=math.inf):
+    return Part("real", lambda at: at("real"), low, high)
+
+
+# ---- one part
+
+
+def test_the_interval_and_p_of_a_part_by_hand():
+    found = claims.decide(level(), hand_rows(real=[0.1, 0.2, 0.3]))
+    half = 4.302653 * 0.1 / math.sqrt(3)  # t(.975, 2)
+    assert (found.estimate, found.low, found.high) == pytest.approx((0.2, 0.2 - half, 0.2 + half), abs=1e-6)
+    assert found.p == pytest.approx(1 - math.sqrt(12 / 14))  # t = 2 sqrt 3 with two degrees of freedom
+    assert found.verdict == UNDECIDED and found.low < 0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"),
+    [
+        (0.0, math.inf, SUPPORTED),
+        (-math.inf, 0.0, CONTRADICTED),
+        (0.10, math.inf, UNDECIDED),  # the interval is .075 to .125
+        (0.05, math.inf, SUPPORTED),
+        (0.13, math.inf, CONTRADICTED),  # above 0, but by less than claimed
+        (0.07, 0.13, SUPPORTED),
+        (0.09, 0.13, UNDECIDED),
+        (-0.02, 0.02, CONTRADICTED),
+    ],
+)
+def test_the_whole_interval_has_to_lie_on_one_side(low, high, says):
+    found = claims.decide(level(low, high), hand_rows(real=[0.09, 0.10, 0.11]))
+    assert (found.low, found.high) == pytest.approx((0.07516, 0.12484), abs=1e-5)
+    assert found.verdict == says
+    assert (found.p < 0.05) == (says != UNDECIDED)  # the test and the interval say one thing
+
+
+def test_p_is_taken_against_the_nearest_end_of_the_region():
+    values = [0.09, 0.10, 0.11]
+    for low, high, edge in ((0.05, math.inf, 0.05), (0.01, 0.13, 0.13), (-0.02, 0.02, 0.02)):
+        found = claims.decide(level(low, high), hand_rows(real=values))
+        assert found.p == pytest.approx(stats.ttest_1samp(values, edge).pvalue)
+
+
+def test_differences_are_taken_over_the_seeds_both_have():
+    rows = hand_rows(real=[0.9, 0.8, 0.7, 0.9], static=[0.5, 0.5, 0.5])
+    found = claims.decide(claims.lead("real", "static"), rows)
+    assert found.values.tolist() == pytest.approx([0.4, 0.3, 0.2]) and found.values.index.tolist() == [0, 1, 2]
+
+
+def test_two_seeds_decide_nothing_and_are_shown_one_by_one():
+    rows = hand_rows(real=[0.9, 0.8], static=[0.5, 0.45])
+    found = claims.decide(claims.lead("real", "static"), rows)
+    assert found.verdict == UNDECIDED and math.isnan(found.p)
+    assert claims.in_words(found) == "Real data - Static synthetic: +0.400 (seed 0), +0.350 (seed 1)"
+    third = hand_rows(real=[0.9, 0.8, 0.86], static=[0.5, 0.45, 0.5])  # one seed more, and it is decided
+    assert claims.decide(claims.lead("real", "static"), third).verdict == SUPPORTED
+
+
+def test_what_is_missing_is_named():
+    found = claims.decide(claims.lead("symbiosis", "static"), hand_rows(static=[0.5, 0.6, 0.5]))
+    assert found.verdict == UNDECIDED
+    assert claims.in_words(found) == "Symbiosis - Static synthetic: not run: Symbiosis"
+    unmeasured = claims.decide(claims.beats_teacher("pseudo_label"), hand_rows(pseudo_label=[0.5, 0.6, 0.7]))
+    assert claims.in_words(unmeasured).endswith("not run: Pseudo-labelled pool (no generator_accuracy)")
+    nothing = hand_rows().astype({"generation": int})  # a study without any run
+    assert claims.decide(claims.SPIKES[1], nothing).missing == ["Symbiosis", "Static synthetic"]
+    apart = pd.concat([hand_rows(real=[0.9]), hand_rows(static=[0.5]).assign(seed=7)])
+    assert claims.in_words(claims.decide(claims.lead("real", "static"), apart)).endswith(": no seed has all of it")
+
+
+def test_a_value_that_was_not_measured_takes_its_seed_out():
+    found = claims.decide(level(), hand_rows(real=[0.1, math.nan, 0.3, 0.2]))
+    assert found.values.index.tolist() == [0, 2, 3] and found.estimate == pytest.approx(0.2)
+
+
+def test_a_claim_needs_all_parts_and_falls_with_one():
+    assert claims.combine([SUPPORTED, SUPPORTED]) == SUPPORTED
+    assert claims.combine([SUPPORTED, UNDECIDED]) == UNDECIDED
+    assert claims.combine([UNDECIDED, CONTRADICTED, SUPPORTED]) == CONTRADICTED
+
+
+# ---- what each formula takes
+
+
+def study_cells(**changes):
+    tables = [rows_of(ACCURACY | changes.get("accuracy", {}), arms_noise=0)]
+    loss = {(method, "plain"): column for method, column in LOSS.items()}
+    tables.append(rows_of(loss, "train_label_loss", arms_noise=0, first=1))
+    return claims.Cells(results.with_arm(pd.concat(tables)))
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        (claims.lead("symbiosis", "static"), 0.76 - 0.66),
+        (claims.trails("static", "real"), 0.66 - 0.91),
+        (claims.rises("symbiosis", 1), 0.76 - 0.62),
+        (claims.falls("recursive-warm", 0), 0.80 - 0.93),
+        (claims.falls("static", -2), 0.66 - 0.66),
+        (claims.stays("symbiosis", 2, 0.02), 0.76 - 0.71),
+        (claims.HALFWAY, 0.76 - (0.66 + 0.91) / 2),
+        (claims.SPIKES[0], 0.9 - 0.4),  # -1.7, then +.5
+        (claims.SPIKES[1], 0.5 - (0.2 - 0.4)),  # static: -1.7, then -.2
+    ],
+)
+def test_formulas_by_hand(part, value):
+    at = study_cells()
+    assert part.formula(at).tolist() == pytest.approx([value] * 5) and not at.missing
+
+
+def test_a_student_is_held_against_the_generator_it_began_with():
+    teacher = rows_of({("pseudo_label", "plain"): (0.80, 0.99)}, "generator_accuracy", arms_noise=0)
+    rows = results.with_arm(pd.concat([rows_of(ACCURACY, arms_noise=0), teacher]))
+    part = claims.beats_teacher("pseudo_label")
+    assert part.formula(claims.Cells(rows)).tolist() == pytest.approx([0.83 - 0.80] * 5)
+
+
+# ---- the ledger
+
+
+def test_verdicts_follow_the_numbers(tmp_path):
+    found = by_claim(write_results(tmp_path, rows_of(ACCURACY)))
+    says = found["verdict"].to_dict()
+    assert (
+        says["below-real"] == says["beats-static"] == says["recursive-warm-drop"] == says["above-guessing"] == SUPPORTED
+    )
+    assert says["approaches-real"] == says["text-needed"] == CONTRADICTED  # .76 against .785 and .83
+    assert says["recursive-drop"] == UNDECIDED
+    assert (
+        found.loc["beats-static", "estimate"] == pytest.approx(0.10, abs=0.01) and found.loc["beats-static", "n"] == 5
+    )
+
+
+def test_the_numbers_of_a_claim_are_those_of_the_part_that_decides(tmp_path):
+    write_results(tmp_path, rows_of(ACCURACY))
+    rows = results.read_results(tmp_path, "miniature")
+    _, static, _, pseudo = (claims.decide(part, rows) for part in claims.SUSTAINED)
+    assert static.verdict == pseudo.verdict == CONTRADICTED
+    row = by_claim(tmp_path).loc["only-sustained"]
+    assert row["p"] == min(static.p, pseudo.p) < max(static.p, pseudo.p)  # the strongest against it
+    fewer = {(method, "plain"): (0.25, 0.6, 0.58, 0.55) for method in ("static", "recursive", "pseudo_label")}
+    write_results(tmp_path, rows_of(ACCURACY | fewer))
+    rows = results.read_results(tmp_path, "miniature")
+    row = by_claim(tmp_path).loc["only-sustained"]
+    assert row["p"] == max(claims.decide(part, rows).p for part in claims.SUSTAINED)  # the weakest for it
+
+
+def test_only_means_that_no_rival_grows(tmp_path):
+    grows = write_results(tmp_path, rows_of(ACCURACY))
+    row = by_claim(grows).loc["only-sustained"]
+    assert row["verdict"] == CONTRADICTED and "Pseudo-labelled pool, last - generation 1: +0.1" in row["numbers"]
+    shrink = {(method, "plain"): (0.25, 0.6, 0.58, 0.55) for method in ("static", "recursive", "pseudo_label")}
+    write_results(tmp_path, rows_of(ACCURACY | shrink))
+    assert by_claim(tmp_path).loc["only-sustained", "verdict"] == SUPPORTED
+    write_results(tmp_path, rows_of(ACCURACY | shrink | {("recursive", "plain"): (0.25, 0.25, 0.25, 0.25)}))
+    assert by_claim(tmp_path).loc["only-sustained", "verdict"] == UNDECIDED  # a flat rival: not shown either way
+    del shrink["recursive", "plain"]
+    rows = rows_of(ACCURACY | shrink)
+    write_results(tmp_path, rows[(rows["method"] != "recursive")])
+    row = by_claim(tmp_path).loc["only-sustained"]
+    assert row["verdict"] == UNDECIDED and "not run: Recursive" in row["numbers"]
+
+
+def test_holm_covers_every_part_of_the_scale_and_no_other_scale(tmp_path):
+    other = rows_of(ACCURACY, scale="agnews_small", arms_noise=0.02)
+    write_results(tmp_path, rows_of(ACCURACY, arms_noise=0.02), other)
+    studies = {"main": results.read_results(tmp_path, "miniature")}
+    parts = [claims.decide(part, studies.get(c.study, studies["main"][:0])) for c in claims.CLAIMS for part in c.parts]
+    tested = sorted(found.p for found in parts if not math.isnan(found.p))
+    assert len(tested) == 13  # nine claims of one part and one of four; the others lack their arms
+    found = by_claim(tmp_path)
+    smallest = found["p"].idxmin()
+    assert found.loc[smallest, "p"] == tested[0]
+    assert found.loc[smallest, "p_holm"] == pytest.approx(13 * tested[0])
+    assert (found["p_holm"].dropna() >= found["p"].dropna()).all()
+
+
+def test_regime_and_long_runs_are_read_from_their_own_studies(tmp_path):
+    best = {("symbiosis", "best"): (0.25, 0.70, 0.80, 0.90), ("pseudo_label", "plain"): (0.25, 0.5, 0.6, 0.7)}
+    growing = {
+        ("symbiosis", "plain"): (0.25, 0.6, 0.62, 0.64, 0.70, 0.76),
+        ("static", "plain"): (0.25, 0.6, *[0.65] * 4),
+    }
+    regime = rows_of(best, study=claims.REGIME_STUDY)
+    write_results(tmp_path, rows_of(ACCURACY), regime, rows_of(growing, study="long"))
+    found = by_claim(tmp_path)
+    assert found.loc["regime-pseudo-label", "verdict"] == SUPPORTED
+    assert found.loc["best-five-points", "verdict"] == UNDECIDED  # the main study has no best arm
+    assert found.loc["long-symbiosis", "estimate"] == pytest.approx(0.76 - 0.64, abs=0.01)
+    assert found.loc["long-symbiosis", "verdict"] == found.loc["long-static", "verdict"] == SUPPORTED
+    assert found.loc["long-recursive-warm", "numbers"].endswith("not run: Recursive, warm start")
+
+
+def test_every_claim_has_one_row_per_scale_in_one_order(tmp_path):
+    write_results(tmp_path, rows_of(ACCURACY, seeds=[1, 2], scale="agnews_small"), rows_of(ACCURACY))
+    found = claims.ledger(tmp_path)
+    assert list(found) == list(claims.COLUMNS) and not found.duplicated(["scale", "claim"]).any()
+    assert found["scale"].unique().tolist() == ["published", "miniature", "agnews_small"]
+    for _, rows in found.groupby("scale"):
+        assert rows["source"].map(claims.SOURCES.index).is_monotonic_increasing  # grouped
+    small = found[found["scale"] == "agnews_small"]
+    assert len(small) == len(claims.CLAIMS) and set(small["verdict"]) == {UNDECIDED} and small["p_holm"].isna().all()
+
+
+def test_an_unknown_scale_and_a_missing_table_are_refused(tmp_path):
+    with pytest.raises(ResultsError, match=r"results.csv: no such file; make it with"):
+        claims.ledger(tmp_path)
+    write_results(tmp_path, rows_of(ACCURACY))
+    with pytest.raises(ResultsError, match=r"no rows of scale 'paper' \(it holds miniature\)"):
+        claims.ledger(tmp_path, ["paper"])
+    path = tmp_path / "results.csv"
+    path.write_text(path.read_text().replace("scale,", "scael,", 1))
+    with pytest.raises(ResultsError, match="column 'scale' is missing"):
+        claims.ledger(tmp_path)
+
+
+# ---- the published table
+
+
+def published():
+    return pd.DataFrame(claims.published_rows()).set_index("claim")
+
+
+def test_the_published_table_by_hand_arithmetic():
+    table = published()
+    expected = {  # points, verdict
+        "below-real": (-43.0, SUPPORTED),  # 41 - 84
+        "beats-static": (-16.0, CONTRADICTED),  # 25 - 41
+        "recursive-drop": (0.0, CONTRADICTED),  # 26.8 - 26.8
+        "approaches-real": (-37.5, CONTRADICTED),  # 25 - (41 + 84) / 2
+        "above-guessing": (0.0, CONTRADICTED),  # 25 - 100 / 4
+        "only-sustained": (17.4, CONTRADICTED),  # static: 41 - 23.6
+    }
+    for claim, (points, says) in expected.items():
+        assert (100 * table.loc[claim, "estimate"], table.loc[claim, "verdict"]) == (pytest.approx(points), says)
+    assert set(table.index) == {*expected, "test-size"}
+    assert (
+        "26.80 (recursive final) - 26.80 (recursive initial) = +0.00 points" in table.loc["recursive-drop", "numbers"]
+    )
+    assert (
+        "25.00 (symbiosis final) - 19.20 (symbiosis initial) = +5.80 points (+2.2 SE of 2.6)"
+        in (table.loc["only-sustained", "numbers"])
+    )
+
+
+def test_published_standard_errors_are_those_of_500_rows():
+    one = claims.Sum({"symbiosis final": 1, "guessing": -1}, +1)
+    assert one.standard_error == pytest.approx(100 * math.sqrt(0.25 * 0.75 / 500))  # 1.94 points
+    gap = claims.Sum({"symbiosis final": 1, "static final": -1}, +1)
+    assert gap.standard_error == pytest.approx(100 * math.sqrt((0.25 * 0.75 + 0.41 * 0.59) / 500))  # 2.93
+    assert claims.Sum({"recursive final": 1, "guessing": -1}, +1).verdict == UNDECIDED  # +1.8 points, 0.9 SE
+
+
+def test_published_figures_cannot_be_shares_of_the_official_test_set():
+    # 1793 / 7600 = .235921, 1794 / 7600 = .236053: neither is 23.60 %
+    assert not claims.is_share(23.60, 7600) and claims.is_share(84.00, 7600) and claims.is_share(26.80, 7600)
+    assert claims.is_share(23.60, 500) and not claims.is_share(23.60, 100)  # 118 of 500
+    row = published().loc["test-size"]
+    assert row["verdict"] == CONTRADICTED and "8 of 8 figures are multiples of 0.2" in row["numbers"]
+    assert "sizes up to 1500 that give them all: 500, 1000, 1500;" in row["numbers"]
+    assert row["numbers"].endswith("1793 rows give 23.59 and 1794 rows give 23.61")
+
+
+# ---- the file
+
+
+def test_the_file_is_the_same_bytes_on_repeat_and_in_any_order_of_rows(tmp_path):
+    rows = rows_of(ACCURACY)
+    path = claims.write_claims(write_results(tmp_path, rows))
+    assert path == tmp_path / "claims.md"
+    before = path.read_bytes()
+    claims.write_claims(tmp_path)
+    assert path.read_bytes() == before
+    (tmp_path / "results.csv").write_bytes(results.csv_bytes(rows.sample(frac=1, random_state=0), results.COLUMNS))
+    claims.write_claims(tmp_path)
+    assert path.read_bytes() == before
+    write_results(tmp_path, rows_of(ACCURACY, arms_noise=0.02))
+    claims.write_claims(tmp_path)
+    assert path.read_bytes() != before  # other numbers, another file
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["claims.md", "results.csv"]
+
+
+def test_the_file_has_the_rule_every_claim_and_whole_tables(tmp_path):
+    write_results(tmp_path, rows_of(ACCURACY))
+    text = claims.markdown(claims.ledger(tmp_path))
+    assert "*supported* if the whole 95% t-interval" in text and "fewer than 3 seeds" in text
+    assert all(text.count(f"`{claim.slug}`") >= 2 for claim in claims.CLAIMS)  # in its scale, and how it is decided
+    assert "## Miniature world (`miniature`)" in text and "nan" not in text
+    for section in text.split("\n## ")[1:]:
+        bars = {line.count("|") for line in section.splitlines() if line.startswith("|")}
+        assert len(bars) == 1, section.splitlines()[0]
+
+
+def test_slugs_are_unique_and_published_claims_exist():
+    slugs = [claim.slug for claim in claims.CLAIMS]
+    assert len(set(slugs)) == len(slugs) and set(claims.PUBLISHED_SUMS) <= set(slugs)
