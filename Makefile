@@ -58,15 +58,17 @@ $(READY): pyproject.toml constraints.txt
 CORE := real static recursive recursive_warm pseudo_label symbiosis symbiosis_random symbiosis_frozen \
         symbiosis_best symbiosis_best_random
 CONTROLS := recursive_warm_t1 static_dev static_attributes symbiosis_best_foreign symbiosis_label_hard \
-        symbiosis_fresh_filtered symbiosis_pool_and_write_25 symbiosis_pool_and_write_50 symbiosis_pool_and_write_75
-RIVALS := pseudo_label symbiosis_best symbiosis_best_random symbiosis_label_hard symbiosis_fresh_filtered \
-        symbiosis_pool_and_write_50 symbiosis_pool_and_write_75
+        symbiosis_fresh_filtered symbiosis_pool_and_write_25 symbiosis_pool_and_write_50 symbiosis_pool_and_write_75 \
+        symbiosis_best_influence
+RIVALS := pseudo_label symbiosis_best symbiosis_best_random symbiosis_label_hard symbiosis_pool_and_write_50
+NO_POOL := static symbiosis_fresh_filtered
 # What runs in a study of its own; a study without a line here runs the rivals.
 ARMS_main = $(CORE)
+ARMS_rare_tail = real $(RIVALS) $(NO_POOL) symbiosis_best_foreign symbiosis_pool_and_write_25 symbiosis_pool_and_write_75
 ARMS_ablation := $(notdir $(basename $(wildcard params/ablation/*.yaml)))
-ARMS_long := real static recursive recursive_warm pseudo_label symbiosis symbiosis_best symbiosis_best_random
-ARMS_dev = static static_dev symbiosis_best_influence
-ARMS ?= $(or $(ARMS_$(STUDY)),$(if $(filter dev_%,$(STUDY)),$(ARMS_dev)),$(RIVALS))
+ARMS_long := real static recursive recursive_warm pseudo_label symbiosis symbiosis_best
+ARMS_dev = static_dev symbiosis_best_influence
+ARMS ?= $(or $(ARMS_$(STUDY)),$(if $(filter dev_%,$(STUDY)),$(ARMS_dev)),$(RIVALS) $(if $(filter labeller_%,$(STUDY)),$(NO_POOL)))
 STUDIES := $(notdir $(basename $(wildcard params/studies/*.yaml)))
 
 # A run's folder is <method>[-<variant>]-s<seed>; an arm's file is <method>[_<variant>].yaml, in params/ or params/ablation/.

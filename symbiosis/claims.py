@@ -24,7 +24,7 @@ from symbiosis.results import HOW_TO_MAKE, PUBLISHED, ResultsError, arm_name, la
 from symbiosis.settings import resolve
 from symbiosis.statistics import holm, mean_interval, paired_difference
 
-REGIME_STUDY = "rare_tail_300"  # the regime in which generating text is claimed to pay: few texts to label, rare topics
+REGIME_STUDY = "rare_tail"  # the named regime: the pool rarely shows what the test asks for
 MIN_SEEDS = 3  # fewer give an interval too wide, or none, to decide anything
 FIVE_POINTS = 0.05
 SATURATED = 0.02  # accuracy that moves by less than this between generation 3 and the last has stopped moving
@@ -277,14 +277,18 @@ CLAIMS = (
     ),
     *(
         Claim(
-            f"regime-{slug}", PROJECT, f"Where few real texts can be labelled, the best symbiosis beats {name}.",
+            f"regime-{slug}", PROJECT,
+            f"Where the pool rarely shows what the test asks for, the best symbiosis beats {name}.",
             f"Best symbiosis - {name}, {FINAL}.",
             (lead("symbiosis-best", arm),), REGIME_STUDY,
         )
         for slug, arm, name in (
             ("pseudo-label", "pseudo_label", "labelling the pool"),
             ("feedback", "symbiosis-best_random", "itself with random feedback"),
-            ("pool-and-write", "symbiosis-pool_and_write", "labelled pool texts beside written ones"),
+            ("static", "static", "static synthetic data"),
+            ("pool-and-write-25", "symbiosis-pool_and_write_25", "25% labelled pool texts and 75% written ones"),
+            ("pool-and-write-50", "symbiosis-pool_and_write_50", "50% labelled pool texts and 50% written ones"),
+            ("pool-and-write-75", "symbiosis-pool_and_write_75", "75% labelled pool texts and 25% written ones"),
             ("label-hard", "symbiosis-label_hard", "labelling the texts the Student finds hard"),
             ("fresh-filtered", "symbiosis-fresh_filtered", "new filtered text without a pool"),
             ("own-weakness", "symbiosis-best_foreign", "itself with another Student's feedback"),

@@ -2,6 +2,7 @@
 
 import io
 import json
+import textwrap
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,11 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from symbiosis.files import write_atomic
@@ -25,23 +29,40 @@ from symbiosis.results import (
     summarise,
 )
 from symbiosis.settings import resolve
+from symbiosis.studies import REGIMES
 
-# Okabe and Ito 2008, without their yellow (too pale for a line on white), and a grey and Tol's wine for the rest. An
-# arm keeps its colour and its marker in every figure, so that the figures also work in print without colour.
+# Okabe and Ito 2008, without their yellow (too pale for a line on white); Tol's wine, indigo and olive and a grey for
+# the rest. Controls that share the hue of their family are dashed with an open marker. An arm keeps its colour and its
+# marker in every figure, so that the figures also work in print without colour.
 METHOD_COLOR = {
     "real": "#000000",
     "pseudo_label": "#56b4e9",
     "symbiosis": "#0072b2",
-    "symbiosis-random": "#009e73",
-    "symbiosis-frozen": "#882255",
+    "symbiosis-best": "#009e73",
+    "symbiosis-random": "#882255",
+    "symbiosis-frozen": "#332288",
+    "symbiosis-fresh_filtered": "#999933",
     "static": "#e69f00",
     "recursive": "#d55e00",
     "recursive-warm": "#cc79a7",
     "recursive-warm_t1": "#7f7f7f",
 }
-METHOD_MARKER = dict(zip(METHOD_COLOR, "osDP<^vX*", strict=True))
-SPARE_MARKERS = ">hpd8"
+METHOD_MARKER = dict(zip(METHOD_COLOR, "osD*P<h^vX>", strict=True))
+CONTROL_COLOR = {
+    "symbiosis-best_random": "#009e73",
+    "symbiosis-best_foreign": "#117733",
+    "symbiosis-best_influence": "#44aa99",
+    "symbiosis-pool_and_write_25": "#8fc9ee",
+    "symbiosis-pool_and_write_50": "#4a97c9",
+    "symbiosis-pool_and_write_75": "#1f5f8b",
+    "symbiosis-label_hard": "#56b4e9",
+    "static-dev": "#e69f00",
+    "static-attributes": "#a66f00",
+}
+CONTROL_MARKER = dict(zip(CONTROL_COLOR, "*PXo>sD^v", strict=True))
+SPARE_MARKERS = "pd8H"  # of arms without a style of their own
 MARKER_SIZE = {"*": 7.5, "P": 6.0, "X": 5.5, "D": 4.0}  # in points, so that all shapes look equally large
+MAIN_ARMS = ("real", "pseudo_label", "symbiosis", "symbiosis-best", "static", "recursive", "recursive-warm")
 
 METRIC_NAME = {
     "accuracy": "test accuracy",
@@ -60,7 +81,8 @@ METRIC_NAME = {
 TRAINING_LOSSES = ("train_label_loss", "train_lm_loss")
 LESSON_MEASURES = ("lesson_tail_coverage", "lesson_label_purity", "lesson_distinct_2")
 
-DODGE = 0.045  # generations between neighbouring arms, so that intervals do not hide each other
+DODGE, SPREAD = 0.045, 0.7  # generations between neighbouring arms (so that intervals do not hide each other), in all
+FOREST_LINE, FOREST_MARGIN = 0.17, 0.75  # inch of height per line of a forest plot, and around its lines
 DEFAULT_SCALE, DEFAULT_STUDY = "miniature", "main"
 
 
@@ -81,18 +103,38 @@ def new_figure(panels: int = 1, height: float = 2.9) -> tuple[Figure, np.ndarray
 
 
 def arm_style(arm: str) -> dict:
-    """Colour, marker and line of an arm; one without a colour of its own is dashed in the colour of its method."""
-    color, marker, line = METHOD_COLOR.get(arm), METHOD_MARKER.get(arm), "-"
+    """Colour, marker and line of an arm; one without a style of its own is a control in the colour of its method."""
+    control = arm not in METHOD_COLOR
+    color, marker = METHOD_COLOR.get(arm) or CONTROL_COLOR.get(arm), METHOD_MARKER.get(arm) or CONTROL_MARKER.get(arm)
     if color is None:
-        color, line = METHOD_COLOR.get(arm.split("-")[0], "#7f7f7f"), "--"
+        color = METHOD_COLOR.get(arm.split("-")[0], "#7f7f7f")
         marker = SPARE_MARKERS[zlib.crc32(arm.encode()) % len(SPARE_MARKERS)]
-    size = MARKER_SIZE.get(marker, 4.5)
-    return {"color": color, "marker": marker, "markersize": size, "markeredgewidth": 0, "linestyle": line}
+    style = {"color": color, "marker": marker, "markersize": MARKER_SIZE.get(marker, 4.5)}
+    if control:
+        return style | {"linestyle": "--", "markerfacecolor": "white", "markeredgewidth": 0.9}
+    return style | {"linestyle": "-", "markeredgewidth": 0}
 
 
-def plot_accuracy(rows: pd.DataFrame, *, n_classes: int, ax: Axes | None = None) -> Axes:
-    """Test accuracy per generation: mean over seeds, bars are 95% t-intervals over seeds; dotted line: guessing."""
+def main_arms(rows: pd.DataFrame) -> list[str]:
+    """The arms of a table that the main figures show: those of MAIN_ARMS, or all where it has none of them."""
+    arms = order(rows)
+    return [arm for arm in arms if arm in MAIN_ARMS] or arms
+
+
+def control_arms(rows: pd.DataFrame) -> list[str]:
+    """All other arms of a table: variants that tell what the main ones owe to what."""
+    return [arm for arm in order(rows) if arm not in main_arms(rows)]
+
+
+def plot_accuracy(
+    rows: pd.DataFrame, *, n_classes: int, arms: Sequence[str] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Test accuracy per generation: mean over seeds, bars are 95% t-intervals over seeds; dotted line: guessing.
+
+    `arms` chooses what is drawn (default: all); one that has no rows is left out.
+    """
     ax = ax or plt.gca()
+    rows = rows if arms is None else rows[rows["arm"].isin(arms)]
     label = f"Guessing one of {n_classes}"
     chance = ax.axhline(1 / n_classes, color="0.4", linewidth=0.9, linestyle=":", label=label, zorder=0)
     plot_metric(rows, "accuracy", ax=ax)
@@ -136,9 +178,10 @@ def plot_metric(rows: pd.DataFrame, metric: str, *, ax: Axes) -> Axes:
     """A line per arm: mean over seeds per generation with its 95% t-interval (no bar where there is one seed)."""
     summary = summarise(rows, metric).dropna(subset="mean")
     arms = order(summary)
+    dodge = min(DODGE, SPREAD / len(arms))
     for i, arm in enumerate(arms):
         y = summary[summary["arm"] == arm].sort_values("generation")
-        x = y["generation"] + DODGE * (i - (len(arms) - 1) / 2)
+        x = y["generation"] + dodge * (i - (len(arms) - 1) / 2)
         ax.plot(x, y["mean"], label=arm_name(arm), **arm_style(arm))
         ax.vlines(x, y["low"], y["high"], color=arm_style(arm)["color"], linewidth=1)
     ax.set(xlabel="generation", ylabel=METRIC_NAME.get(metric, metric))
@@ -162,6 +205,11 @@ def legend_entries(rows: pd.DataFrame, metric: str, ax: Axes) -> tuple[str, list
     return "mean and 95% interval, n seeds", lines
 
 
+def forest_height(lines: int) -> float:
+    """Height [inch] of a figure whose forest plot has this many lines, so that its texts keep apart."""
+    return FOREST_MARGIN + FOREST_LINE * max(lines, 4)
+
+
 def plot_paired(table: pd.DataFrame, baseline: str, *, ax: Axes | None = None) -> Axes:
     """Forest plot of `paired_table` against one baseline: difference, 95% t-interval over seeds, Holm-adjusted p.
 
@@ -170,6 +218,7 @@ def plot_paired(table: pd.DataFrame, baseline: str, *, ax: Axes | None = None) -
     ax = ax or plt.gca()
     arms = order(table)[::-1]
     ax.axvline(0, color="0.4", linewidth=0.9, linestyle=":", zorder=0)
+    _shade_lines(len(arms), ax)
     for row in table[table["baseline"] == baseline].itertuples():
         _plot_difference(row, arms.index(row.arm), ax)
     if baseline in arms:
@@ -182,16 +231,149 @@ def plot_paired(table: pd.DataFrame, baseline: str, *, ax: Axes | None = None) -
     return ax
 
 
+def _shade_lines(lines: int, ax: Axes) -> None:
+    """Every other line on pale grey: the eye finds its way from the name to the number."""
+    for y in range(0, lines, 2):
+        ax.axhspan(y - 0.5, y + 0.5, color="0.95", linewidth=0, zorder=-1)
+
+
 def _plot_difference(row: tuple, y: int, ax: Axes) -> None:
     style = arm_style(row.arm)
     ax.hlines(y, row.low, row.high, color=style["color"], linewidth=1.3)
     ax.plot(row.difference, y, **style)
-    at_right = {"xy": (1.01, y), "xycoords": ("axes fraction", "data"), "va": "center"}
-    ax.annotate(_p_text(row.p_holm), **at_right, fontsize=7.5)
+    _write_right(_p_text(row.p_holm), y, ax)
+
+
+def _write_right(text: str, y: float, ax: Axes) -> None:
+    ax.annotate(text, xy=(1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=7.5)
 
 
 def _p_text(p: float) -> str:
     return "" if pd.isna(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def plot_ablation(effects: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Forest plot of `studies.ablation_effects`: a group per factor, a line per level, the p of Holm at its right.
+
+    Points are mean differences from the reference level over the pairs of cells, bars 95% t-intervals over seeds.
+    """
+    ax = ax or plt.gca()
+    ax.axvline(0, color="0.4", linewidth=0.9, linestyle=":", zorder=0)
+    ticks, y = {}, 0.0
+    for factor, levels in effects.groupby("factor", sort=False):
+        head = f"{factor.replace('_', ' ')}, against {levels['reference'].iloc[0]}"
+        ax.annotate(head, (0.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=7.5, weight="bold")
+        for row in levels.itertuples():
+            y -= 1
+            ticks[y] = f"{row.level.replace('_', ' ')} ({row.pairs} {'pair' if row.pairs == 1 else 'pairs'})"
+            ax.hlines(y, row.low, row.high, color=METHOD_COLOR["symbiosis"], linewidth=1.3)
+            ax.plot(row.mean, y, **arm_style("symbiosis"))
+            _write_right(_p_text(row.p_holm), y, ax)
+        y -= 1.3
+    ax.set_yticks(list(ticks), ticks.values())
+    ax.set(xlabel=f"difference in accuracy, {_seeds_text(effects['n'])}", ylim=(y + 0.5, 0.8))
+    sns.despine(ax=ax, left=True)
+    ax.tick_params(axis="y", length=0)
+    return ax
+
+
+def ablation_height(effects: pd.DataFrame) -> float:
+    """Height [inch] of a figure of `plot_ablation`."""
+    return forest_height(round(len(effects) + 1.3 * effects["factor"].nunique()))
+
+
+# Vermilion below zero, blue above, as the arms that lose and win are seldom told apart by red and green in print.
+DIVERGING = LinearSegmentedColormap.from_list("diverging", ["#d55e00", "#f8dcc8", "#ffffff", "#c4dff0", "#0072b2"])
+GROUP_PLACE = 0.22  # distance of the group's name from the map, in widths of the map
+LEAST_RANGE = 2.0  # points at full colour at least, so that a map of small differences looks pale
+
+
+def plot_regimes(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """The map of `studies.regime_table`: a row per world, a column per rival, the mean difference in points.
+
+    Blue is a lead, vermilion a deficit, white none. A bold number in a frame: the 95% t-interval over seeds excludes 0.
+    A hatched cell was not run.
+    """
+    ax = ax or plt.gca()
+    regimes = [study for study in REGIMES if study in set(table["study"])]
+    rivals = list(table["rival"].unique())
+    limit = max(LEAST_RANGE, 100 * table["mean"].abs().max())
+    ax.add_patch(Rectangle((0, 0), len(rivals), len(regimes), facecolor="none", edgecolor="0.8", hatch="////", lw=0))
+    for row in table.itertuples():
+        _plot_cell(row, rivals.index(row.rival), regimes.index(row.study), limit, ax)
+    _name_regimes(table, regimes, ax)
+    names = [textwrap.fill(arm_name(arm), 14, break_on_hyphens=True) for arm in rivals]
+    ax.set_xticks(np.arange(len(rivals)) + 0.5, names, fontsize=7)
+    ax.set(xlim=(0, len(rivals)), ylim=(len(regimes), 0))
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    sns.despine(ax=ax, left=True, bottom=True)
+    colors = ScalarMappable(Normalize(-limit, limit), DIVERGING)
+    bar = ax.figure.colorbar(colors, ax=ax, location="bottom", shrink=0.5, aspect=40, pad=0.03)
+    bar.set_label("lead over the rival [points of accuracy]; framed: 95% interval excludes 0")
+    bar.outline.set_visible(False)
+    return ax
+
+
+def _plot_cell(row: tuple, x: int, y: int, limit: float, ax: Axes) -> None:
+    sure = row.low > 0 or row.high < 0  # false where there is no interval
+    shade = DIVERGING(0.5 + 100 * row.mean / (2 * limit))
+    ax.add_patch(Rectangle((x, y), 1, 1, facecolor=shade, edgecolor="white", linewidth=1))
+    if sure:
+        ax.add_patch(Rectangle((x + 0.04, y + 0.06), 0.92, 0.88, fill=False, edgecolor="black", linewidth=1.2))
+    dark = np.dot(shade[:3], (0.299, 0.587, 0.114)) < 0.5
+    style = {"weight": "bold" if sure else "normal", "color": "white" if dark else "black", "fontsize": 8}
+    ax.text(x + 0.5, y + 0.5, f"{100 * row.mean:+.1f}".replace("-", "−"), ha="center", va="center_baseline", **style)
+
+
+def _name_regimes(table: pd.DataFrame, regimes: list[str], ax: Axes) -> None:
+    """World and seeds at the left of each row, upright the group of worlds, a line between groups."""
+    groups = [REGIMES[study][1] for study in regimes]
+    seeds = [_seeds_text(table.loc[table["study"] == study, "n"]) for study in regimes]
+    names = [f"{REGIMES[study][0]}\n{n}" for study, n in zip(regimes, seeds, strict=True)]
+    ax.set_yticks(np.arange(len(regimes)) + 0.5, names, fontsize=7)
+    for group in dict.fromkeys(groups):
+        first, size = groups.index(group), groups.count(group)
+        style = {"rotation": 90, "ha": "center", "va": "center", "weight": "bold", "fontsize": 7.5}
+        name = textwrap.fill(group, 9 if size < 2 else 20)
+        ax.text(-GROUP_PLACE, first + size / 2, name, transform=ax.get_yaxis_transform(), **style)
+        if first:
+            ax.axhline(first, color="black", linewidth=1.5)
+
+
+def regimes_height(table: pd.DataFrame) -> float:
+    """Height [inch] of a figure of `plot_regimes`."""
+    return 1.4 + 0.34 * table["study"].nunique()
+
+
+def _seeds_text(n: pd.Series) -> str:
+    """How many seeds: one number where it is the same everywhere, else the least and the most."""
+    low, high = int(n.min()), int(n.max())
+    return f"n = {low} {'seed' if low == 1 else 'seeds'}" if low == high else f"n = {low} to {high} seeds"
+
+
+def plot_dev(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Gain over static text of the same study [points] by number of labelled dev rows, from `studies.dev_table`.
+
+    Means over seeds, bars are 95% t-intervals over seeds; the axis is logarithmic.
+    """
+    ax = ax or plt.gca()
+    ax.axhline(0, color="0.4", linewidth=0.9, linestyle=":", zorder=0)
+    arms = order(table)
+    for i, arm in enumerate(arms):
+        y = table[table["arm"] == arm].sort_values("dev_rows")
+        x = y["dev_rows"] * 2 ** (0.12 * (i - (len(arms) - 1) / 2))  # side by side, so that no bar hides another
+        ax.plot(x, 100 * y["mean"], label=arm_name(arm), **arm_style(arm))
+        ax.vlines(x, 100 * y["low"], 100 * y["high"], color=arm_style(arm)["color"], linewidth=1)
+    ax.set_xscale("log", base=2)
+    sizes = sorted(table["dev_rows"].unique())
+    ax.set_xticks(sizes, [str(size) for size in sizes])
+    ax.set(xlabel="labelled dev rows", ylabel="gain over static [points]")
+    title = f"mean and 95% interval,\n{_seeds_text(table['n'])}"
+    style = {"frameon": False, "alignment": "left", "borderaxespad": 0}
+    ax.legend(title=title, loc="center left", bbox_to_anchor=(1.01, 0.5), **style)
+    sns.despine(ax=ax)
+    return ax
 
 
 def _unit(rows: pd.DataFrame, metric: str) -> str:
@@ -208,9 +390,12 @@ def place(scale: str, study: str = DEFAULT_STUDY) -> str:
     return scale if study == DEFAULT_STUDY else f"{scale}/{study}"
 
 
-def save_figure(fig: Figure, name: str, reports_dir: str | Path, rows: pd.DataFrame) -> Path:
-    """figures/[place/]name.pdf, .png and their source name.json; the same bytes for the same data. Returns the PDF."""
-    stem = _stem("figures", name, reports_dir, rows)
+def save_figure(fig: Figure, name: str, reports_dir: str | Path, rows: pd.DataFrame, *, study: str = "") -> Path:
+    """figures/[place/]name.pdf, .png and their source name.json; the same bytes for the same data. Returns the PDF.
+
+    `study` names the folder of a figure of several studies; without it, rows of more than one are refused.
+    """
+    stem = _stem("figures", name, reports_dir, rows, study)
     formats = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
     with plt.rc_context({"pdf.fonttype": 42}):  # TrueType: text stays text, as journals ask
         contents = {suffix: _rendered(fig, suffix, metadata) for suffix, metadata in formats.items()}
@@ -251,8 +436,8 @@ def source_of(rows: pd.DataFrame, reports_dir: str | Path) -> dict:
     }
 
 
-def _stem(kind: str, name: str, reports_dir: str | Path, rows: pd.DataFrame) -> Path:
-    scales, studies = set(rows["scale"]), set(rows["study"])
+def _stem(kind: str, name: str, reports_dir: str | Path, rows: pd.DataFrame, study: str = "") -> Path:
+    scales, studies = set(rows["scale"]), {study} if study else set(rows["study"])
     if len(scales) != 1 or len(studies) != 1:
         raise ValueError(f"{name}: rows of scales {sorted(scales)} and studies {sorted(studies)}; save one at a time")
     return resolve(reports_dir) / kind / place(scales.pop(), studies.pop()) / name
@@ -270,6 +455,27 @@ def _save_source(stem: Path, reports_dir: str | Path, rows: pd.DataFrame) -> Non
 
 
 # ---- reading
+
+
+KIND_COLOR = {"true label": "#0072b2", "wrong label": "#d55e00", "scrambled words": "#e69f00"}
+KIND_MARKER = {"true label": "o", "wrong label": "X", "scrambled words": "s"}
+
+
+def plot_influence(changes: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Actual against predicted change of the dev loss, a dot per text; on the dotted line both are equal.
+
+    changes: columns predicted, actual [nats] and kind.
+    """
+    ax = ax or plt.gca()
+    ends = [changes["predicted"].min(), changes["predicted"].max()]
+    ax.plot(ends, ends, color="0.4", linewidth=0.9, linestyle=":", zorder=0)
+    for kind, part in changes.groupby("kind", sort=False):
+        style = {"color": KIND_COLOR[kind], "marker": KIND_MARKER[kind], "s": 18, "linewidth": 0, "alpha": 0.8}
+        ax.scatter(part["predicted"], part["actual"], label=f"{kind} (n = {len(part)})", **style)
+    ax.set(xlabel="predicted change of the dev loss [nats]", ylabel="actual change [nats]")
+    ax.legend(frameon=False)
+    sns.despine(ax=ax)
+    return ax
 
 
 def text_table(frame: pd.DataFrame):

@@ -20,9 +20,9 @@ from symbiosis.training import (
     MAX_GRAD_NORM,
     WEIGHT_DECAY,
     TrainingError,
-    _label_probs,
-    _soft_label,
     bucketed_batches,
+    label_probs,
+    soft_label,
 )
 
 BETAS, EPS = (0.9, 0.999), 1e-8  # torch's defaults, with which `training.fit` trains
@@ -310,7 +310,7 @@ def row_losses(
 ) -> tuple[Callable[[np.ndarray], RowLosses], list[int]]:
     """(rows, lengths): `training.student_losses` row by row, before its means; `batch_loss` gives them."""
     words = student_labels(tokenizer, label_names)
-    labels = [_soft_label(row) for row in zip(lesson["label"], _label_probs(lesson), strict=True)]
+    labels = [soft_label(row) for row in zip(lesson["label"], label_probs(lesson), strict=True)]
     asked = student_prefixes(tokenizer, lesson["text"], settings.max_length)
     names = [label_names[i] for i in lesson["label"]]
     written, given = student_texts(tokenizer, lesson["text"], names, settings.max_length)

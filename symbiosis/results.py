@@ -39,13 +39,24 @@ PUBLISHED = {
     "symbiosis": (19.20, 25.00),
 }
 
-ARM_NAME = {
+ARM_NAME = {  # in the order of every table and figure
     "real": "Real data",
     "pseudo_label": "Pseudo-labelled pool",
     "symbiosis": "Symbiosis",
+    "symbiosis-best": "Symbiosis, best",
     "symbiosis-random": "Symbiosis, random feedback",
     "symbiosis-frozen": "Symbiosis, frozen Generator",
+    "symbiosis-best_random": "Best, random feedback",
+    "symbiosis-best_foreign": "Best, another Student's feedback",
+    "symbiosis-best_influence": "Best, influence feedback",
+    "symbiosis-fresh_filtered": "Filtered writing, no pool",
+    "symbiosis-pool_and_write_25": "Pool labels 25% + filtered writing",
+    "symbiosis-pool_and_write_50": "Pool labels 50% + filtered writing",
+    "symbiosis-pool_and_write_75": "Pool labels 75% + filtered writing",
+    "symbiosis-label_hard": "Hard texts, labelled",
     "static": "Static synthetic",
+    "static-dev": "Static + dev labels",
+    "static-attributes": "Static, attribute prompts",
     "recursive": "Recursive",
     "recursive-warm": "Recursive, warm start",
     "recursive-warm_t1": "Recursive, warm start, T = 1",
@@ -105,6 +116,18 @@ def read_results(reports_dir: str | Path, scale: str, study: str = "main") -> pd
         held = ", ".join(sorted({f"{s}/{t}" for s, t in zip(rows["scale"], rows["study"], strict=True)})) or "nothing"
         raise ResultsError(f"{path}: no rows of scale '{scale}' and study '{study}' (it holds {held}); {HOW_TO_MAKE}")
     return with_arm(chosen)
+
+
+def studies(reports_dir: str | Path, scale: str) -> list[str]:
+    """The studies of one scale that results.csv holds, sorted; none where there is no such file."""
+    return list(read_studies(reports_dir, scale))
+
+
+def read_studies(reports_dir: str | Path, scale: str) -> dict[str, pd.DataFrame]:
+    """{study: rows with `arm`} of all that results.csv holds of one scale; empty where there is no such file."""
+    rows = _read_or_empty(resolve(reports_dir) / "results.csv", COLUMNS, NUMBERS)
+    of_scale = with_arm(rows[rows["scale"] == scale])
+    return {study: part.reset_index(drop=True) for study, part in of_scale.groupby("study")}
 
 
 def with_arm(rows: pd.DataFrame) -> pd.DataFrame:

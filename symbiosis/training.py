@@ -48,7 +48,7 @@ def student_losses(
     as its labels, each weighted by its probability. Losses are means weighted by the row's `weight`.
     """
     words = student_labels(tokenizer, label_names)
-    labels = [_soft_label(row) for row in zip(lesson["label"], _label_probs(lesson), strict=True)]
+    labels = [soft_label(row) for row in zip(lesson["label"], label_probs(lesson), strict=True)]
     asked = student_prefixes(tokenizer, lesson["text"], settings.max_length)
     names = [label_names[i] for i in lesson["label"]]
     written, given = student_texts(tokenizer, lesson["text"], names, settings.max_length)
@@ -73,11 +73,11 @@ def student_losses(
 MIN_LABEL_PROB = 0.02  # a label less likely than this is left out of a soft label: most rows then have one or two
 
 
-def _label_probs(lesson) -> list:
+def label_probs(lesson) -> list:
     return lesson["label_probs"] if "label_probs" in lesson.column_names else [None] * len(lesson)
 
 
-def _soft_label(row: tuple[int, Sequence[float] | None]) -> dict[int, float]:
+def soft_label(row: tuple[int, Sequence[float] | None]) -> dict[int, float]:
     """{label: probability}, the negligible ones left out and the rest summing to 1; {label: 1} where it is certain."""
     label, probs = row
     kept = {label: 1.0} if probs is None else {c: p for c, p in enumerate(probs) if p >= MIN_LABEL_PROB}

@@ -2,8 +2,10 @@
 
 import ast
 import hashlib
+import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +16,12 @@ matplotlib.use("agg")
 
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pandas as pd
 import papermill
 import pytest
+import yaml
+from matplotlib.colors import to_hex
 from test_results import ARMS, run_rows, write_reports
 
 from symbiosis import figures, results
@@ -34,7 +39,7 @@ def style():
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
-    """Five seeds of eight arms over four generations."""
+    """Five seeds of all arms over four generations."""
     return write_reports(tmp_path_factory.mktemp("reports"))
 
 
@@ -99,15 +104,39 @@ def test_one_seed_is_drawn_without_bars(one_seed):
 
 
 def test_arms_are_told_apart_by_colour_and_by_marker():
-    assert set(figures.METHOD_COLOR) == set(results.ARM_NAME) == set(ARMS)
-    styles = [figures.arm_style(arm) for arm in ARMS]
-    assert len({style["color"] for style in styles}) == len({style["marker"] for style in styles}) == len(ARMS)
+    named = list(results.ARM_NAME)
+    assert set(ARMS) <= set(named) == set(figures.METHOD_COLOR) | set(figures.CONTROL_COLOR)
+    styles = [figures.arm_style(arm) for arm in named]
+    for look in ("color", "marker"):  # each with the line alone: in print there is no colour, in a pale copy no marker
+        assert len({(style[look], style["linestyle"]) for style in styles}) == len(named)
+    assert len({figures.METHOD_COLOR[arm] for arm in figures.MAIN_ARMS}) == len(figures.MAIN_ARMS)
+
+
+def test_controls_in_the_hue_of_their_family_are_dashed_with_open_markers():
+    control, method = figures.arm_style("static-dev"), figures.arm_style("static")
+    assert control["color"] == method["color"]
+    assert (control["linestyle"], control["markerfacecolor"]) == ("--", "white")
+    assert method["linestyle"] == "-" and "markerfacecolor" not in method
 
 
 def test_a_new_variant_is_dashed_in_the_colour_of_its_method():
     new = figures.arm_style("symbiosis-entropy")
     assert (new["color"], new["linestyle"]) == (figures.METHOD_COLOR["symbiosis"], "--")
-    assert new["marker"] not in figures.METHOD_MARKER.values()
+    assert new["marker"] not in {*figures.METHOD_MARKER.values(), *figures.CONTROL_MARKER.values()}
+
+
+def test_main_and_control_arms_share_out_the_arms(reports):
+    rows = rows_of(reports)
+    main, controls = figures.main_arms(rows), figures.control_arms(rows)
+    assert set(main) == set(figures.MAIN_ARMS) and sorted(main + controls) == sorted(ARMS)
+    only = rows[rows["arm"] == "symbiosis-random"]  # a study of variants alone
+    assert figures.main_arms(only) == ["symbiosis-random"] and figures.control_arms(only) == []
+
+
+def test_accuracy_figure_draws_the_arms_asked_for(reports):
+    ax = figures.plot_accuracy(rows_of(reports), n_classes=4, arms=["static", "static-dev", "symbiosis-label_hard"])
+    drawn = {line.get_label() for line in ax.get_lines()}
+    assert drawn == {"Static synthetic", "Static + dev labels", "Guessing one of 4"}  # the third was not run
 
 
 def test_an_arm_keeps_its_style_when_others_are_absent(reports, one_seed):
@@ -139,6 +168,95 @@ def test_forest_plot_puts_each_difference_on_its_arm(reports):
     drawn = {names[int(line.get_ydata()[0])]: line.get_xdata()[0] for line in ax.get_lines()[1:]}
     expected = table[table["baseline"] == "static"]
     assert drawn == dict(zip(map(results.arm_name, expected["arm"]), expected["difference"], strict=True))
+
+
+def paired_with(arms):
+    values = [(0.02 * i, 0.02 * i - 0.01, 0.02 * i + 0.01, 0.03) for i in range(len(arms))]
+    table = pd.DataFrame(values, columns=["difference", "low", "high", "p_holm"])
+    return table.assign(arm=arms, baseline="symbiosis-best")
+
+
+def overlap(boxes):
+    """Pairs of neighbouring boxes, top to bottom, that cover each other."""
+    boxes = sorted(boxes, key=lambda box: -box.y0)
+    return sum(upper.y0 < lower.y1 for upper, lower in itertools.pairwise(boxes))
+
+
+def test_forest_plot_of_all_arms_keeps_its_lines_apart():
+    table = paired_with([arm for arm in results.ARM_NAME if arm != "symbiosis-best"])
+    for height, crowded in ((figures.forest_height(len(table)), False), (1.2, True)):
+        fig, (ax,) = figures.new_figure(height=height)
+        figures.plot_paired(table, "symbiosis-best", ax=ax)
+        fig.canvas.draw()
+        for texts in (ax.get_yticklabels(), ax.texts):
+            assert (overlap([text.get_window_extent() for text in texts]) > 0) == crowded
+
+
+EFFECTS = pd.DataFrame(
+    [
+        ("feedback", "lm_loss", "random", 4, 6, 0.02, 0.01, 0.03, 0.004, 0.008),
+        ("feedback", "influence", "random", 1, 6, -0.01, -0.03, 0.01, 0.2, 0.2),
+        ("candidates", "3", "1", 2, 5, 0.05, np.nan, np.nan, np.nan, np.nan),
+    ],
+    columns=["factor", "level", "reference", "pairs", "n", "mean", "low", "high", "p", "p_holm"],
+)
+
+
+def test_ablation_figure_groups_levels_under_their_factor():
+    ax = figures.plot_ablation(EFFECTS)
+    names = {tick: label.get_text() for tick, label in zip(ax.get_yticks(), ax.get_yticklabels(), strict=True)}
+    drawn = {names[line.get_ydata()[0]]: line.get_xdata()[0] for line in ax.get_lines()[1:]}
+    assert drawn == {"lm loss (4 pairs)": 0.02, "influence (1 pair)": -0.01, "3 (2 pairs)": 0.05}
+    heads = {text.get_text(): text.xy[1] for text in ax.texts if "against" in text.get_text()}
+    assert list(heads) == ["feedback, against random", "candidates, against 1"]
+    at = {name: y for y, name in names.items()}
+    order = [heads["feedback, against random"], at["lm loss (4 pairs)"], at["influence (1 pair)"],
+             heads["candidates, against 1"], at["3 (2 pairs)"]]  # fmt: skip
+    assert order == sorted(order, reverse=True)  # from top to bottom
+    assert ax.get_xlabel().endswith("n = 5 to 6 seeds")
+    assert [text.get_text() for text in ax.texts if text.get_text().startswith("p ")] == ["p = 0.008", "p = 0.200"]
+
+
+MAP = pd.DataFrame(
+    [
+        ("pool_25", "static", 6, 0.06, 0.02, 0.10),
+        ("pool_25", "pseudo_label", 6, 0.01, -0.01, 0.03),
+        ("labeller_weak", "static", 1, -0.03, np.nan, np.nan),
+    ],
+    columns=["study", "rival", "n", "mean", "low", "high"],
+)
+
+
+def test_regime_map_prints_points_and_frames_what_excludes_zero():
+    ax = figures.plot_regimes(MAP)
+    cells = {text.get_text(): text for text in ax.texts if text.get_text()[0] in "+−"}
+    assert set(cells) == {"+6.0", "+1.0", "−3.0"}
+    assert {name for name, text in cells.items() if text.get_weight() == "bold"} == {"+6.0"}
+    framed = [box for box in ax.patches if not box.get_fill() and not box.get_hatch()]
+    assert len(framed) == 1 and (int(framed[0].get_x()), int(framed[0].get_y())) == (0, 0)
+    assert [text.get_text() for text in ax.texts if text.get_rotation() == 90] == ["pool size", "labeller"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["25 texts\nn = 6 seeds", "weaker\nn = 1 seed"]
+
+
+def test_regime_map_is_blue_above_zero_vermilion_below_and_white_at_zero():
+    colors = [to_hex(figures.DIVERGING(x)) for x in (0.0, 0.5, 1.0)]
+    assert colors == [figures.METHOD_COLOR["recursive"], "#ffffff", figures.METHOD_COLOR["symbiosis"]]
+    ax = figures.plot_regimes(MAP)
+    filled = [box for box in ax.patches if box.get_fill() and box.get_width() == 1]
+    shades = {(box.get_x(), box.get_y()): box.get_facecolor() for box in filled}
+    best, worst = shades[0, 0], shades[0, 1]
+    assert to_hex(best) == figures.METHOD_COLOR["symbiosis"]  # the largest difference has the full colour
+    assert best[2] > best[0] and worst[0] > worst[2]
+
+
+def test_dev_figure_draws_points_of_accuracy_at_their_rows():
+    lines = [("static-dev", 16, 0.02), ("static-dev", 64, 0.03), ("symbiosis-best_influence", 16, -0.01)]
+    table = pd.DataFrame(lines, columns=["arm", "dev_rows", "mean"]).assign(low=-0.02, high=0.04, n=6)
+    ax = figures.plot_dev(table)
+    assert line_of(ax, "static-dev").get_ydata().tolist() == [2, 3]
+    assert line_of(ax, "static-dev").get_xdata() == pytest.approx([16, 64], rel=0.1)
+    assert line_of(ax, "symbiosis-best_influence").get_ydata().tolist() == [-1]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["16", "64"]
 
 
 # ---- what is saved
@@ -244,6 +362,17 @@ def test_rows_of_two_scales_are_not_saved_as_one_figure(tmp_path):
         figures.save_table(pd.DataFrame({"a": [1]}), "t", tmp_path, rows)
 
 
+def test_a_figure_of_several_studies_is_saved_where_it_is_told(tmp_path):
+    rows = results.with_arm(pd.concat([run_rows("real", 0), run_rows("real", 0, study="pool_25")]))
+    fig, _ = figures.new_figure()
+    with pytest.raises(ValueError, match="save one at a time"):
+        figures.save_figure(fig, "map", tmp_path, rows)
+    path = figures.save_figure(fig, "map", tmp_path, rows, study="regimes")
+    assert path == tmp_path / "figures" / "miniature" / "regimes" / "map.pdf"
+    source = json.loads(path.with_suffix(".json").read_text())
+    assert source["study"] == ["main", "pool_25"] and source["rows_sha256"] == results.rows_digest(rows)
+
+
 # ---- the notebooks
 
 
@@ -259,17 +388,80 @@ def pictures(cells):
     return sum("image/png" in o.get("data", {}) for cell in cells for o in cell.outputs)
 
 
-@pytest.mark.parametrize("which", ["reports", "one_seed"])
-def test_notebooks_run_on_many_seeds_and_on_one(which, request, tmp_path):
+@pytest.mark.parametrize(
+    ("which", "shown", "names"),
+    [
+        ("reports", [6, 4], ("accuracy_comparison", "accuracy_controls", "loss_curves", "lesson_measures")),
+        ("one_seed", [4, 3], ("accuracy_comparison", "loss_curves", "lesson_measures")),  # and no control, no best
+    ],
+)
+def test_notebooks_run_on_many_seeds_and_on_one(which, shown, names, request, tmp_path):
     folder = request.getfixturevalue(which)
     before = (folder / "results.csv").read_bytes()
     counts = [pictures(execute(path, tmp_path, reports_dir=str(folder))) for path in NOTEBOOKS]
-    assert counts == [4, 3]
-    assert (folder / "results.csv").read_bytes() == before
-    names = ("accuracy_comparison", "loss_curves", "lesson_measures")
+    assert counts == shown
+    assert (folder / "results.csv").read_bytes() == before and (folder / "claims.md").is_file()
     expected = {f"figures/{name}.{suffix}" for name in names for suffix in ("json", "pdf", "png")}
     expected |= {f"tables/final_accuracy.{suffix}" for suffix in ("json", "csv", "tex")}
     assert set(digests(folder)) == expected
+
+
+LONG = 5  # generations of the long study here: two past the third
+CELLS = {"a": {"feedback": "random"}, "b": {"feedback": "lm_loss"}}
+
+
+def study_rows(study, arms, seeds=(11, 12, 13)):
+    """Made-up rows of arms that `test_results` does not know: accuracy, and what the Generator labels rightly."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for arm in arms:
+        method, _, variant = arm.partition("-")
+        for seed in seeds:
+            head = {"study": study, "method": method, "variant": variant or "plain", "scale": "miniature", "seed": seed}
+            tail = {"unit": "share", "n": 1000, "run_id": f"miniature/{study}/{arm}-s{seed}@{seed:08x}"}
+            for g in range(LONG + 1 if study == "long" else 4):
+                values = {"accuracy": 0.6 + 0.1 * rng.random(), "generator_accuracy": 0.6}
+                rows += [head | {"generation": g, "metric": m, "value": v} | tail for m, v in values.items()]
+    return pd.DataFrame(rows)[list(results.COLUMNS)]
+
+
+@pytest.fixture
+def all_studies(tmp_path):
+    """A folder like the repository's, with cells of an ablation, results of every kind of study, and the notebooks."""
+    main = ["real", "static", "static-dev", "symbiosis-best"]
+    reports = write_reports(tmp_path / "reports", seeds=[11, 12, 13], arms=main)
+    worlds = {
+        "ablation": [f"symbiosis-{name}" for name in CELLS],
+        "pool_25": ["symbiosis-best", "static", "pseudo_label"],
+        "dev_16": ["static", "static-dev"],
+        "long": ["static", "symbiosis-best"],
+    }
+    new = pd.concat([study_rows(study, arms) for study, arms in worlds.items()])
+    rows = pd.concat([pd.read_csv(reports / "results.csv"), new]).sort_values(results.SORT_BY)
+    (reports / "results.csv").write_bytes(results.csv_bytes(rows, results.COLUMNS))
+    records = pd.read_csv(reports / "records.csv", dtype=str)
+    more = records.iloc[[0] * new["run_id"].nunique()].assign(run_id=sorted(new["run_id"].unique()))
+    pd.concat([records, more]).to_csv(reports / "records.csv", index=False)
+    shutil.rmtree(reports / "runs")
+    (tmp_path / "params" / "ablation").mkdir(parents=True)
+    for name, cell in CELLS.items():
+        text = yaml.safe_dump({"method": "symbiosis", "variant": name} | cell)
+        (tmp_path / "params" / "ablation" / f"{name}.yaml").write_text(text)
+    (tmp_path / "notebooks").mkdir()
+    return [shutil.copy(path, tmp_path / "notebooks") for path in NOTEBOOKS]
+
+
+def test_notebooks_show_and_save_every_study_that_was_run(all_studies, tmp_path):
+    (tmp_path / "out").mkdir()
+    cells = [execute(Path(path), tmp_path / "out") for path in all_studies]
+    assert [pictures(found) for found in cells] == [10, 8]
+    saved = {str(p.relative_to(tmp_path / "reports" / "figures")) for p in tmp_path.rglob("*.pdf")}
+    names = {"ablation/ablation_effects", "regimes/regime_map", "dev/dev_rows", "long/accuracy_long"}
+    assert {f"miniature/{name}.pdf" for name in names} <= saved
+    source = json.loads((tmp_path / "reports/figures/miniature/regimes/regime_map.json").read_text())
+    assert source["study"] == ["main", "pool_25"] and source["metrics"] == ["accuracy"]
+    told = "".join(o.get("text", "") for found in cells for cell in found for o in cell.outputs)
+    assert "has not been run" not in told
 
 
 def test_notebooks_run_where_the_true_distribution_is_unknown(tmp_path):

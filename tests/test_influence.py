@@ -192,7 +192,7 @@ def actors():
 
 @pytest.fixture(scope="module")
 def taught(actors):
-    """Arguments of `influence`: a miniature Student after one lesson, and 120 texts of mixed quality it has not read."""
+    """Arguments of `influence`: a miniature Student after one lesson, and 120 texts of mixed quality, new to it."""
     settings, lesson, student = actors.settings, methods.real(actors, 1), (actors.student, actors.student_tokenizer)
     training.train_student(*student, lesson, actors.task.label_names, settings, seed=1)
     candidates = mixed(actors.task.train.select(range(600, 720)), np.random.default_rng(0))

@@ -20,6 +20,8 @@ ARMS = {  # arm: (method, variant, accuracy at generation 0 and at the last)
     "symbiosis": ("symbiosis", "plain", 0.25, 0.75),
     "symbiosis-random": ("symbiosis", "random", 0.25, 0.74),
     "symbiosis-frozen": ("symbiosis", "frozen", 0.25, 0.73),
+    "symbiosis-best": ("symbiosis", "best", 0.25, 0.78),
+    "static-dev": ("static", "dev", 0.25, 0.69),
 }
 OTHER_METRICS = {  # metric: (unit, first generation, base value)
     "dev_accuracy": ("share", 0, 0.6),
@@ -181,6 +183,18 @@ def test_records_say_how_each_run_was_made(tmp_path):
     assert (record["threads"], record["wall_s"]) == (1, 41.7) and math.isnan(record["peak_memory_gib"])
 
 
+def test_studies_of_a_scale_are_listed_and_read_apart(tmp_path):
+    assert results.studies(tmp_path, "miniature") == []  # no file yet
+    for study, scale in (("main", "miniature"), ("long", "miniature"), ("main", "agnews_small")):
+        write_run(tmp_path, run_rows("real", 0, scale, study))
+    results.collect(tmp_path)
+    assert results.studies(tmp_path, "miniature") == ["long", "main"]
+    assert results.studies(tmp_path, "paper") == []
+    by_study = results.read_studies(tmp_path, "miniature")
+    for study, rows in by_study.items():
+        pd.testing.assert_frame_equal(rows, results.read_results(tmp_path, "miniature", study))
+
+
 # ---- what is refused, and how
 
 
@@ -256,6 +270,7 @@ def test_arm_is_method_and_variant():
     assert results.arm_of("symbiosis", "plain") == "symbiosis"
     assert results.arm_of("symbiosis", "random") == "symbiosis-random"
     assert results.arm_name("symbiosis-random") == "Symbiosis, random feedback"
+    assert results.arm_name("symbiosis-best_foreign") == "Best, another Student's feedback"
     assert results.arm_name("symbiosis-some_new") == "Symbiosis, some new"
 
 
