@@ -246,8 +246,8 @@ CLAIMS = (
     ),
     Claim(
         "dev-as-feedback", PROJECT, "Labelled dev rows are better spent as feedback than as training rows.",
-        f"Best symbiosis - static with the dev rows in its lessons, {FINAL}.",
-        (lead("symbiosis-best", "static-dev"),),
+        f"Best symbiosis fed by influence on the dev rows - static with them in its lessons, {FINAL}.",
+        (lead("symbiosis-best_influence", "static-dev"),),
     ),
     Claim(
         "best-five-points", PROJECT, "The best symbiosis beats static synthetic text by five points.",
