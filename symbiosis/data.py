@@ -27,7 +27,7 @@ disable_progress_bars()  # a bar for every column added says nothing here
 LESSON = Features(
     text=Value("string"),
     label=Value("int64"),
-    origin=Value("string"),  # real | generator | student
+    origin=Value("string"),  # real | generator | student | world
     generation=Value("int64"),
     prompt_kind=Value("string"),
     source_id=Value("string"),  # the row the text comes from or explains

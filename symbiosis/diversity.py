@@ -1,8 +1,23 @@
-"""Measures of a corpus that need nothing but its texts."""
+"""Measures of how varied a corpus is: words, phrases, frames, known sources, embeddings, several models. numpy, scipy.
 
-from collections.abc import Sequence
+A word is what stands between white space: case and punctuation stay, so "The", "the" and "the," are three words.
+No phrase crosses from one text into the next. Nearly every measure moves with the size of the corpus: compare at equal
+numbers of words (`equal_tokens`), and against what chance alone does to real text (`null_band`, `null_band_between`).
+What is not defined (no texts, no text long enough) is nan; what is not a list of texts is a ValueError.
+"""
+
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+
+import numpy as np
+from scipy import optimize, sparse, special
+
+SLOT = "_"  # stands for any word outside a frame, in `skeletons`
 
 
+# --- words and phrases ---------------------------------------------------------------------------------------------
 def distinct_n(texts: Sequence[str], n: int = 2) -> float:
     """Share of the word n-grams of a corpus that are different ones.
 
@@ -10,10 +25,567 @@ def distinct_n(texts: Sequence[str], n: int = 2) -> float:
 
     Falls with the size of the corpus: compare at equal numbers of words only. Li et al. 2016, arXiv 1510.03055.
     """
-    grams = [g for text in texts for g in zip(*(text.split()[i:] for i in range(n)), strict=False)]
+    _check_order(n)
+    grams = [g for words in _words(texts) for g in zip(*(words[i:] for i in range(n)), strict=False)]
     return len(set(grams)) / len(grams) if grams else float("nan")
 
 
 def unique_share(texts: Sequence[str]) -> float:
     """Share of texts that are different ones, in (0, 1]; nan for no texts."""
+    _check_texts(texts)
     return len(set(texts)) / len(texts) if len(texts) else float("nan")
+
+
+def ngram_diversity(texts: Sequence[str], n: int = 4) -> float:
+    """Sum of distinct-1 to distinct-n, in (0, n]; nan where no text has n words.
+
+    Repetition at several scales in one number. Shaib et al. 2024, arXiv 2403.00553.
+    """
+    _check_order(n)
+    return float(sum(distinct_n(texts, order) for order in range(1, n + 1)))
+
+
+def self_bleu(texts: Sequence[str], n: int = 4) -> float:
+    """Mean BLEU-n of each text against all others: 1 where every text has a copy, 0 where none shares an n-gram.
+
+        BLEU(i) = exp(min(0, 1 - r_i / c_i)) * prod_{m=1..n} (clipped m-gram matches of i / m-grams of i)^(1/n)
+
+    c_i is the length of text i, r_i the closest length among the others (the shorter of two equally close); an m-gram
+    matches at most as often as it stands in the one other text that has most of it. No smoothing: a text without a
+    common n-gram, or of fewer than n words, counts 0. High means little variety. nan for fewer than two texts.
+
+    Zhu et al. 2018, arXiv 1802.01886; BLEU: Papineni et al. 2002, ACL. No smoothing is this project's choice.
+    """
+    _check_order(n)
+    words = _words(texts)
+    if len(words) < 2:
+        return float("nan")
+    lengths, log_bleu = np.array([len(w) for w in words]), np.zeros(len(words))
+    with np.errstate(divide="ignore"):  # log 0 = -inf is a BLEU of 0
+        for order, (text, gram) in enumerate(_grams(words, n), 1):
+            log_bleu += np.log(_clipped_matches(text, gram, len(words)) / np.maximum(lengths - order + 1, 1)) / n
+    log_brevity = np.minimum(0, 1 - _closest_lengths(lengths) / np.maximum(lengths, 1))
+    return float(np.exp(log_bleu + log_brevity).mean())
+
+
+def compression_ratio(texts: Sequence[str]) -> float:
+    """How many times smaller zlib (level 9) makes the corpus: bytes before / bytes after; nan for no characters.
+
+    The texts are joined by one space, in UTF-8. Below 1 for a few words, at most about 1,030; high means less variety.
+    It sees repetition within 32 kB only, and its last digits depend on the build of zlib.
+
+    Shaib et al. 2024, arXiv 2403.00553 (which uses gzip).
+    """
+    _check_texts(texts)
+    raw = " ".join(texts).encode()
+    return len(raw) / len(zlib.compress(raw, 9)) if raw else float("nan")
+
+
+# --- sentence frames -----------------------------------------------------------------------------------------------
+def frame_words(texts: Sequence[str], k: int = 100) -> list[str]:
+    """The k most frequent words, in English mostly function words; ties in alphabetical order.
+
+    Take them from the real corpus and use the same list for every corpus compared.
+    """
+    counts = Counter(chain.from_iterable(_words(texts)))
+    return sorted(counts, key=lambda word: (-counts[word], word))[:k]
+
+
+def skeletons(texts: Sequence[str], frame: Sequence[str]) -> list[str]:
+    """The texts with every word outside the frame replaced by "_": "the _ of the _ is _". Any text measure fits."""
+    if isinstance(frame, str):
+        raise ValueError("frame: is one string; give a list of words")
+    kept = frozenset(frame)
+    return [" ".join(word if word in kept else SLOT for word in words) for words in _words(texts)]
+
+
+def template_diversity(texts: Sequence[str], frame: Sequence[str], n: int = 4) -> float:
+    """Distinct-n of the texts' skeletons: variety of sentence frames, whatever fills them. In (0, 1]; nan as there.
+
+    A stand-in for syntactic templates (n-grams of parts of speech: Shaib et al. 2024, arXiv 2407.00211) that needs no
+    parser. Skeletons of frequent words are this project's choice: the number is not comparable with theirs.
+    """
+    return distinct_n(skeletons(texts, frame), n)
+
+
+# --- word frequencies and a known source ---------------------------------------------------------------------------
+def ranked_counts(texts: Sequence[str]) -> np.ndarray:
+    """(types,) how often each word of a corpus occurs, most frequent first; empty for no words."""
+    return np.array(sorted(Counter(chain.from_iterable(_words(texts))).values(), reverse=True), dtype=np.int64)
+
+
+def word_counts(texts: Sequence[str], vocabulary: Sequence[str]) -> np.ndarray:
+    """(V + 1,) how often each word of a known vocabulary occurs; the last place counts all other words."""
+    if isinstance(vocabulary, str) or len(set(vocabulary)) < len(vocabulary):
+        raise ValueError("vocabulary: give a list of words in which none comes twice")
+    index = {word: i for i, word in enumerate(vocabulary)}
+    found = [index.get(word, len(index)) for word in chain.from_iterable(_words(texts))]
+    return np.bincount(np.array(found, dtype=np.int64), minlength=len(index) + 1)
+
+
+def entropy(p: np.ndarray) -> float:
+    """Shannon entropy H = -sum_v p[v] ln p[v] of a distribution (V,), in nats, in [0, ln V].
+
+    Of the frequencies of N draws it is too low by about (types - 1) / 2N (Miller 1955).
+    """
+    return float(special.entr(_distribution(p, "p")).sum())
+
+
+def kl_divergence(p: np.ndarray, q: np.ndarray) -> float:
+    """KL(p | q) = sum_v p[v] ln(p[v] / q[v]) of distributions (V,), in nats, >= 0; inf where p has what q lacks.
+
+    For a corpus against its known source give p = frequencies, q = source: the reverse is inf as soon as one rare type
+    was not drawn (for that, `js_divergence`). N draws from q itself have about (V - 1) / 2N.
+    """
+    p, q = _two_distributions(p, q)
+    return float(special.rel_entr(p, q).sum())
+
+
+def js_divergence(p: np.ndarray, q: np.ndarray) -> float:
+    """Jensen-Shannon JS = KL(p | m) / 2 + KL(q | m) / 2, m = (p + q) / 2, in nats, in [0, ln 2]. Lin 1991."""
+    p, q = _two_distributions(p, q)
+    m = (p + q) / 2
+    return float((special.rel_entr(p, m) + special.rel_entr(q, m)).sum() / 2)
+
+
+def zipf_exponent(counts: np.ndarray) -> float:
+    """Maximum likelihood exponent s of p[r] = r^-s / sum_{k<=K} k^-s, r = 1..K: the s at which E_s[ln r] is observed.
+
+        s = argmin_s  s * sum_r counts[r] ln r + N ln sum_{r<=K} r^-s
+
+    Args:
+        counts: (K,) in order of rank. With a known source: its order, zeros kept. Else `ranked_counts`: the ranks are
+            then those of the sample, which puts s slightly too high (1.0025 for 1 with 20,000 words of 1,000 types).
+
+    inf where only rank 1 occurs, -inf where only rank K does, nan for fewer than two ranks or no counts.
+
+    A line through log count against log rank is no substitute: it gives 1.10 there. Clauset et al. 2009, SIAM Review
+    51:661; for ranks of words: Moreno-Sanchez et al. 2016, PLoS ONE 11:e0147073.
+    """
+    counts = _counts(counts)
+    if len(counts) < 2 or not counts.any():
+        return float("nan")
+    if not counts[1:].any() or not counts[:-1].any():
+        return float("inf") if counts[0] else float("-inf")
+    log_rank = np.log(np.arange(1, len(counts) + 1))
+    observed = counts @ log_rank / counts.sum()
+
+    def excess(s: float) -> float:  # falls in s, from above 0 to below
+        return float(special.softmax(-s * log_rank) @ log_rank) - observed
+
+    low, high = -1.0, 1.0
+    while excess(low) < 0:
+        low *= 2
+    while excess(high) > 0:
+        high *= 2
+    return float(optimize.brentq(excess, low, high, xtol=1e-13))
+
+
+def tail_types(p: np.ndarray, mass: float = 0.1) -> np.ndarray:
+    """(V,) bool: the rarest types of a source that together hold at most `mass`, in [0, 1], of its probability.
+
+    Types of equal probability enter from the last one on.
+    """
+    p = _distribution(p, "p")
+    if not 0 <= mass <= 1:
+        raise ValueError(f"mass: {mass} is not in [0, 1]")
+    rarest_first = np.argsort(-p, kind="stable")[::-1]
+    tail = np.zeros(len(p), dtype=bool)
+    tail[rarest_first[p[rarest_first].cumsum() <= mass + 1e-12]] = True
+    return tail
+
+
+def tail_coverage(counts: np.ndarray, tail: np.ndarray) -> float:
+    """Share of the tail types that occur at all, in [0, 1]; nan for an empty tail.
+
+    Args:
+        counts: (V,) occurrences of each type of the source.
+        tail:   (V,) bool, fixed by the source (`tail_types`, or rank > r), never by the corpus measured.
+    """
+    counts = _counts(counts)
+    tail = _tail(tail, len(counts))
+    return float((counts[tail] > 0).mean()) if tail.any() else float("nan")
+
+
+def expected_tail_coverage(p: np.ndarray, tail: np.ndarray, n_tokens: int, generation: int = 1) -> float:
+    """What `tail_coverage` is on average where each generation draws N tokens from the frequencies of the one before.
+
+        E = mean_{v in tail} (1 - E[(1 - p[v])^L]),   L = N at t = 1
+
+    In [0, 1]; nan for an empty tail. L is the number of tokens of the first generation from which those of
+    generation t descend; from one generation to the next it becomes the number of boxes that L balls occupy among N.
+
+    Args:
+        p:          (V,) source; sums to 1.
+        tail:       (V,) bool; all True gives the share of all types that are alive.
+        n_tokens:   N, tokens per generation.
+        generation: t >= 1; 1 is a sample of the source itself.
+
+    Exact, in O(N) memory and O(N^2) time per generation after the first. Generations without real data: the model of
+    Seddik et al. 2024, arXiv 2404.05090 (Wright-Fisher); the form by descent was derived for this project.
+    """
+    p, tail = _distribution(p, "p"), _tail(tail, len(p))
+    if n_tokens < 1 or generation < 1:
+        raise ValueError(f"n_tokens and generation are at least 1, got {n_tokens} and {generation}")
+    if not tail.any():
+        return float("nan")
+    missed = np.polynomial.polynomial.polyval(1 - p[tail], _ancestors(n_tokens, generation))  # sum_L P(L) (1 - p)^L
+    return float(1 - missed.mean())
+
+
+# --- embeddings ----------------------------------------------------------------------------------------------------
+def vendi(embeddings: np.ndarray) -> float:
+    """Effective number of different rows: exp of the entropy of the eigenvalues of their cosine similarities / n.
+
+        exp(-sum_i l_i ln l_i),   l = eigenvalues of X X^T / n, X the rows at unit length
+
+    Args:
+        embeddings: (n, d), no row all zeros.
+
+    In [1, min(n, d)]; 1 if all rows point one way, n if orthogonal; nan for no rows. Grows with n: compare at equal n.
+
+    Friedman and Dieng 2023, arXiv 2210.02410.
+    """
+    x = _unit_rows(embeddings)
+    if not len(x):
+        return float("nan")
+    gram = x @ x.T if len(x) < x.shape[1] else x.T @ x  # both have the same eigenvalues but for zeros
+    eigenvalues = np.linalg.eigvalsh(gram / len(x)).clip(0)  # rounding can leave -1e-17
+    return float(np.exp(special.entr(eigenvalues).sum()))
+
+
+def semantic_dispersion(embeddings: np.ndarray) -> float:
+    """Mean cosine distance over the pairs of different rows.
+
+        1 - (|sum_i e_i|^2 - n) / (n (n - 1)),   e_i the rows of (n, d) at unit length
+
+    In [0, n / (n - 1)]; 0 if all point one way, 1 if orthogonal; nan for fewer than two rows. Does not depend on n on
+    average. Leaving out the pair of a row with itself is what `remote_clique` does not do: it is (n - 1) / n of this.
+    """
+    x, n = _unit_rows(embeddings), len(embeddings)
+    return float(1 - (np.square(x.sum(axis=0)).sum() - n) / (n * (n - 1))) if n > 1 else float("nan")
+
+
+def mauve(a: np.ndarray, b: np.ndarray, *, rng: np.random.Generator, bins: int | None = None, c: float = 5.0) -> float:
+    """Likeness of two sets of embeddings, in (0, 1]: `mauve_of_histograms` over bins found on both together.
+
+    The bins are the cells of k-means (20 rounds, started from random rows) on the principal components that hold 90 %
+    of the variance; the rows are taken as they are, so bring them to unit length first if only direction should count.
+
+    Args:
+        a, b: (n_a, d) and (n_b, d) features from any one model, at least one row each; equal numbers compare fairly.
+        bins: cells; by default a tenth of the smaller set, at least 2.
+
+    Two halves of one corpus stay below 1 and lower with more bins: show `null_band_between`. Numbers hold within one
+    choice of features and bins. Pillutla et al. 2021, arXiv 2102.01454, whose text model and k-means are other ones.
+    """
+    a, b = _rows(a), _rows(b)
+    if not len(a) or not len(b) or a.shape[1] != b.shape[1]:
+        raise ValueError(f"mauve: needs rows of one width on both sides, got {a.shape} and {b.shape}")
+    bins = max(2, round(min(len(a), len(b)) / 10)) if bins is None else bins
+    if not 1 <= bins <= len(a) + len(b):
+        raise ValueError(f"bins: {bins} is not between 1 and the number of rows, {len(a) + len(b)}")
+    cell = _k_means(_principal_components(np.concatenate([a, b])), bins, rng)
+    p, q = (np.bincount(part, minlength=bins) / len(part) for part in (cell[: len(a)], cell[len(a) :]))
+    return mauve_of_histograms(p, q, c)
+
+
+def mauve_of_histograms(p: np.ndarray, q: np.ndarray, c: float = 5.0) -> float:
+    """Area below the curve (exp(-c KL(q | r)), exp(-c KL(p | r))), r = l p + (1 - l) q, l from 0 to 1, to the axes.
+
+    Args:
+        p, q: (B,) distributions over the same bins; sum to 1.
+        c:    scale > 0; 5 is the paper's.
+
+    In (0, 1]: 1 for p = q, 1 / binom(2c, c) for distributions without a common bin (1/252 at c = 5). Symmetric.
+
+    Pillutla et al. 2021, arXiv 2102.01454. Integrated along l to rounding error: their 25 points, sorted by coordinate,
+    are off in the fourth digit and can go wrong on ties.
+    """
+    p, q = _two_distributions(p, q)
+    if not c > 0:
+        raise ValueError(f"c: {c} is not above 0")
+    # With l = 1 / (1 + exp(-t)) the integrand of 1 - area = int (1 - y) (-dx/dt) dt is smooth and dies off like
+    # exp(-|t|) on both sides, even where x or y jumps at an end, so equal steps converge to rounding error.
+    t, step = np.linspace(-40, 40, 641, retstep=True)
+    share, rest = special.expit(t)[:, None], special.expit(-t)[:, None]  # l and 1 - l
+    either = (p > 0) | (q > 0)
+    p, q = p[either], q[either]
+    r = share * p + rest * q
+    x, y_below_one = np.exp(-c * special.rel_entr(q, r).sum(1)), -np.expm1(-c * special.rel_entr(p, r).sum(1))
+    fall = c * x * (share * rest * q * (q - p) / r).sum(1)  # -dx/dt
+    return float(1 - step * (y_below_one * fall).sum())
+
+
+def homogenisation(embeddings: np.ndarray) -> tuple[float, float]:
+    """How alike several models answer: mean cosine of two models on one prompt, and on two prompts: (same, different).
+
+        same      = mean over prompts x and models k < l of       cos(e[k, x], e[l, x])
+        different = mean over prompts x != y and models k < l of  cos(e[k, x], e[l, y])
+
+    Args:
+        embeddings: (K, X, d) of K models' answers to X prompts, in the same order of prompts; no row all zeros.
+
+    Both in [-1, 1]; nan for one model (same, different) or one prompt (different). `different` is the baseline:
+    encoders put any two texts at a positive cosine, so only the excess of same over different speaks.
+
+    After Padmakumar and He 2023, arXiv 2309.05196; the baseline is this project's choice.
+    """
+    e = np.asarray(embeddings, dtype=float)
+    if e.ndim != 3:
+        raise ValueError(f"embeddings: shape {e.shape} is not (models, prompts, d)")
+    n_models, n_prompts, d = e.shape
+    e = _unit_rows(e.reshape(-1, d)).reshape(e.shape)
+    of_prompt = np.square(e.sum(axis=0)).sum() - n_models * n_prompts  # ordered pairs of models, one prompt
+    of_model = np.square(e.sum(axis=1)).sum()  # all pairs of prompts, one model
+    of_all = np.square(e.sum(axis=(0, 1))).sum()
+    pairs = n_models * (n_models - 1) * n_prompts
+    same = of_prompt / pairs if pairs else np.nan
+    different = (of_all - of_model - of_prompt) / (pairs * (n_prompts - 1)) if pairs and n_prompts > 1 else np.nan
+    return float(same), float(different)
+
+
+# --- equal sizes and what chance does ------------------------------------------------------------------------------
+def equal_tokens(
+    corpora: Mapping[str, Sequence[str]], *, rng: np.random.Generator, n_tokens: int | None = None
+) -> dict[str, list[str]]:
+    """Each corpus cut to the same number of words: whole texts in random order, the last one cut short to fit.
+
+    Args:
+        corpora:  {name: texts}.
+        n_tokens: words each keeps; by default as many as the smallest corpus has.
+
+    The texts come back with single spaces. ValueError where a corpus has fewer words, or none.
+    """
+    words = {name: _words(texts) for name, texts in corpora.items()}
+    totals = {name: sum(map(len, parts)) for name, parts in words.items()}
+    n_tokens = min(totals.values(), default=0) if n_tokens is None else n_tokens
+    short = {name: total for name, total in totals.items() if total < max(n_tokens, 1)}
+    if short or n_tokens < 1:
+        raise ValueError(f"equal_tokens: {n_tokens} words are not to be had from every corpus (fewer: {short})")
+    return {name: _take_words(parts, rng.permutation(len(parts)), n_tokens)[0] for name, parts in words.items()}
+
+
+def null_band(
+    corpus: Sequence[str] | np.ndarray,
+    measure: Callable[..., float],
+    size: int,
+    *,
+    rng: np.random.Generator,
+    splits: int = 200,
+    coverage: float = 0.95,
+) -> tuple[float, float]:
+    """What a measure is on random parts of one real corpus: (low, high) hold the middle `coverage` of the parts.
+
+    Args:
+        corpus:   texts, or embeddings (n, d).
+        measure:  of one part: texts or (size, d) -> float.
+        size:     words per part (texts) or rows (embeddings): as many as the corpora compared have.
+        splits:   parts drawn.
+        coverage: in (0, 1).
+
+    nan where the measure is. ValueError where two parts without a common text do not fit into the corpus.
+
+    A band to look at. Parts of one corpus stray less than fresh corpora do, by sqrt(1 - size / corpus) for a mean
+    (.71 at the least); for a test take `null_band_between`, where that cancels.
+    """
+    return _band((measure(part) for part, _ in _halves(corpus, size, splits, rng)), coverage)
+
+
+def null_band_between(
+    corpus: Sequence[str] | np.ndarray,
+    measure: Callable[..., float],
+    size: int,
+    *,
+    rng: np.random.Generator,
+    splits: int = 200,
+    coverage: float = 0.95,
+) -> tuple[float, float]:
+    """What a measure of two corpora is on two random parts of one real corpus that share no text: (low, high).
+
+    Arguments, nan and errors as for `null_band`, but measure(part, other) -> float: a likeness such as `mauve`, or a
+    difference, `lambda a, b: self_bleu(a) - self_bleu(b)`. Real against synthetic outside the band is more than the
+    draw of texts explains: for means, two such parts differ as much as two fresh corpora do, at any size.
+    """
+    return _band((measure(part, other) for part, other in _halves(corpus, size, splits, rng)), coverage)
+
+
+# --- texts, checked ------------------------------------------------------------------------------------------------
+def _check_texts(texts: Sequence[str]) -> None:
+    if isinstance(texts, str):
+        raise ValueError("texts: is one string; give a list of texts")
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"texts[{i}]: {text!r} is no text; fill it or leave it out")
+
+
+def _check_order(n: int) -> None:
+    if n < 1:
+        raise ValueError(f"n: {n} is not at least 1")
+
+
+def _words(texts: Sequence[str]) -> list[list[str]]:
+    _check_texts(texts)
+    return [text.split() for text in texts]
+
+
+def _take_words(words: list[list[str]], order: np.ndarray, n_tokens: int) -> tuple[list[str], np.ndarray]:
+    """The first n_tokens words of the texts in that order, as texts, and the order of the texts not touched."""
+    ends = np.cumsum([len(words[i]) for i in order])
+    last = int(np.searchsorted(ends, n_tokens))  # the text that holds the last word
+    if last == len(ends):
+        raise ValueError(f"{n_tokens} words asked for where {ends[-1] if last else 0} are left; take a smaller size")
+    taken = [words[i] for i in order[: last + 1]]
+    taken[-1] = taken[-1][: len(taken[-1]) - int(ends[last] - n_tokens)]
+    return [" ".join(part) for part in taken], order[last + 1 :]
+
+
+def _halves(
+    corpus: Sequence[str] | np.ndarray, size: int, splits: int, rng: np.random.Generator
+) -> Iterator[tuple[Sequence[str] | np.ndarray, Sequence[str] | np.ndarray]]:
+    """Pairs of random parts without a common text (`size` words) or row (`size` rows)."""
+    if size < 1 or splits < 1:
+        raise ValueError(f"size and splits are at least 1, got {size} and {splits}")
+    rows = isinstance(corpus, np.ndarray) and corpus.ndim == 2
+    if rows and len(corpus) < 2 * size:
+        raise ValueError(f"two parts of {size} rows asked for where there are {len(corpus)}; take a smaller size")
+    words = [] if rows else _words(corpus)
+    for _ in range(splits):
+        order = rng.permutation(len(corpus))
+        if rows:
+            yield corpus[order[:size]], corpus[order[size : 2 * size]]
+        else:
+            part, others = _take_words(words, order, size)
+            yield part, _take_words(words, others, size)[0]
+
+
+def _band(values: Iterator[float], coverage: float) -> tuple[float, float]:
+    if not 0 < coverage < 1:
+        raise ValueError(f"coverage: {coverage} is not between 0 and 1")
+    low, high = np.quantile(list(values), [(1 - coverage) / 2, (1 + coverage) / 2])
+    return float(low), float(high)
+
+
+# --- n-grams as integers -------------------------------------------------------------------------------------------
+def _grams(words: list[list[str]], n: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each order 1..n the n-grams of a corpus: (text it stands in, id from 0 without gaps), both (grams,)."""
+    index: dict[str, int] = {}
+    word = np.array([index.setdefault(w, len(index)) for w in chain.from_iterable(words)], dtype=np.int64)
+    lengths = np.array([len(w) for w in words])
+    text = np.repeat(np.arange(len(words)), lengths)
+    room = np.cumsum(lengths)[text] - np.arange(len(word))  # words from here to the end of the text
+    start, gram = np.arange(len(word)), word
+    yield text, gram
+    for order in range(2, n + 1):
+        fits = room[start] >= order
+        start = start[fits]
+        longer = gram[fits] * len(index) + word[start + order - 1]
+        gram = np.unique(longer, return_inverse=True)[1]  # small again, so that the product cannot overflow
+        yield text[start], gram
+
+
+def _clipped_matches(text: np.ndarray, gram: np.ndarray, n_texts: int) -> np.ndarray:
+    """(n_texts,) sum over a text's different n-grams of min(count in it, largest count in any one other text).
+
+    The largest count among the others is the largest of all, except for the text that owns it: there, the second.
+    """
+    key, count = np.unique(gram * n_texts + text, return_counts=True)
+    gram, text = np.divmod(key, n_texts)
+    order = np.lexsort((count, gram))
+    gram, text, count = gram[order], text[order], count[order]
+    owner = np.flatnonzero(np.append(gram[1:] != gram[:-1], True)[: len(gram)])  # the last row of each n-gram
+    others = count[owner][gram]
+    shared = (owner > 0) & (gram[owner - 1] == gram[owner])
+    others[owner] = np.where(shared, count[owner - 1], 0)
+    return np.bincount(text, weights=np.minimum(count, others), minlength=n_texts)
+
+
+def _closest_lengths(lengths: np.ndarray) -> np.ndarray:
+    """(n,) for each of n >= 2 lengths the closest one among the others, the shorter of two equally close."""
+    value, index, count = np.unique(lengths, return_inverse=True, return_counts=True)
+    below, above = np.append(-np.inf, value[:-1]), np.append(value[1:], np.inf)
+    nearest = np.where(value - below <= above - value, below, above)
+    return np.where(count > 1, value, nearest)[index]
+
+
+# --- distributions, checked ----------------------------------------------------------------------------------------
+def _distribution(p: np.ndarray, name: str) -> np.ndarray:
+    p = np.asarray(p, dtype=float)
+    if p.ndim != 1 or not np.all(p >= 0) or not abs(p.sum() - 1) < 1e-6:
+        raise ValueError(f"{name}: is no distribution (shape {p.shape}, sum {p.sum()}, least {p.min(initial=np.inf)})")
+    return p
+
+
+def _two_distributions(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    p, q = _distribution(p, "p"), _distribution(q, "q")
+    if p.shape != q.shape:
+        raise ValueError(f"shapes differ: p {p.shape}, q {q.shape}")
+    return p, q
+
+
+def _counts(counts: np.ndarray) -> np.ndarray:
+    counts = np.asarray(counts, dtype=float)
+    if counts.ndim != 1 or not np.all((counts >= 0) & np.isfinite(counts)):
+        raise ValueError(f"counts: needs a vector of numbers from 0 up, got shape {counts.shape}")
+    return counts
+
+
+def _tail(tail: np.ndarray, n_types: int) -> np.ndarray:
+    tail = np.asarray(tail)
+    if tail.dtype != bool or tail.shape != (n_types,):
+        raise ValueError(f"tail: needs ({n_types},) bool, got {tail.shape} {tail.dtype}")
+    return tail
+
+
+def _ancestors(n_tokens: int, generation: int) -> np.ndarray:
+    """(N + 1,) distribution of L: tokens of the first generation from which those of a generation descend."""
+    chance = np.zeros(n_tokens + 1)
+    chance[n_tokens] = 1.0
+    occupied = np.arange(n_tokens + 1)
+    hit, new = occupied / n_tokens, (n_tokens - occupied[1:] + 1) / n_tokens  # of the next ball, into b boxes
+    for _ in range(generation - 1):
+        boxes = np.zeros(n_tokens + 1)
+        for balls in range(n_tokens, -1, -1):  # Horner: sum_a chance[a] * (one ball)^a applied to no box occupied
+            boxes[1:] = boxes[1:] * hit[1:] + boxes[:-1] * new
+            boxes[0] = chance[balls]
+        chance = boxes
+    return chance
+
+
+# --- embeddings, checked -------------------------------------------------------------------------------------------
+def _rows(embeddings: np.ndarray) -> np.ndarray:
+    x = np.asarray(embeddings, dtype=float)
+    if x.ndim != 2 or not np.isfinite(x).all():
+        raise ValueError(f"embeddings: needs finite numbers of shape (n, d), got shape {x.shape}")
+    return x
+
+
+def _unit_rows(embeddings: np.ndarray) -> np.ndarray:
+    x = _rows(embeddings)
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    if not length.all():
+        raise ValueError(f"embeddings: row {int(length.argmin())} is all zeros and has no direction")
+    return x / length
+
+
+def _principal_components(x: np.ndarray, share: float = 0.9) -> np.ndarray:
+    """(n, k) scores on the fewest principal components that hold `share` of the variance, k >= 1."""
+    x = x - x.mean(axis=0)
+    variance, axes = np.linalg.eigh(x.T @ x)
+    held = variance[::-1].clip(0).cumsum()
+    return x @ axes[:, ::-1][:, : 1 + int(np.searchsorted(held, share * held[-1]))]
+
+
+def _k_means(x: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """(n,) cell of each row after at most 20 of Lloyd's rounds from k random rows; an empty cell keeps its centre."""
+    x = x.astype(np.float32)
+    centres, row_ends = x[rng.choice(len(x), k, replace=False)], np.arange(len(x) + 1)
+    for _ in range(20):
+        cell = (np.square(centres).sum(axis=1) / 2 - x @ centres.T).argmin(axis=1)
+        member = sparse.csr_array((np.ones(len(x), np.float32), cell, row_ends), shape=(len(x), k))
+        size = np.bincount(cell, minlength=k)[:, None]
+        moved = np.where(size > 0, (member.T @ x) / np.maximum(size, 1), centres).astype(np.float32)
+        if np.array_equal(moved, centres):
+            break
+        centres = moved
+    return cell

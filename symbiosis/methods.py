@@ -13,8 +13,10 @@ from symbiosis.data import Task, make_lesson
 from symbiosis.feedback import Measured, find_hard, hard_count
 from symbiosis.generation import generate
 from symbiosis.influence import influence
+from symbiosis.mixing import kept_rows, real_count, real_positions, weak_labels
 from symbiosis.models import start_ids, token_ids
 from symbiosis.prompts import STUDENT_WRITE
+from symbiosis.scoring import student_beliefs
 from symbiosis.settings import RunSettings, derive_seed
 from symbiosis.teaching import Taught, Teacher
 from symbiosis.training import train_student
@@ -32,6 +34,7 @@ class Actors:
     generator_tokenizer: Any = None
     hard: Dataset | None = None  # the pool texts step C found hard after the last lesson
     previous: Dataset | None = None  # the last lesson
+    so_far: Dataset | None = None  # the new rows of every generation, where `mixing` asks for them
     bases: dict[str, str] = field(default_factory=dict)  # role -> which initial weights
     counts: Counter = field(default_factory=Counter)  # what the writers were asked and gave, since last emptied
 
@@ -42,9 +45,17 @@ class Actors:
         return np.random.default_rng(self.seed(generation, stage))
 
     @property
+    def dev_rows(self) -> int:
+        return min(self.settings.dev_rows, len(self.task.dev))
+
+    @property
+    def real_rows(self) -> int:
+        return real_count(self.settings.lesson_size - self.dev_rows, self.settings.real_share)
+
+    @property
     def rows(self) -> int:
-        """Lesson rows that are the method's own; dev rows, where asked for, take the rest."""
-        return self.settings.lesson_size - min(self.settings.dev_rows, len(self.task.dev))
+        """New rows of a generation that are the method's own; real and dev rows, where asked for, are the others."""
+        return self.settings.lesson_size - self.dev_rows - self.real_rows
 
     @property
     def teacher(self) -> Teacher:
@@ -59,14 +70,30 @@ class Actors:
 
 
 def lesson(actors: Actors, generation: int) -> Dataset:
-    """What the Student is taught in this generation: the method's rows, and `dev_rows` labelled dev rows."""
-    rows = LESSONS[actors.settings.method](actors, generation)
-    n = actors.settings.lesson_size - actors.rows
-    if not n:
-        return rows
-    dev = actors.task.dev.select(actors.rng(generation, "dev").permutation(len(actors.task.dev))[:n])
-    added = make_lesson(dev["text"], dev["label"], "real", generation, "dev", dev["source_id"])
-    return concatenate_datasets([rows, added])
+    """What the Student is taught in this generation: its new rows, and what `mixing` keeps of those before."""
+    new = new_rows(actors, generation)
+    if actors.settings.mixing == "replace":
+        return new
+    before = [] if actors.so_far is None else [actors.so_far]
+    actors.so_far = concatenate_datasets([*before, new])
+    sizes = [*map(len, before), len(new)]
+    return actors.so_far.select(kept_rows(sizes, actors.settings.mixing, actors.rng(generation, "mixing")))
+
+
+def new_rows(actors: Actors, generation: int) -> Dataset:
+    """The method's rows, a `real_share` of labelled real rows, and `dev_rows` labelled dev rows."""
+    settings, parts = actors.settings, []
+    if actors.rows:
+        rows = LESSONS[settings.method](actors, generation)
+        parts.append(corrected(actors, rows, generation) if settings.weak_accuracy else rows)
+    if n := actors.real_rows:
+        train = actors.task.train
+        chosen = real_positions(n, generation, len(train), fixed=settings.real_rows == "fixed")
+        parts.append(_labelled_split(train.select(chosen), "real", generation))
+    if n := actors.dev_rows:
+        chosen = actors.rng(generation, "dev").permutation(len(actors.task.dev))[:n]
+        parts.append(_labelled_split(actors.task.dev.select(chosen), "dev", generation))
+    return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
 
 
 def real(actors: Actors, generation: int) -> Dataset:
@@ -76,10 +103,11 @@ def real(actors: Actors, generation: int) -> Dataset:
 
 def static(actors: Actors, generation: int) -> Dataset:
     """One lesson written by the untouched Generator, taught again every generation."""
-    if actors.previous is None:
+    before = actors.previous if actors.so_far is None else actors.so_far
+    if before is None:
         return written(actors, actors.rows, generation)
-    kept = [kind != "dev" for kind in actors.previous["prompt_kind"]]
-    return actors.previous.select(np.flatnonzero(kept))
+    of_generator = [kind == "write" for kind in before["prompt_kind"]]
+    return before.select(np.flatnonzero(of_generator)[: actors.rows])
 
 
 def recursive(actors: Actors, generation: int) -> Dataset:
@@ -128,8 +156,22 @@ def symbiosis(actors: Actors, generation: int) -> Dataset:
     return concatenate_datasets(lessons + ([written(actors, rest, generation)] if rest else []))
 
 
+def world(actors: Actors, generation: int) -> Dataset:
+    """New texts of the known world: a writer of dialled diversity (`subtopic_power`) and quality (`label_noise`).
+
+    p(subtopic) ~ (true share)^subtopic_power; given its subtopic a text is exactly as the world writes it.
+    """
+    settings, truth, n = actors.settings, actors.task.world, actors.rows
+    rng = actors.rng(generation, "world")
+    shares = (truth.shares / truth.shares.max()) ** settings.subtopic_power  # the largest stays 1, whatever the power
+    drawn = truth.sample(n, rng, labels=rng.permutation(actors.labels(n)), shares=shares / shares.sum())
+    labels = weak_labels(drawn["label"].to_numpy(), 1 - settings.label_noise, len(actors.task.label_names), rng)
+    return make_lesson(drawn["text"].tolist(), labels, "world", generation, "world", [""] * n)
+
+
 LESSONS: dict[str, Callable[[Actors, int], Dataset]] = {
     "real": real, "static": static, "recursive": recursive, "pseudo_label": pseudo_label, "symbiosis": symbiosis,
+    "world": world,
 }  # fmt: skip
 NEEDS_GENERATOR = ("static", "pseudo_label", "symbiosis")
 
@@ -140,8 +182,28 @@ NEEDS_GENERATOR = ("static", "pseudo_label", "symbiosis")
 def real_rows(actors: Actors, n: int, generation: int) -> Dataset:
     """Rows (generation-1)n .. of the labelled train split, which starts over when it is used up."""
     train = actors.task.train
-    rows = train.select((np.arange(n) + max(generation - 1, 0) * n) % len(train))
-    return make_lesson(rows["text"], rows["label"], "real", generation, "real", rows["source_id"])
+    return _labelled_split(train.select(real_positions(n, generation, len(train), fixed=False)), "real", generation)
+
+
+def _labelled_split(rows: Dataset, kind: str, generation: int) -> Dataset:
+    return make_lesson(rows["text"], rows["label"], "real", generation, kind, rows["source_id"])
+
+
+def corrected(actors: Actors, rows: Dataset, generation: int) -> Dataset:
+    """Rows whose reader (the Generator, else the Student) sees another label get one from a weak labeller."""
+    labels, texts = np.array(rows["label"]), rows["text"]
+    student, names = (actors.student, actors.student_tokenizer), actors.task.label_names
+    beliefs = (
+        actors.teacher.beliefs(texts) if actors.generator else student_beliefs(*student, texts, names, actors.settings)
+    )
+    rejected = np.flatnonzero(beliefs.argmax(1) != labels)
+    truth = actors.task.world.posterior([texts[i] for i in rejected]).argmax(1)
+    rng = actors.rng(generation, "weak")
+    labels[rejected] = weak_labels(truth, actors.settings.weak_accuracy, len(names), rng)
+    actors.counts["rejected"] += len(rejected)
+    return (
+        rows.remove_columns("label").add_column("label", labels).cast(rows.features).select_columns(rows.column_names)
+    )
 
 
 def written(actors: Actors, n: int, generation: int) -> Dataset:

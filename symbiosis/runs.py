@@ -97,8 +97,9 @@ def _run_all(folder: Path, settings: RunSettings) -> None:
     _restore_student(actors, state / "student-0")
     bar = tqdm(range(1, settings.generations + 1), desc=settings.run_id)
     for generation in bar:
-        lesson = stage(state, f"lesson-{generation}", lambda out, g=generation: _lesson(actors, g, folder))
+        lesson = stage(state, f"lesson-{generation}", lambda out, g=generation: _lesson(actors, g, folder, out))
         actors.previous = load_lesson(folder / "lessons" / f"gen-{generation}.parquet")
+        _restore_rows(actors, state / f"lesson-{generation}")
         student = stage(state, f"student-{generation}", lambda out, g=generation: _student(actors, g, out))
         _restore_student(actors, state / f"student-{generation}")
         results += [lesson, student]
@@ -139,10 +140,12 @@ def _generation_zero(actors: Actors, out: Path) -> dict:
     return {"rows": _evaluation(actors, 0) + labels_well}
 
 
-def _lesson(actors: Actors, generation: int, folder: Path) -> dict:
+def _lesson(actors: Actors, generation: int, folder: Path, out: Path) -> dict:
     actors.counts = Counter()
     lesson = methods.lesson(actors, generation)
     save_lesson(lesson, folder / "lessons" / f"gen-{generation}.parquet")
+    if actors.so_far is not None:
+        save_lesson(actors.so_far, out / "so_far.parquet")
     known = {"generation": generation, "step": "lesson", "rows": len(lesson)}
     ledger = {**known, **actors.counts, **_truth(lesson, actors)}
     return {"rows": lesson_rows(lesson, actors, generation), "yield": ledger}
@@ -174,6 +177,12 @@ def _teach(actors: Actors, generation: int, out: Path) -> dict:
         rows = [*_generator_rows(actors, generation), _drift(actors, generation)]
     actors.hard.to_parquet(out / "hard.parquet")
     return {"rows": rows, "history": history, "yield": {"generation": generation, "step": "teach", **actors.counts}}
+
+
+def _restore_rows(actors: Actors, folder: Path) -> None:
+    """The new rows of all generations, where the run keeps them."""
+    if (folder / "so_far.parquet").exists():
+        actors.so_far = load_lesson(folder / "so_far.parquet")
 
 
 def _restore_student(actors: Actors, folder: Path) -> None:

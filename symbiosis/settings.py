@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from symbiosis.errors import SymbiosisError
 
+LATER = {"later": True}  # a parameter that came after results were published; at its default it changes nothing
+
 
 class SettingsError(SymbiosisError):
     """Parameters that cannot be run, all of them listed, each with its remedy."""
@@ -23,7 +25,7 @@ class RunSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     # what runs, and where its rows belong
-    method: Literal["real", "static", "recursive", "pseudo_label", "symbiosis"] = "symbiosis"
+    method: Literal["real", "static", "recursive", "pseudo_label", "symbiosis", "world"] = "symbiosis"
     variant: str = Field("plain", pattern=r"^[a-z0-9_]+$", description="name of this setting of the method")
     study: str = Field("main", pattern=r"^[a-z0-9_]+$", description="name of the batch the run belongs to")
     scale: str = Field(
@@ -76,6 +78,33 @@ class RunSettings(BaseModel):
     # methods
     recursive_start: Literal["zero_shot", "warm"] = Field(
         "zero_shot", description="warm lets generation 0 learn train_size real rows"
+    )
+    mixing: Literal["replace", "accumulate", "accumulate_subsample"] = Field(
+        "replace",
+        description="what becomes of earlier lessons: gone, taught again, or drawn from",
+        json_schema_extra=LATER,
+    )
+    real_share: float = Field(
+        0.0, ge=0, le=1, description="share of each lesson that is labelled real rows", json_schema_extra=LATER
+    )
+    real_rows: Literal["fresh", "fixed"] = Field(
+        "fresh", description="whether these are new real rows in every generation or the same", json_schema_extra=LATER
+    )
+    weak_accuracy: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="right labels of a weak labeller asked about rejected texts; 0: nobody is asked",
+        json_schema_extra=LATER,
+    )
+    subtopic_power: float = Field(
+        1.0,
+        ge=0,
+        description="method world: subtopics with p ~ share^power; 0 is even, large only the largest",
+        json_schema_extra=LATER,
+    )
+    label_noise: float = Field(
+        0.0, ge=0, le=1, description="method world: share of rows with a wrong label", json_schema_extra=LATER
     )
     dev_rows: int = Field(
         0, ge=0, description="rows of each lesson that are labelled dev rows instead of the method's; dev_size at most"
@@ -134,6 +163,8 @@ class RunSettings(BaseModel):
             raise ValueError(f"candidates: generator_update '{self.generator_update}' compares drafts; give 2 or more")
         if self.pool_skew in ("rare_tail", "no_tail") and self.task != "miniature":
             raise ValueError(f"pool_skew: only the miniature knows its tail; '{self.pool_skew}' needs task: miniature")
+        if self.task != "miniature" and (self.method == "world" or self.weak_accuracy):
+            raise ValueError("method 'world', weak_accuracy: need the known truth of task: miniature")
         if self.method == "real" and self.train_size and self.train_size < self.lesson_size:
             raise ValueError(f"train_size: {self.train_size} is less than one lesson (lesson_size {self.lesson_size})")
         for role in ("student", "generator"):
@@ -155,8 +186,13 @@ class RunSettings(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """Eight hex digits over every parameter that can change a number."""
-        return fingerprint(self.model_dump(exclude={"reports_dir", "keep_checkpoints"}))
+        """Eight hex digits over every parameter that can change a number.
+
+        A LATER parameter counts only where it is not at its default, so that earlier runs keep their ids.
+        """
+        fields = type(self).model_fields
+        unset = {n for n, f in fields.items() if f.json_schema_extra is LATER and getattr(self, n) == f.default}
+        return fingerprint(self.model_dump(exclude={"reports_dir", "keep_checkpoints"} | unset))
 
     @property
     def run_id(self) -> str:
