@@ -27,7 +27,8 @@ ABLATION = sorted(path.stem for path in (ROOT / "params" / "ablation").glob("*.y
 STEP_C = {"feedback", "hard_examples", "scored_share", "teaching_share", "generator_update"}  # symbiosis only
 NEUTRAL = {  # may be left out: the notebooks' default and the package's are the same
     "dev_rows", "attributes", "first_sources", "feedback_student", "hardest_skipped", "max_similarity", "pool_share",
-    "mixing", "real_share", "real_rows", "weak_accuracy", "subtopic_power", "label_noise", "candidates", "soft_labels", "update_temperature", "dpo_beta", "generator_lora_rank",
+    "candidates", "soft_labels", "update_temperature", "dpo_beta", "generator_lora_rank",
+    "mixing", "real_share", "real_rows", "weak_accuracy", "subtopic_power", "label_noise",
 }  # fmt: skip
 
 

@@ -1,0 +1,523 @@
+"""Entities that learn from one another: cases by hand, two routes to each closed form, literal rows, simulation."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.linalg import solve_discrete_lyapunov
+
+from symbiosis.theory.many_models import (
+    Designs,
+    Moments,
+    NoFixedPoint,
+    disagreement,
+    first_fit,
+    fixed_point,
+    ideal_mse,
+    mse,
+    one_round,
+    owner_mse,
+    random_subspaces,
+    relative_efficiency,
+    simulate,
+    spectral_radius,
+    surface,
+    trajectory,
+)
+
+GRID = np.arange(1, 10) / 10
+
+
+def limit(designs, alpha, beta, truth, pools="shared"):
+    return fixed_point(first_fit(designs, beta, truth), one_round(designs, alpha, beta, pools))
+
+
+def flat(covariance):
+    size = covariance.shape[0] * covariance.shape[1]
+    return covariance.reshape(size, size)
+
+
+def efficiency(designs, truth):
+    return lambda moments: relative_efficiency(moments, designs, truth)[1]
+
+
+def random_designs(rng, n_entities=3, d=4, rows=3, common=False):
+    """Rank-deficient real data (rows < d) that identify the truth only together, uneven synthetic ones."""
+    private = [rng.standard_normal((rows, d)) for _ in range(n_entities)]
+    synthetic = [rng.standard_normal((d + 1 + k, d)) for k in range(n_entities)]
+    return Designs.from_rows(rng.standard_normal((2, d)), private, synthetic[:1] * n_entities if common else synthetic)
+
+
+# --- one feature, two entities: everything by hand -----------------------------------------------------------------
+HAND = Designs(np.array([[2.0]]), np.array([[[3.0]], [[1.0]]]), np.array([[[2.0]], [[2.0]]]))
+
+
+def test_one_round_by_hand():
+    one = one_round(HAND, 0.5, 0.5)
+    np.testing.assert_allclose(one.P, np.diag([5 / 9, 3 / 7]), rtol=1e-12)
+    np.testing.assert_allclose(one.Q, [[2 / 9, 2 / 9], [2 / 7, 2 / 7]], rtol=1e-12)
+    np.testing.assert_allclose(one.Omega, [[4 / 81, 4 / 63], [4 / 63, 4 / 49]], rtol=1e-12)
+    assert spectral_radius(one) == pytest.approx(32 / 63, abs=1e-12)
+    np.testing.assert_allclose(one_round(HAND, 0.5, 0.5, "independent").Omega, np.diag([4 / 81, 4 / 49]), rtol=1e-12)
+
+
+def test_limit_by_hand():
+    first = first_fit(HAND, 0.5, np.zeros(1))
+    np.testing.assert_allclose(flat(first.covariance), [[1 / 5, 2 / 15], [2 / 15, 1 / 3]], rtol=1e-12)
+    moments = fixed_point(first, one_round(HAND, 0.5, 0.5))
+    expected = np.array([[22891, 23962], [23962, 31229]]) / 91295
+    np.testing.assert_allclose(flat(moments.covariance), expected, rtol=1e-9)
+    assert ideal_mse(HAND) == pytest.approx(1 / 6, abs=1e-12)
+    each, overall = relative_efficiency(moments, HAND, np.zeros(1))
+    assert each == pytest.approx([0.664708, 0.487234], abs=5e-7) and overall == pytest.approx(0.562300, abs=5e-7)
+    assert abs(each.mean() - overall) > 0.01  # the mean of ratios is another number
+    assert disagreement(moments) == pytest.approx((22891 + 31229 - 2 * 23962) / 91295, abs=1e-9)
+
+
+def test_entities_with_other_truths_keep_part_of_their_opinion():
+    one = one_round(HAND, 0.5, 0.5)
+    first = first_fit(HAND, 0.5, np.zeros(1), private_truth=np.array([[1.0], [-1.0]]))
+    assert first.mean.ravel() == pytest.approx([0.6, -1 / 3])  # 3 / (3 + 2) and -1 / (1 + 2)
+    assert fixed_point(first, one).mean.ravel() == pytest.approx([13 / 31, -1 / 31], abs=1e-12)
+    by_first = np.array([[25, 6], [10, 21]]) / 31 @ [0.6, -1 / 3]  # H by hand
+    assert by_first == pytest.approx([13 / 31, -1 / 31], abs=1e-12)
+
+
+def test_one_entity_listens_to_itself():
+    # theta_t = .6 theta_0 + .4 theta_{t-1} + xi, Var xi = .4^2 / s: A = 3, s = 2, D = 1.5 + 1 = 2.5.
+    alone = Designs(np.array([[3.0]]), np.array([[[3.0]]]), np.array([[[2.0]]]))
+    moments = limit(alone, 0.5, 0.0, np.ones(1))
+    assert moments.covariance.ravel() == pytest.approx([1 / 3 + 0.16 / 2 / (1 - 0.16)], abs=1e-12)
+    assert moments.mean.ravel() == pytest.approx([1.0])
+    with pytest.raises(ValueError, match="K of at least 2"):
+        disagreement(moments)
+
+
+# --- two routes to one number --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("pools", ["shared", "independent"])
+@pytest.mark.parametrize(("n_entities", "d"), [(1, 3), (2, 5), (5, 2)])
+def test_limit_is_the_textbook_solution_and_the_end_of_the_recursion(n_entities, d, pools):
+    rng = np.random.default_rng(n_entities)
+    designs = replace(random_designs(rng, n_entities, d, rows=d + 1), noise=0.7, synthetic_noise=1.3)
+    truth = rng.standard_normal(d)
+    first, one = first_fit(designs, 0.3, truth), one_round(designs, 0.6, 0.3, pools)
+    moments = fixed_point(first, one)
+    mean_map = np.linalg.solve(np.eye(n_entities * d) - one.Q, one.P)
+    covariance = mean_map @ flat(first.covariance) @ mean_map.T + solve_discrete_lyapunov(one.Q, one.Omega)
+    np.testing.assert_allclose(flat(moments.covariance), covariance, rtol=0, atol=1e-9)
+    assert spectral_radius(one) == pytest.approx(np.abs(np.linalg.eigvals(one.Q)).max(), abs=1e-9)
+    last = trajectory(first, [one] * 1000)[-1]
+    assert spectral_radius(one) ** 1000 < 1e-12
+    np.testing.assert_allclose(last.covariance, moments.covariance, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(last.mean, moments.mean, rtol=0, atol=1e-9)
+
+
+def test_pools_of_their_own_differ_from_a_shared_one_between_entities_only():
+    designs = random_designs(np.random.default_rng(0))
+    shared, own = (one_round(designs, 0.5, 0.5, pools).Omega.reshape(3, 4, 3, 4) for pools in ("shared", "independent"))
+    for k in range(3):
+        np.testing.assert_allclose(own[k, :, k], shared[k, :, k], rtol=1e-12)
+        assert np.all(own[k, :, k - 1] == 0) and np.abs(shared[k, :, k - 1]).max() > 1e-3
+
+
+def test_rows_are_stochastic_and_q_has_the_rank_of_the_features():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        designs = random_designs(rng, n_entities=4, d=3)
+        one = one_round(designs, rng.uniform(), rng.uniform())
+        to_all = np.tile(np.eye(3), (4, 1))
+        np.testing.assert_allclose((one.P + one.Q) @ to_all, to_all, rtol=0, atol=1e-9)
+        assert np.linalg.matrix_rank(one.Q) <= 3
+
+
+def test_common_talk_contracts_exactly_if_every_direction_is_anchored():
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        designs = random_designs(rng, d=4, rows=1, common=True)  # 3 private rows and 2 public ones: anchored
+        eigenvalues = np.linalg.eigvals(one_round(designs, 0.7, 0.5).Q)
+        assert np.abs(eigenvalues.imag).max() < 1e-9 and eigenvalues.real.min() > -1e-9
+        assert spectral_radius(one_round(designs, 0.7, 0.5)) < 1 - 1e-6
+        assert spectral_radius(one_round(designs, 0.7, 1.0)) == pytest.approx(1, abs=1e-9)  # 3 private rows, d = 4
+
+
+def test_the_limit_is_unbiased_where_nobody_could_identify_the_truth_alone():
+    rng = np.random.default_rng(3)
+    designs, truth = random_designs(rng, n_entities=3, d=6, rows=3, common=True), rng.standard_normal(6)
+    first, one = first_fit(designs, 0.5, truth), one_round(designs, 0.5, 0.5)
+    assert np.linalg.norm(first.mean - truth, axis=1).max() > 0.5  # 3 + 2 rows of 6: no entity can be right
+    np.testing.assert_allclose(fixed_point(first, one).mean, np.tile(truth, (3, 1)), rtol=0, atol=1e-9)
+
+
+def test_no_unbiased_entity_beats_all_real_data_at_one_place():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        designs = random_designs(rng, d=3, rows=5)
+        moments = limit(designs, rng.uniform(0, 0.9), rng.uniform(), np.ones(3))
+        ideal = np.linalg.inv(designs.public + designs.private.sum(axis=0))
+        for k in range(3):
+            assert np.linalg.eigvalsh(moments.covariance[k, :, k] - ideal).min() > -1e-12
+        assert relative_efficiency(moments, designs, np.ones(3))[0].max() <= 1
+
+
+def test_a_biased_estimate_of_a_small_truth_can_look_better_than_ideal():
+    designs = Designs(np.eye(2) * 0.01, np.array([np.diag([5.0, 0]), np.diag([5.0, 0])]), np.zeros((2, 2, 2)))
+    first = first_fit(designs, 1.0, np.array([0.1, 0.1]))
+    assert first.mean[0] == pytest.approx([0.1, 0]) and first.covariance[0, 1, 0, 1] == 0  # minimum norm
+    assert relative_efficiency(first, designs, np.array([0.1, 0.1]))[1] > 1
+    assert relative_efficiency(first, designs, np.array([100.0, 100.0]))[1] < 1
+
+
+@pytest.mark.parametrize("alpha", [0.99, 0.9999])
+def test_noise_free_talk_pools_all_real_data_at_beta_four_fifths(alpha):
+    # alpha -> 1: (sum A_k)^-1 sum A_k theta_0k, least squares on all real data if beta = (1 - beta) K, K = 4.
+    rng = np.random.default_rng(0)
+    grams = np.array([x.T @ x for x in rng.standard_normal((4, 6, 3))])
+    designs = Designs(5 * np.eye(3), grams, np.array([100 * np.eye(3)] * 4), synthetic_noise=0.0)
+    worst = {beta: relative_efficiency(limit(designs, alpha, beta, np.ones(3)), designs, np.ones(3))[0].min()
+             for beta in (0.6, 0.8)}  # fmt: skip
+    assert 0.99998 <= worst[0.8] <= 1 and worst[0.6] < 0.999
+
+
+# --- one owner per direction ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("alpha", "beta", "owner", "others"), [(0.5, 0.5, 0.0390499, 0.0950886), (0.2, 0.8, 0.0386391, 0.0871467)]
+)
+def test_owner_mse_reproduces_its_oracle(alpha, beta, owner, others):
+    errors = owner_mse(4, 20, 10, 5, alpha, beta)
+    assert (errors.owner, errors.others) == pytest.approx((owner, others), abs=5e-8)
+    assert errors.ideal == pytest.approx(1 / 30) and (beta == 0.8 or errors.radius == pytest.approx(0.4375))
+
+
+@pytest.mark.parametrize(("n_entities", "a", "b", "s", "noise"), [(2, 3.0, 1.0, 0.5, 1.0), (5, 2.0, 7.0, 40.0, 0.3)])
+@pytest.mark.parametrize(("alpha", "beta"), [(0.0, 0.5), (0.3, 0.0), (0.9, 1.0), (0.99, 0.7)])
+def test_owner_mse_is_the_matrix_result(n_entities, a, b, s, noise, alpha, beta):
+    eye = np.eye(n_entities)
+    owned = a * eye[:, :, None] * eye[:, None, :]  # entity k owns direction k
+    designs = Designs(b * eye, owned, np.array([s * eye] * n_entities), noise=noise, synthetic_noise=noise)
+    first_direction = np.diag(eye[0])
+    errors = mse(limit(designs, alpha, beta, np.ones(n_entities)), np.ones(n_entities), first_direction)
+    closed = owner_mse(n_entities, a, b, s, alpha, beta, noise)
+    assert errors == pytest.approx([closed.owner] + [closed.others] * (n_entities - 1), abs=1e-9)
+    assert ideal_mse(designs, first_direction) == pytest.approx(closed.ideal, abs=1e-12)
+    assert spectral_radius(one_round(designs, alpha, beta)) == pytest.approx(closed.radius, abs=1e-9)
+
+
+# --- no limit ------------------------------------------------------------------------------------------------------
+ACROSS = np.array([np.cos(np.pi / 8), np.cos(3 * np.pi / 8)])
+
+
+def strangers(first, second):
+    """Entity 1 knows the second coordinate, entity 2 the first; each talks along one direction."""
+    known = 1000 * np.array([np.diag([0.0, 1.0]), np.diag([1.0, 0.0])])
+    talk = 10 * np.array([np.outer(along, along) for along in (first, second)])
+    return Designs(np.zeros((2, 2)), known, talk)
+
+
+@pytest.mark.parametrize(("alpha", "radius"), [(0.1, 1.2070493), (0.5, 1.2065903), (0.9, 1.2025494)])
+def test_entities_that_talk_about_what_they_do_not_know_have_no_limit(alpha, radius):
+    one = one_round(strangers(ACROSS, ACROSS[::-1]), alpha, 1.0)
+    assert spectral_radius(one) == pytest.approx(radius, abs=5e-8)
+    first = first_fit(strangers(ACROSS, ACROSS[::-1]), 1.0, np.ones(2))
+    with pytest.raises(NoFixedPoint, match="not below 1"):
+        fixed_point(first, one)
+    errors = [np.linalg.norm(moments.mean - 1) for moments in trajectory(first, [one] * 20)]
+    assert errors[20] > 30 * errors[0]
+    if alpha == 0.5:
+        assert errors[:3] + errors[20:] == pytest.approx([1.414, 1.705, 2.058, 60.46], abs=5e-3)
+
+
+def test_entities_that_talk_about_what_they_know_have_a_limit():
+    assert spectral_radius(one_round(strangers(ACROSS[::-1], ACROSS), 0.5, 1.0)) == pytest.approx(0.50125, abs=5e-6)
+
+
+def test_surface_leaves_points_without_a_limit_blank():
+    designs = strangers(ACROSS, ACROSS[::-1])
+    values, radii = surface(designs, [0.0, 0.5], [1.0], np.ones(2), disagreement)
+    assert np.isfinite(values[0, 0]) and np.isnan(values[1, 0])
+    assert radii[:, 0] == pytest.approx([0, 1.2065903], abs=5e-8)
+
+
+# --- four directions in the plane (T2): 10 private rows along each, 50 public ones between the first two ------------
+ANGLES = np.arange(4) * np.pi / 4
+DIRECTIONS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
+BETWEEN = np.array([np.cos(np.pi / 8), np.sin(np.pi / 8)])
+SIZES = {"n_public": 50, "n_private": 10, "n_synthetic": 8}
+PLANE = Designs.from_subspaces(BETWEEN[:, None], DIRECTIONS[:, :, None], **SIZES)
+TRUTH = np.array([1.0, 1.0])
+OWN_TASK = DIRECTIONS[:, :, None] * DIRECTIONS[:, None, :]
+
+
+def test_plane_surface_reproduces_its_oracle():
+    values, radii = surface(PLANE, GRID, GRID, TRUTH, efficiency(PLANE, TRUTH))
+    printed = [
+        [0.3720, 0.2457, 0.2097, 0.1994, 0.2229],
+        [0.3704, 0.4027, 0.3595, 0.3372, 0.3560],
+        [0.2474, 0.3974, 0.4207, 0.4164, 0.3987],
+        [0.1357, 0.2861, 0.3567, 0.3840, 0.3581],
+        [0.0422, 0.1104, 0.1602, 0.1906, 0.1866],
+    ]
+    np.testing.assert_allclose(values[::2, ::2], printed, rtol=0, atol=5.1e-5)
+    assert np.unravel_index(values.argmax(), values.shape) == (4, 4)
+    assert values[4, 4] == pytest.approx(0.420704, abs=5e-7) and radii[4, 4] == pytest.approx(0.367711, abs=5e-7)
+    assert ideal_mse(PLANE) == pytest.approx(0.0642857, abs=5e-8)
+    best = relative_efficiency(limit(PLANE, 0.531, 0.597, TRUTH), PLANE, TRUTH)[1]
+    assert best == pytest.approx(0.421248, abs=1e-6) and best > values.max()
+
+
+def test_plane_moments_reproduce_their_oracles():
+    moments = limit(PLANE, 0.5, 0.5, TRUTH)
+    assert mse(moments, TRUTH) == pytest.approx([0.1866, 0.1866, 0.1190, 0.1190], abs=5e-5)
+    assert np.trace(moments.covariance[0, :, 1]) == pytest.approx(0.13314, abs=5e-6)
+    first, once = trajectory(first_fit(PLANE, 0.5, TRUTH), [one_round(PLANE, 0.5, 0.5)])
+    assert mse(once, TRUTH)[[0, 2]] == pytest.approx([0.1810, 0.1139], abs=5e-5)
+    assert mse(limit(PLANE, 0.9, 0.5, TRUTH), TRUTH)[[0, 2]] == pytest.approx([0.4490, 0.3537], abs=5e-5)
+    apart = [disagreement(first)] + [disagreement(limit(PLANE, alpha, 0.5, TRUTH)) for alpha in (0.5, 0.1, 0.9)]
+    assert apart == pytest.approx([0.96, 0.11181, 0.56295, 0.01143], abs=5.1e-6)
+    own_pools = limit(PLANE, 0.5, 0.5, TRUTH, "independent")
+    assert relative_efficiency(own_pools, PLANE, TRUTH)[1] == pytest.approx(0.433794, abs=5e-7)
+
+
+def test_plane_transfer_peaks_inside_and_agreement_rises_throughout():
+    other_tasks = (OWN_TASK.sum(axis=0) - OWN_TASK) / 3
+    states = [first_fit(PLANE, 0.5, TRUTH)] + [limit(PLANE, alpha, 0.5, TRUTH) for alpha in (0.1, 0.5, 0.9)]
+    own = [mse(moments, TRUTH, OWN_TASK).mean() for moments in states]
+    other = [mse(moments, TRUTH, other_tasks).mean() for moments in states]
+    assert own == pytest.approx([0.1, 0.0797, 0.05895, 0.1755], abs=5e-5)
+    assert other == pytest.approx([0.2867, 0.1778, 0.0822, 0.2091], abs=5e-5)
+    apart, _ = surface(PLANE, np.arange(1, 20) / 20, [0.1, 0.5, 0.9], TRUTH, disagreement)
+    assert np.all(np.diff(apart, axis=0) < 0)
+
+
+def test_without_real_data_all_entities_walk_together():
+    one, first = one_round(PLANE, 1.0, 0.5), first_fit(PLANE, 0.5, TRUTH)
+    moments = trajectory(first, [one] * 40)
+    errors = [mse(moments[t], TRUTH)[0] for t in (1, 2, 20, 40)]
+    assert errors == pytest.approx([0.231111, 0.397778, 3.397778, 6.731111], abs=5e-7)
+    assert errors[1] - errors[0] == pytest.approx(np.trace(np.linalg.inv(PLANE.synthetic.sum(axis=0))), abs=1e-9)
+    assert abs(disagreement(moments[1])) < 1e-12 and np.all(one.P == 0)
+    with pytest.raises(NoFixedPoint, match="not below 1"):
+        fixed_point(first, one)
+
+
+def test_bias_decays_round_by_round():
+    # Private rows along four directions, no public ones, the same isotropic talk of all.
+    private = 10 * OWN_TASK
+    designs = Designs(np.zeros((2, 2)), private, np.array([5 * np.eye(2)] * 4))
+    one = one_round(designs, 0.5, 1.0)
+    moments = trajectory(first_fit(designs, 1.0, TRUTH), [one] * 10)
+    bias = [np.linalg.norm(moments[t].mean - TRUTH, axis=1) for t in (0, 1, 10)]
+    assert bias[0] == pytest.approx([1, 0, 1, 1.414], abs=5e-4)
+    assert bias[1] == pytest.approx([0.527, 0.236, 0.527, 0.707], abs=5e-4)
+    assert bias[2] == pytest.approx([0.0137, 0.0061, 0.0137, 0.0184], abs=5e-5)
+    assert spectral_radius(one) == pytest.approx(2 / 3, abs=1e-12)
+
+
+# --- random subspaces (A*): d = 8, private rank 3, public rank 4 -----------------------------------------------------
+def subspaces(seed, private_rank=3, n_synthetic=10):
+    public, private = random_subspaces(4, 8, private_rank, 4, rng=np.random.default_rng(seed))
+    return Designs.from_subspaces(public, private, n_public=40, n_private=20, n_synthetic=n_synthetic)
+
+
+def mean_surface(**kind):
+    truth, draws = np.ones(8), [subspaces(seed, **kind) for seed in range(100, 120)]
+    return np.array([surface(designs, GRID, GRID, truth, efficiency(designs, truth)) for designs in draws])
+
+
+def test_subspace_surface_reproduces_its_oracle():
+    efficiencies, radii = mean_surface().swapaxes(0, 1)  # (20, 9, 9) each
+    values = efficiencies.mean(axis=0)
+    row = [0.267, 0.331, 0.351, 0.357, 0.359, 0.359, 0.358, 0.355, 0.338]
+    column = [0.245, 0.297, 0.331, 0.351, 0.359, 0.352, 0.327, 0.275, 0.178]
+    assert values[4] == pytest.approx(row, abs=5.1e-4) and values[:, 4] == pytest.approx(column, abs=5.1e-4)
+    assert np.unravel_index(values.argmax(), values.shape) == (4, 4)
+    assert values.max() == pytest.approx(0.3588, abs=5e-5)
+    best = [np.unravel_index(one.argmax(), one.shape) for one in efficiencies]
+    assert {alpha for alpha, _ in best} == {4}
+    assert GRID[[beta for _, beta in best]].mean() == pytest.approx(0.54, abs=5e-3)
+    assert radii.max() == pytest.approx(0.947, abs=5e-4)
+
+
+def test_the_optimum_is_contingent():
+    much_talk = mean_surface(n_synthetic=160)[:, 0].mean(axis=0)
+    assert np.unravel_index(much_talk.argmax(), much_talk.shape) == (2, 6)  # alpha .3, beta .7
+    assert (much_talk.max(), much_talk[4, 4]) == pytest.approx((0.779, 0.658), abs=5e-4)
+
+
+def test_subspace_errors_reproduce_their_oracles():
+    truth, own, other = np.ones(8), [], []
+    for designs in map(subspaces, range(100, 120)):
+        metric = designs.private / 20 / 3  # per direction of the own task
+        for alpha in (0.1, 0.5, 0.9):
+            moments = limit(designs, alpha, 0.5, truth)
+            own.append(mse(moments, truth, metric).mean())
+            other.append(mse(moments, truth, (metric.sum(axis=0) - metric) / 3).mean())
+            assert np.abs(moments.mean - truth).max() < 1e-9
+    assert np.reshape(own, (20, 3)).mean(axis=0) == pytest.approx([0.044, 0.038, 0.102], abs=5e-4)
+    assert np.reshape(other, (20, 3)).mean(axis=0) == pytest.approx([0.117, 0.075, 0.148], abs=5e-4)
+
+
+# --- simulation ----------------------------------------------------------------------------------------------------
+def assert_mean(values, expected, wrong=None, n_errors=4):
+    """(n_runs, ...) values average to `expected` within 4 standard errors, and would have told it from `wrong`."""
+    stderr = values.std(axis=0, ddof=1) / np.sqrt(len(values))
+    assert np.all(np.abs(values.mean(axis=0) - expected) < n_errors * stderr)
+    if wrong is not None:
+        assert np.any(np.abs(values.mean(axis=0) - wrong) > 2 * n_errors * stderr)
+
+
+def literal_estimates(public, private, synthetic, alpha, beta, truth, n_rounds, rng, loss):
+    """One run, read off the definition: rows with labels, stacked with root weights, numpy's least squares."""
+
+    def fit(parts):
+        roots = [np.sqrt(share / (len(x) if loss == "mean" else 1)) for x, _, share in parts]
+        x = np.concatenate([root * x for root, (x, _, _) in zip(roots, parts, strict=True)])
+        y = np.concatenate([root * y for root, (_, y, _) in zip(roots, parts, strict=True)])
+        return np.linalg.lstsq(x, y, rcond=1e-6)[0]
+
+    labelled = [(x, x @ truth + rng.standard_normal(len(x))) for x in (public, *private)]
+    real = [[(*own, beta), (*labelled[0], 1 - beta)] for own in labelled[1:]]
+    theta = [fit(parts) for parts in real]
+    for _ in range(n_rounds):
+        pool = [(x, x @ theta[j] + rng.standard_normal(len(x)), alpha / len(private)) for j, x in enumerate(synthetic)]
+        theta = [fit([(x, y, (1 - alpha) * share) for x, y, share in parts] + pool) for parts in real]
+    return np.array(theta)
+
+
+@pytest.mark.parametrize("loss", ["sum", "mean"])
+def test_literal_rows_have_the_moments_of_the_closed_form(loss):
+    rng, truth, n_rounds = np.random.default_rng(1), np.array([1.0, -2.0]), 2
+    public = rng.standard_normal((4, 2))
+    private = [rng.standard_normal((n, 2)) for n in (2, 20)]
+    synthetic = [rng.standard_normal((n, 2)) for n in (20, 2)]
+    rows = (public, private, synthetic)
+    expected = {}
+    for name in ("sum", "mean"):
+        designs = Designs.from_rows(*rows, loss=name)
+        first, one = first_fit(designs, 0.4, truth), one_round(designs, 0.7, 0.4)
+        expected[name] = trajectory(first, [one] * n_rounds)[-1]
+    runs = np.array([literal_estimates(*rows, 0.7, 0.4, truth, n_rounds, rng, loss) for _ in range(8000)])
+    assert_mean(runs, expected[loss].mean)
+    errors = {name: mse(moments, truth) for name, moments in expected.items()}
+    assert_mean(((runs - truth) ** 2).sum(axis=2), errors[loss], wrong=errors["mean" if loss == "sum" else "sum"])
+    assert_mean(((runs[:, 0] - runs[:, 1]) ** 2).sum(axis=1), disagreement(expected[loss]))
+
+
+@pytest.mark.parametrize("pools", ["shared", "independent"])
+def test_simulated_plane_has_the_moments_of_the_closed_form(pools):
+    runs = simulate(
+        PLANE, 0.5, 0.5, TRUTH, n_rounds=25, n_runs=4000, rng=np.random.default_rng(0), pools=pools
+    )  # (26, 4000, 4, 2); .3677^25 is below 1e-10
+    moments = trajectory(first_fit(PLANE, 0.5, TRUTH), [one_round(PLANE, 0.5, 0.5, pools)] * 25)
+    for t in (0, 1, 25):
+        assert_mean(runs[t], moments[t].mean)
+        assert_mean(((runs[t] - TRUTH) ** 2).sum(axis=2), mse(moments[t], TRUTH))
+    apart = [((runs[25, :, k] - runs[25, :, j]) ** 2).sum(axis=1) for k in range(4) for j in range(k)]
+    other = limit(PLANE, 0.5, 0.5, TRUTH, "independent" if pools == "shared" else "shared")
+    assert_mean(np.mean(apart, axis=0), disagreement(moments[25]), wrong=disagreement(other))
+
+
+def test_simulated_mean_follows_rank_deficient_and_diverging_designs_exactly():
+    # Without noise a run is its own mean; private truths differ, and the second world has no limit.
+    rng = np.random.default_rng(5)
+    for designs in (random_designs(rng, rows=1), strangers(ACROSS, ACROSS[::-1])):
+        n_entities, d = designs.private.shape[:2]
+        designs = replace(designs, noise=0.0, synthetic_noise=0.0, private_weights=0.3, public_weight=2.0)
+        truth, own = rng.standard_normal(d), rng.standard_normal((n_entities, d))
+        runs = simulate(designs, 0.4, 0.9, truth, n_rounds=3, n_runs=1, rng=rng, private_truth=own)
+        moments = trajectory(first_fit(designs, 0.9, truth, own), [one_round(designs, 0.4, 0.9)] * 3)
+        np.testing.assert_allclose(runs[:, 0], [m.mean for m in moments], rtol=0, atol=1e-8)
+        assert all(np.abs(m.covariance).max() == 0 for m in moments)
+
+
+def test_fresh_features_have_their_exact_moments_and_not_those_of_the_mean_gram():
+    # First estimates are given: private rows of Gram 4 and 1, their labels without noise, truths drawn per run.
+    first = np.array([[0.3, 0.1], [0.1, 0.8]])
+    designs = Designs(np.zeros((1, 1)), np.array([[[4.0]], [[1.0]]]), np.full((2, 1, 1), 3.0), noise=0.0)
+    rng, n_runs = np.random.default_rng(0), 40_000
+    truths = rng.multivariate_normal(np.zeros(2), first, n_runs)[:, :, None]
+    options = {"private_truth": truths, "draw": lambda rng: rng.standard_normal((2, n_runs, 3, 1))}
+    runs = simulate(designs, 0.5, 1.0, np.zeros(1), n_rounds=12, n_runs=n_runs, rng=rng, **options)[..., 0]
+    products = np.stack([runs[..., 0] ** 2, runs[..., 0] * runs[..., 1], runs[..., 1] ** 2], axis=2)
+    by_mean_gram = fixed_point(Moments(np.zeros((2, 1)), first[:, None, :, None]), one_round(designs, 0.5, 1.0))
+    approximate = by_mean_gram.covariance.ravel()[[0, 1, 3]]
+    assert approximate == pytest.approx([0.310, 0.316, 0.458], abs=5e-4)
+    assert_mean(products[1], [0.29765, 0.31009, 0.54826])
+    assert_mean(products[2], [0.30430, 0.31068, 0.52739])
+    assert_mean(products[12], [0.31015, 0.30764, 0.49543], wrong=approximate)  # the limit, to 5 digits
+
+
+def test_rounds_may_differ():
+    # Entities that fall silent after the first round: D is (1 - alpha) A and everyone returns to the first fit.
+    silent = one_round(replace(HAND, synthetic=np.zeros((2, 1, 1))), 0.5, 0.5)
+    first = first_fit(HAND, 0.5, np.ones(1))
+    moments = trajectory(first, [one_round(HAND, 0.5, 0.5), silent])
+    np.testing.assert_allclose(moments[2].covariance, first.covariance, rtol=1e-12)
+    assert not np.allclose(moments[1].covariance, first.covariance)
+
+
+# --- what is refused -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("alpha", "beta"), [(-0.1, 0.5), (1.1, 0.5), (0.5, -1e-9), (0.5, 2), (np.nan, 0.5)])
+def test_shares_outside_the_unit_interval_are_refused(alpha, beta):
+    name = "beta" if alpha == 0.5 else "alpha"
+    with pytest.raises(ValueError, match=f"{name}.*not a share"):
+        one_round(HAND, alpha, beta)
+    with pytest.raises(ValueError, match=f"{name}.*not a share"):
+        owner_mse(4, 20, 10, 5, alpha, beta)
+    with pytest.raises(ValueError, match=f"{name}.*not a share"):
+        simulate(HAND, alpha, beta, np.ones(1), n_rounds=1, n_runs=1, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("public", np.array([[-1.0]])),
+        ("private", np.ones((2, 2, 2))),
+        ("private", np.zeros((0, 1, 1))),
+        ("synthetic", np.ones((3, 1, 1))),
+        ("synthetic", np.full((2, 1, 1), np.nan)),
+        ("noise", -1.0),
+        ("synthetic_noise", np.nan),
+        ("public_weight", 0.0),
+        ("private_weights", np.ones(3)),
+        ("synthetic_weights", np.inf),
+    ],
+)
+def test_designs_that_make_no_sense_are_refused(name, value):
+    with pytest.raises(ValueError, match="at least one entity" if np.size(value) == 0 else name):
+        replace(HAND, **{name: value})
+
+
+def test_other_choices_are_refused():
+    with pytest.raises(ValueError, match="not finite and symmetric"):
+        Designs(np.array([[1.0, 1.0], [0.0, 1.0]]), np.zeros((1, 2, 2)), np.zeros((1, 2, 2)))
+    with pytest.raises(ValueError, match="pools: 'own'"):
+        one_round(HAND, 0.5, 0.5, "own")
+    with pytest.raises(ValueError, match="loss: 'max'"):
+        Designs.from_rows(np.ones((1, 1)), [np.ones((1, 1))], [np.ones((1, 1))], loss="max")
+    with pytest.raises(ValueError, match="empty set"):
+        Designs.from_rows(np.ones((1, 1)), [np.ones((0, 1))], [np.ones((1, 1))], loss="mean")
+    with pytest.raises(ValueError, match="truth: shape"):
+        first_fit(HAND, 0.5, np.ones(3))
+    with pytest.raises(ValueError, match="private_truth: shape"):
+        first_fit(HAND, 0.5, np.ones(1), np.ones(2))
+    with pytest.raises(ValueError, match="direction unseen"):
+        ideal_mse(Designs(np.diag([1.0, 0.0]), np.zeros((1, 2, 2)), np.eye(2)[None]))
+    with pytest.raises(ValueError, match="have to lie in"):
+        random_subspaces(2, 3, 4, 1, rng=np.random.default_rng(0))
+
+
+def test_owner_mse_refuses_what_has_no_limit_or_no_data():
+    with pytest.raises(NoFixedPoint, match="alpha below 1"):
+        owner_mse(4, 20, 10, 5, 1.0, 0.5)
+    with pytest.raises(ValueError, match="have no data"):
+        owner_mse(4, 20, 10, 5, 0.0, 1.0)
+    with pytest.raises(ValueError, match="above 0"):
+        owner_mse(4, 20, 0, 5, 0.5, 0.5)
+
+
+def test_an_entity_without_real_data_begins_at_zero_and_learns_from_the_others():
+    nothing, ten = np.zeros((0, 2)), np.eye(2).repeat(5, axis=0)
+    designs = Designs.from_rows(nothing, [nothing, ten], [ten, ten])
+    first, one = first_fit(designs, 0.5, TRUTH), one_round(designs, 0.5, 0.5)
+    assert np.all(first.mean[0] == 0) and first.mean[1] == pytest.approx(TRUTH)
+    np.testing.assert_allclose(fixed_point(first, one).mean, [TRUTH, TRUTH], rtol=0, atol=1e-9)
