@@ -65,16 +65,25 @@ NO_POOL := static symbiosis_fresh_filtered
 # What runs in a study of its own; a study without a line here runs the rivals.
 ARMS_main = $(CORE)
 ARMS_rare_tail = real $(RIVALS) $(NO_POOL) symbiosis_best_foreign symbiosis_pool_and_write_25 symbiosis_pool_and_write_75
-ARMS_ablation := $(notdir $(basename $(wildcard params/ablation/*.yaml)))
+cells = $(notdir $(basename $(wildcard params/$(1)/*.yaml)))
+ARMS_ablation := $(call cells,ablation)
+ARMS_ratio_or_diversity := $(call cells,factorial)
+ARMS_mixing := $(call cells,mixing)
+ARMS_recursion_5 := recursive_warm
 ARMS_long := real static recursive recursive_warm pseudo_label symbiosis symbiosis_best
 ARMS_dev = static_dev symbiosis_best_influence
 ARMS ?= $(or $(ARMS_$(STUDY)),$(if $(filter dev_%,$(STUDY)),$(ARMS_dev)),$(RIVALS) $(if $(filter labeller_%,$(STUDY)),$(NO_POOL)))
-STUDIES := $(notdir $(basename $(wildcard params/studies/*.yaml)))
+# recursion_5 is for real text: make runs SCALE=agnews_small STUDY=recursion_5
+STUDIES := $(filter-out recursion_5,$(notdir $(basename $(wildcard params/studies/*.yaml))))
 
-# A run's folder is <method>[-<variant>]-s<seed>; an arm's file is <method>[_<variant>].yaml, in params/ or params/ablation/.
-arm_file = $(or $(wildcard params/$(1).yaml),params/ablation/$(1).yaml)
-is_ablation = $(filter params/ablation/%,$(call arm_file,$(1)))
-name = $(if $(is_ablation),symbiosis-$(1),$(foreach m,static recursive symbiosis,$(patsubst $(m)_%,$(m)-%,$(filter $(m)_%,$(1))))$(filter-out static_% recursive_% symbiosis_%,$(1)))
+# A run's folder is <method>[-<variant>]-s<seed>; an arm's file is params/<method>[_<variant>].yaml, or a cell of one method:
+# params/ablation/<variant>.yaml (symbiosis), params/factorial/ (world), params/mixing/ (recursive).
+arm_file = $(firstword $(wildcard params/$(1).yaml params/ablation/$(1).yaml params/factorial/$(1).yaml params/mixing/$(1).yaml))
+METHOD_ablation := symbiosis
+METHOD_factorial := world
+METHOD_mixing := recursive
+cell_method = $(METHOD_$(notdir $(patsubst %/,%,$(dir $(call arm_file,$(1))))))
+name = $(if $(cell_method),$(cell_method)-$(1),$(foreach m,static recursive symbiosis,$(patsubst $(m)_%,$(m)-%,$(filter $(m)_%,$(1))))$(filter-out static_% recursive_% symbiosis_%,$(1)))
 notebook = notebooks/$(if $(filter symbiosis%,$(call name,$(1))),03_symbiosis_loop,02_baselines).ipynb
 SEED_LIST := $(shell seq $(FIRST_SEED) $$(($(FIRST_SEED) + $(SEEDS) - 1)))
 # All seeds of the first arm come first: each makes and caches its seed's models, which the later arms then share.

@@ -224,8 +224,9 @@ def fresh_texts(
 ) -> list[str]:
     """`samples` texts per prompt from draw(prompts, seed, samples), side by side.
 
-    Empty and duplicate ones are drawn again up to `max_redraws` times. `counts` gathers asked, empty, duplicate and
-    redrawn. Raises GenerationError where the bound is reached.
+    Empty and duplicate ones are drawn again up to `max_redraws` times; duplicates that remain then stay, as the little
+    variety the writer has. `counts` gathers asked, empty, duplicate, redrawn and repeated (the duplicates that stay).
+    Raises GenerationError where empty texts remain.
     """
     texts = draw(prompts, seed, samples)
     counts["asked"] += len(texts)
@@ -241,10 +242,13 @@ def fresh_texts(
             redrawn = draw([prompts[i // samples] for i in again], derive_seed(seed, attempt, "redraw"), 1)
             for i, text in zip(again, redrawn, strict=True):
                 texts[i] = text
-    raise GenerationError(
-        f"{len(empty)} empty and {len(duplicate)} duplicate texts of {len(texts)} remain after max_redraws="
-        f"{settings.max_redraws}; raise max_redraws, temperature or top_p, or ask for fewer rows (lesson_size)"
-    )
+    if empty:
+        raise GenerationError(
+            f"{len(empty)} of {len(texts)} texts are still empty after max_redraws={settings.max_redraws}; raise "
+            "max_redraws, temperature or top_p, or check the model: it may end every text at once"
+        )
+    counts["repeated"] += len(duplicate)
+    return texts
 
 
 def _unusable(texts: Sequence[str]) -> tuple[list[int], list[int]]:

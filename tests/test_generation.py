@@ -58,8 +58,14 @@ def test_empty_and_duplicate_texts_are_counted_and_drawn_again():
 
 
 def test_a_writer_that_stays_silent_is_a_clear_stop():
-    with pytest.raises(GenerationError, match=r"2 empty and 1 duplicate texts of 4 remain after max_redraws=2; raise"):
+    with pytest.raises(GenerationError, match=r"2 of 4 texts are still empty after max_redraws=2; raise"):
         fresh_texts(drawing(["a", "", "", "a"], ["", "", "a"], ["", "", "a"]), [0] * 4, SETTINGS, 0, Counter())
+
+
+def test_duplicates_that_no_redraw_removes_stay_and_are_counted():
+    counts = Counter()
+    assert fresh_texts(drawing(["a", "a"], ["a"], ["a"]), [0] * 2, SETTINGS, 0, counts) == ["a", "a"]
+    assert counts["repeated"] == 1 and counts["redrawn"] == 2
 
 
 def test_duplicates_may_stay_but_empty_texts_may_not():
