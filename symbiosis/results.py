@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -252,6 +252,17 @@ def with_interval(mean: float, low: float, high: float, digits: int = 3) -> str:
 def markdown(rows: pd.DataFrame, metric: str = "accuracy", digits: int = 3) -> str:
     """`readable` of a metric as the README shows it: arms by their names, generations as columns."""
     return _as_markdown(readable(summarise(rows, metric), digits), "generation")
+
+
+def markdown_final(worlds: Mapping[str, pd.DataFrame], digits: int = 3) -> str:
+    """Last generation's accuracy of every arm, 'mean [low, high]', a column per world; a dash where it was not run."""
+    columns = {}
+    for name, rows in worlds.items():
+        final = summarise(rows, "accuracy").query("generation == generation.max()").set_index("arm")
+        bounds = final[["mean", "low", "high"]].to_numpy()
+        columns[name] = pd.Series([with_interval(*b, digits) for b in bounds], index=final.index)
+    arms = order(pd.concat(list(worlds.values()))[["arm"]])
+    return _as_markdown(pd.DataFrame(columns).reindex(arms).fillna("-"), "method")
 
 
 def markdown_by_seed(rows: pd.DataFrame, digits: int = 3) -> str:

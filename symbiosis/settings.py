@@ -73,7 +73,7 @@ class RunSettings(BaseModel):
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling; 1 samples from everything")
     max_new_tokens: int = Field(40, ge=4, description="tokens a written text may have")
     generation_batch_size: int = Field(256, ge=1, description="texts written or scored at a time")
-    max_redraws: int = Field(5, ge=0, description="rounds that replace empty or duplicate texts before the run stops")
+    max_redraws: int = Field(5, ge=0, description="rounds of new draws for empty or duplicate texts")
 
     # methods
     recursive_start: Literal["zero_shot", "warm"] = Field(

@@ -48,7 +48,7 @@ class Teacher:
         return np.exp(log_p)
 
     def texts(self, prompts: Sequence[str], *, seed: int, samples: int = 1) -> list[str]:
-        """`samples` new texts per prompt, side by side, none empty and no two the same."""
+        """`samples` new texts per prompt, side by side, see `fresh_texts`."""
         rows = token_ids(self.tokenizer, prompts)
 
         def draw(some, s, k):

@@ -343,3 +343,15 @@ def test_last_generation_is_one_that_every_arm_reached():
         [hand_rows({"real": [0.5], "static": [0.5]}, generation=1), hand_rows({"real": [0.5]}, generation=2)]
     )
     assert results.last_generation(rows) == 1
+
+
+def test_final_accuracy_of_two_worlds_side_by_side():
+    def world(arms):
+        of_seeds = [(arm, seed, value) for arm, values in arms.items() for seed, value in enumerate(values)]
+        lines = [("accuracy", arm, seed, g, value - (1 - g)) for arm, seed, value in of_seeds for g in (0, 1)]
+        return pd.DataFrame(lines, columns=["metric", "arm", "seed", "generation", "value"])
+
+    text = results.markdown_final({"a": world({"static": [0.5, 0.7], "real": [0.9, 0.9]}), "b": world({"real": [0.8]})})
+    lines = text.splitlines()
+    assert lines[0] == "| method | a | b |" and lines[2] == "| Real data | 0.900 [0.900, 0.900] | 0.800 |"
+    assert lines[3] == "| Static synthetic | 0.600 [-0.671, 1.871] | - |"  # t(.975, 1) * sd / sqrt(2) = 12.706 * .1
