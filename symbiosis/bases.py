@@ -10,17 +10,24 @@ MAKERS = {
 }
 
 
+def made_name(role: str, settings: RunSettings) -> str:
+    """Name of the made model of `role` ('student' or 'generator'): a digest of its inputs; '' of any other."""
+    name = getattr(settings, role)
+    if name not in MAKERS:
+        return ""
+    used = {"model": name, "seed": settings.seed, "steps": getattr(settings, f"{role}_steps")}
+    return f"{role}-{fingerprint(used | MAKERS[name][1](role, settings))}"
+
+
 def base_folder(role: str, settings: RunSettings) -> str:
-    """The cached folder of a made model of `role` ('student' or 'generator'), else the folder or hub id it names.
+    """The cached folder of a made model of `role`, else the folder or hub id it names.
 
     A made model is trained when its folder is absent; a lock keeps two jobs of one seed from training it twice.
     """
     name = getattr(settings, role)
     if name not in MAKERS:
         return name
-    make, cache_inputs = MAKERS[name]
-    used = {"model": name, "seed": settings.seed, "steps": getattr(settings, f"{role}_steps")}
-    folder = resolve(".cache/symbiosis") / f"{role}-{fingerprint(used | cache_inputs(role, settings))}"
+    make, folder = MAKERS[name][0], resolve(".cache/symbiosis") / made_name(role, settings)
     with locked(folder.with_name(f"{folder.name}.lock"), wait=True):
         if not folder.is_dir():
             models.save(*make(role, settings), folder)

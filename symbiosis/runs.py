@@ -26,13 +26,13 @@ from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
 from symbiosis import methods, models
-from symbiosis.bases import base_folder
+from symbiosis.bases import base_folder, made_name
 from symbiosis.data import Task, load_lesson, load_task, save_lesson
 from symbiosis.diversity import distinct_n, unique_share
 from symbiosis.errors import SymbiosisError
 from symbiosis.files import locked, whole_folder, write_atomic
 from symbiosis.methods import NEEDS_GENERATOR, Actors
-from symbiosis.results import COLUMNS, read_rows
+from symbiosis.results import COLUMNS, UNREPORTED, read_rows
 from symbiosis.scoring import evaluate
 from symbiosis.settings import RunSettings, make_settings, resolve, root
 from symbiosis.teaching import kl_to_initial
@@ -60,6 +60,7 @@ def run(settings: RunSettings) -> pd.DataFrame:
     folder = run_folder(settings)
     with writing(folder):
         _same_settings(folder, settings)
+        _same_models(folder, settings)
         if not (folder / "record.json").exists():
             _run_all(folder, settings)
     return read_rows(folder)
@@ -309,6 +310,27 @@ def _same_settings(folder: Path, settings: RunSettings) -> None:
         raise RunError(
             f"{folder}: holds a run of other settings ({'; '.join(changed)}); give this one its own `variant` or "
             "`study`, or delete that folder"
+        )
+
+
+def _same_models(folder: Path, settings: RunSettings) -> None:
+    """A finished run was made with today's initial models; a smoke run that was not is made again."""
+    if not (folder / "record.json").exists():
+        return
+    inputs = json.loads((folder / "record.json").read_text())["inputs"]
+    old = [
+        role
+        for role in ("student", "generator")
+        if role in inputs and made_name(role, settings) not in ("", inputs[role])
+    ]
+    if old and settings.scale == UNREPORTED:
+        for name in ("record.json", "rows.csv"):
+            (folder / name).unlink()
+        shutil.rmtree(folder / "state")
+    elif old:
+        raise RunError(
+            f"{folder}: its {' and '.join(old)} was made by other code or data than today's; delete the folder to "
+            "run it again, or keep its rows (reports/results.csv) and give the new run its own `study`"
         )
 
 

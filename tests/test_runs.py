@@ -54,6 +54,22 @@ def test_a_finished_run_is_read_not_repeated(unbroken):
     assert (runs.run_folder(settings) / "record.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("scale", ["tiny", "smoke"])
+def test_a_run_of_other_initial_models_is_not_taken_for_todays(scale, tmp_path, unbroken):
+    settings = tiny(tmp_path, scale=scale, method="real", generations=1)
+    rows = runs.run(settings)
+    path = runs.run_folder(settings) / "record.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"inputs": record["inputs"] | {"student": "student-0123abcd"}}))
+    if scale == "tiny":
+        with pytest.raises(RunError, match=r"its student was made by other code .*delete the folder"):
+            runs.run(settings)
+        assert path.exists()  # nothing is lost
+    else:
+        pd.testing.assert_frame_equal(runs.run(settings), rows)
+        assert json.loads(path.read_text())["inputs"] == record["inputs"]
+
+
 def test_the_same_settings_give_the_same_numbers_elsewhere(unbroken, tmp_path):
     pd.testing.assert_frame_equal(runs.run(tiny(tmp_path)), unbroken[1])
 
