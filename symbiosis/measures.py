@@ -1,0 +1,309 @@
+"""Quality, diversity and complexity of saved lessons, as rows of one long table: reports/measures.csv.
+
+Three levers, and no score made of them: which one a method moves is the question. All is computed after the fact from
+the lessons a run leaves, so a new measure needs no new run.
+
+Diversity moves with the size of a corpus, and lessons that accumulate grow. It is therefore measured on a seeded random
+part of fixed size: 4,000 words, or 300 texts where subtopics are counted (a miniature lesson is 300 texts of about
+5,000 words). A lesson whose texts have shrunk below 4,000 words is not comparable and stays empty there; for such
+lessons the same word measures stand again at 1,000 words, names ending in `_1k`. Quality and complexity are means over
+texts, which do not move with the size: they take all rows. Column `n` is the size: words for the measures of words,
+texts for all others, 0 where nothing was measured.
+"""
+
+import functools
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from symbiosis import diversity, miniature
+from symbiosis.data import load_lesson
+from symbiosis.files import digest, write_atomic
+from symbiosis.miniature import LABEL_NAMES, TEMPLATES, World
+from symbiosis.results import COLUMNS, NUMBERS, UNREPORTED, ResultsError, csv_bytes, with_arm
+from symbiosis.results import _merge as merge
+from symbiosis.results import _read_or_empty as read_or_empty
+from symbiosis.results import _read_table as read_table
+from symbiosis.settings import derive_seed, resolve
+
+SIZES = {"": 4_000, "_1k": 1_000}  # end of a metric's name: words it is measured on
+N_TEXTS = 300  # texts the subtopic measures are taken on
+DIGITS = 6  # decimals kept: further ones depend on the build of zlib and of the linear algebra
+FUNCTION_WORDS = sorted({word for template in TEMPLATES for word in re.findall("[a-z]+", template)})
+HOW_TO_MAKE = "make it with `symbiosis.measures.collect`, which reads the finished runs"
+
+WORD_UNITS = {  # diversity, any task
+    "distinct_1": "share", "distinct_2": "share", "self_bleu": "1", "compression_ratio": "1", "zipf_exponent": "1",
+    "template_diversity": "share", "word_entropy": "nats",
+}  # fmt: skip
+SUBTOPIC_UNITS = {  # diversity against a known world
+    "subtopic_entropy": "nats", "subtopic_kl": "nats", "subtopic_js": "nats", "tail_coverage": "share",
+    "tail_mass": "share", "vendi": "1", "semantic_dispersion": "1",
+}  # fmt: skip
+QUALITY_UNITS = {"label_purity": "share", "writable": "share", "log_likelihood": "nats/word"}
+COMPLEXITY_UNITS = {"mean_words": "words/text", "mean_sentences": "sentences/text"}
+UNITS = WORD_UNITS | SUBTOPIC_UNITS | QUALITY_UNITS | COMPLEXITY_UNITS
+LEVERS = {  # which measures speak of which lever
+    "quality": tuple(QUALITY_UNITS),
+    "diversity": (*(name + end for end in SIZES for name in WORD_UNITS), *SUBTOPIC_UNITS),
+    "complexity": tuple(COMPLEXITY_UNITS),
+}
+
+
+# --- measures of texts, of whatever size they are --------------------------------------------------------------------
+def word_diversity(texts: Sequence[str], frame: Sequence[str]) -> dict[str, float]:
+    """Variety of words, phrases and frames; each moves with the number of words. Formulas: `symbiosis.diversity`.
+
+    distinct_1, distinct_2: share of words, word pairs, that are different ones; self_bleu: BLEU-4 of a text against the
+    others; compression_ratio: of zlib; zipf_exponent of the ranked words; template_diversity: distinct 4-grams once
+    words outside `frame` are "_"; word_entropy: of the word frequencies, in nats.
+    """
+    counts = diversity.ranked_counts(texts)
+    return {
+        "distinct_1": diversity.distinct_n(texts, 1),
+        "distinct_2": diversity.distinct_n(texts, 2),
+        "self_bleu": diversity.self_bleu(texts),
+        "compression_ratio": diversity.compression_ratio(texts),
+        "zipf_exponent": diversity.zipf_exponent(counts),
+        "template_diversity": diversity.template_diversity(texts, frame),
+        "word_entropy": diversity.entropy(counts / counts.sum()) if len(counts) else float("nan"),
+    }
+
+
+def subtopic_diversity(texts: Sequence[str], world: World) -> dict[str, float]:
+    """Spread of n texts over the C * K subtopics of their world, each text counted at its most probable subtopic.
+
+    subtopic_entropy: of the lesson's shares, in [0, ln CK]; subtopic_kl: KL(lesson | truth), in nats, about
+    (CK - 1) / 2n for a sample of the truth; subtopic_js: Jensen-Shannon, in [0, ln 2]; tail_coverage: share of the rare
+    subtopics that occur; tail_mass: share of the texts in rare subtopics; vendi (effective number of different texts)
+    and semantic_dispersion (mean cosine distance) of the vectors p(class, subtopic | text), (n, CK).
+
+    Texts without any known word are in no subtopic and stay out of the shares; nan where all are. The exact posterior
+    as the embedding is this project's choice: no encoder decides what counts as different.
+    """
+    best, true = world.subtopic(texts), np.tile(world.shares, len(LABEL_NAMES)) / len(LABEL_NAMES)
+    counts, tail = np.bincount(best[best >= 0], minlength=len(true)), np.tile(_tail(world), len(LABEL_NAMES))
+    if not counts.any():
+        return dict.fromkeys(SUBTOPIC_UNITS, float("nan"))
+    shares, vectors = counts / counts.sum(), world._joint(texts).reshape(len(texts), -1)
+    return {
+        "subtopic_entropy": diversity.entropy(shares),
+        "subtopic_kl": diversity.kl_divergence(shares, true),
+        "subtopic_js": diversity.js_divergence(shares, true),
+        "tail_coverage": diversity.tail_coverage(counts, tail),
+        "tail_mass": float(counts[tail].sum() / len(texts)),
+        "vendi": diversity.vendi(vectors),
+        "semantic_dispersion": diversity.semantic_dispersion(vectors),
+    }
+
+
+def quality(texts: Sequence[str], labels: Iterable[int], world: World) -> dict[str, float]:
+    """Whether texts and labels could come from the world.
+
+    label_purity:   share of texts whose most probable true class is their label, in [0, 1]
+    writable:       share of texts the world can write at all, in [0, 1]
+    log_likelihood: sum of ln p(text) / sum of words over the writable ones, in nats per word, <= 0; nan where none is
+
+        p(text) = sum_{c, k} 1/C * share[k] * p(text | c, k)
+
+    High likelihood is not variety: the likeliest texts are the same few. nan for no texts.
+    """
+    if not len(texts):
+        return dict.fromkeys(QUALITY_UNITS, float("nan"))
+    prior = np.log(world.shares / len(LABEL_NAMES))  # (K,)
+    log_p = special.logsumexp(world.log_likelihood(texts) + prior, axis=(1, 2))  # (n,)
+    writable = np.isfinite(log_p)
+    words = sum(len(text.split()) for text, ok in zip(texts, writable, strict=True) if ok)
+    return {
+        "label_purity": float((world.posterior(texts).argmax(axis=1) == np.asarray(labels)).mean()),
+        "writable": float(writable.mean()),
+        "log_likelihood": float(log_p[writable].sum() / words) if words else float("nan"),
+    }
+
+
+def complexity(texts: Sequence[str]) -> dict[str, float]:
+    """Mean words and mean sentences per text; nan for no texts.
+
+    A sentence ends in ".", "!" or "?" before white space or the end; what follows the last of them is one more. An
+    abbreviation in the middle of a sentence counts as an end: compare corpora, do not read the number by itself.
+    """
+    if not len(texts):
+        return dict.fromkeys(COMPLEXITY_UNITS, float("nan"))
+    sentences = [len(re.split(r"(?<=[.!?])\s+", text.strip())) if text.strip() else 0 for text in texts]
+    return {"mean_words": float(np.mean([len(t.split()) for t in texts])), "mean_sentences": float(np.mean(sentences))}
+
+
+# --- one lesson ------------------------------------------------------------------------------------------------------
+def lesson_rows(
+    lesson: Mapping[str, Sequence],
+    world: World | None = None,
+    *,
+    rng: np.random.Generator,
+    sizes: Mapping[str, int] = SIZES,
+) -> list[dict]:
+    """Every measure of one lesson: rows metric, value, unit, n; value nan and n 0 where it cannot be measured.
+
+    Args:
+        lesson: columns text and (where there is a world) label.
+        world:  the known truth; without one there is no quality and no subtopic.
+        rng:    draws the parts of equal size.
+        sizes:  {end of the metric's name: words of the part}.
+
+    The frame of template_diversity is the function words of the world's templates. Without a world it is the lesson's
+    own 100 most frequent words, so that number compares corpora only where these are much the same.
+    """
+    texts = list(lesson["text"][:])  # a data set gives its columns row by row otherwise, ten times slower
+    frame = FUNCTION_WORDS if world else diversity.frame_words(texts)
+    rows = []
+    for end, n_tokens in sizes.items():
+        part = _words_of_equal_size(texts, n_tokens, rng)
+        found = word_diversity(part, frame) if part else dict.fromkeys(WORD_UNITS, float("nan"))
+        rows += _rows(found, n_tokens, end)
+    if world:
+        part = _texts_of_equal_size(texts, rng)
+        found = subtopic_diversity(part, world) if part else dict.fromkeys(SUBTOPIC_UNITS, float("nan"))
+        rows += _rows(found, N_TEXTS)
+        rows += _rows(quality(texts, lesson["label"][:], world), len(texts))
+    return rows + _rows(complexity(texts), len(texts))
+
+
+def null_band(
+    source: World | Sequence[str],
+    n_texts: int,
+    *,
+    rng: np.random.Generator,
+    draws: int = 200,
+    coverage: float = 0.95,
+) -> pd.DataFrame:
+    """What `lesson_rows` finds on lessons of real text: columns metric, low, high; to draw behind the lines.
+
+    Args:
+        source:   a world, which writes a fresh lesson for every draw; or real texts, of which each draw takes a part.
+        n_texts:  texts per lesson, as many as the lessons compared have.
+        draws:    lessons drawn.
+        coverage: share of the draws between low and high, in (0, 1).
+
+    A lesson is cut to size inside, by the very code that measures a run, so the band holds that draw's noise too.
+    ValueError where the texts are fewer than two lessons: parts of one corpus stray less than fresh ones, by
+    sqrt(1 - n_texts / texts) for a mean (see `diversity.null_band`).
+    """
+    world = source if isinstance(source, World) else None
+    if world is None and len(source) < 2 * n_texts:
+        raise ValueError(f"null_band: {len(source)} texts hold no two lessons of {n_texts}; take a smaller n_texts")
+    if draws < 1 or not 0 < coverage < 1:
+        raise ValueError(f"draws is at least 1 and coverage between 0 and 1, got {draws} and {coverage}")
+    rows = [row for _ in range(draws) for row in lesson_rows(_real_lesson(source, n_texts, rng), world, rng=rng)]
+    by_metric = pd.DataFrame(rows).groupby("metric")["value"]
+    low, high = by_metric.quantile((1 - coverage) / 2), by_metric.quantile((1 + coverage) / 2)
+    return pd.DataFrame({"low": low, "high": high}).reset_index()
+
+
+def _real_lesson(source: World | Sequence[str], n_texts: int, rng: np.random.Generator) -> Mapping[str, Sequence]:
+    if isinstance(source, World):
+        return source.sample(n_texts, rng)
+    return {"text": [source[i] for i in rng.choice(len(source), n_texts, replace=False)]}
+
+
+def _words_of_equal_size(texts: list[str], n_tokens: int, rng: np.random.Generator) -> list[str]:
+    """A random part of n_tokens words; empty where there are not as many."""
+    if sum(len(text.split()) for text in texts) < n_tokens:
+        return []
+    return diversity.equal_tokens({"part": texts}, rng=rng, n_tokens=n_tokens)["part"]
+
+
+def _texts_of_equal_size(texts: list[str], rng: np.random.Generator) -> list[str]:
+    """N_TEXTS random texts; empty where there are not as many."""
+    return [texts[i] for i in rng.choice(len(texts), N_TEXTS, replace=False)] if len(texts) >= N_TEXTS else []
+
+
+def _tail(world: World) -> np.ndarray:
+    """(K,) bool: the rare ranks."""
+    return np.isin(np.arange(len(world.shares)), world.tail)
+
+
+def _rows(found: Mapping[str, float], n: int, end: str = "") -> list[dict]:
+    return [
+        {"metric": name + end, "value": round(value, DIGITS), "unit": UNITS[name], "n": 0 if np.isnan(value) else n}
+        for name, value in found.items()
+    ]
+
+
+# --- from runs to reports/measures.csv -------------------------------------------------------------------------------
+def collect(reports_dir: str | Path, scale: str | None = None) -> list[str]:
+    """Merge the lessons of finished runs (of one scale) into measures.csv; returns the run_ids merged, sorted.
+
+    The columns and the rule are those of `results.collect`: a run replaces the rows of the same study, method, variant,
+    scale and seed, all others stay; a repeat changes no byte; scale 'smoke' never enters.
+    """
+    reports_dir = resolve(reports_dir)
+    records = sorted(reports_dir.glob(f"runs/{scale or '*'}/*/*/record.json"))
+    folders = [path.parent for path in records if path.parts[-4] != UNREPORTED]
+    if not folders:
+        return []
+    rows = pd.concat([run_rows(folder) for folder in folders], ignore_index=True)
+    rows = rows[rows["scale"] != UNREPORTED]
+    path = reports_dir / "measures.csv"
+    write_atomic(path, csv_bytes(merge(read_or_empty(path, COLUMNS, NUMBERS), rows), COLUMNS))
+    return sorted(set(rows["run_id"]))
+
+
+def read(reports_dir: str | Path, scale: str, study: str = "main") -> pd.DataFrame:
+    """Rows of reports/measures.csv of one scale and study, with the column `arm`."""
+    path = resolve(reports_dir) / "measures.csv"
+    if not path.is_file():
+        raise ResultsError(f"{path}: no such file; {HOW_TO_MAKE}")
+    rows = read_table(path, COLUMNS, NUMBERS)
+    chosen = rows[(rows["scale"] == scale) & (rows["study"] == study)].reset_index(drop=True)
+    if chosen.empty:
+        held = ", ".join(sorted(set(rows["scale"] + "/" + rows["study"]))) or "nothing"
+        raise ResultsError(f"{path}: no rows of scale '{scale}' and study '{study}' (it holds {held}); {HOW_TO_MAKE}")
+    return with_arm(chosen)
+
+
+def run_rows(folder: str | Path) -> pd.DataFrame:
+    """The measures of every lesson of one finished run, as long rows.
+
+    Kept as measures.csv in the run's folder, with a digest beside it over the sources of the measures, the run's record
+    and the file itself: a changed formula, another run or a damaged file is measured anew.
+    """
+    folder = Path(folder)
+    table, mark = folder / "measures.csv", folder / "measures.digest"
+    if not (table.is_file() and mark.is_file() and mark.read_text() == _mark(folder)):
+        write_atomic(table, csv_bytes(_measured(folder), COLUMNS))
+        write_atomic(mark, _mark(folder).encode())
+    return read_table(table, COLUMNS, NUMBERS)
+
+
+def _mark(folder: Path) -> str:
+    sources = [Path(module) for module in (__file__, diversity.__file__, miniature.__file__)]
+    return digest([*sources, folder / "record.json", folder / "measures.csv"])
+
+
+def _measured(folder: Path) -> pd.DataFrame:
+    run_id, settings = _read_settings(folder / "record.json")
+    head = {name: settings[name] for name in ("study", "method", "variant", "scale", "seed")} | {"run_id": run_id}
+    world = _world(settings["seed"]) if settings["task"] == "miniature" else None
+    rows = []
+    for generation in range(1, settings["generations"] + 1):
+        lesson = load_lesson(folder / "lessons" / f"gen-{generation}.parquet")
+        rng = np.random.default_rng(derive_seed(settings["seed"], generation, "measures"))
+        rows += [head | {"generation": generation} | row for row in lesson_rows(lesson, world, rng=rng)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+_world = functools.lru_cache(maxsize=64)(World.make)  # the runs of one seed share their world
+
+
+def _read_settings(path: Path) -> tuple[str, dict]:
+    try:
+        record = json.loads(path.read_text())
+        return record["run_id"], record["settings"]
+    except json.JSONDecodeError as error:
+        raise ResultsError(f"{path}: not valid JSON ({error}); delete the run's folder and run it again") from None
+    except (KeyError, TypeError) as error:
+        raise ResultsError(f"{path}: no {error}; delete the run's folder and run it again") from None
