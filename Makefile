@@ -96,7 +96,7 @@ reproduce: $(READY)  ## run every method and seed, then the analysis and the pap
 	@$(MAKE) --no-print-directory -j$(JOBS) runs
 	@$(MAKE) --no-print-directory reports
 
-runs: $(ALL_RUNS)
+runs: $(ALL_RUNS)  ## the runs of one study (STUDY=, SEEDS=), without the reports
 
 # $(1) arm, $(2) seed. The executed notebook appears only when all of it ran; until then the run's own folder holds its
 # finished stages, and the next `make reproduce` continues there.
