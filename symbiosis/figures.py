@@ -30,6 +30,7 @@ from symbiosis.results import (
 )
 from symbiosis.settings import resolve
 from symbiosis.studies import REGIMES
+from symbiosis.theory.one_model import mean_and_error
 
 # Okabe and Ito 2008, without their yellow (too pale for a line on white); Tol's wine, indigo and olive and a grey for
 # the rest. Controls that share the hue of their family are dashed with an open marker. An arm keeps its colour and its
@@ -484,3 +485,152 @@ def text_table(frame: pd.DataFrame):
     head = {"selector": "th", "props": [("text-align", "left")]}
     shown = frame.style.format(escape="html", precision=2).hide(axis="index")
     return shown.set_properties(**cell).set_table_styles([head])
+
+
+# ---- collapse: ratio, diversity, mixing
+
+LEVER_NAME = {"diversity": "effective subtopics\nper class", "quality": "synthetic labels\nthat are right"}
+LEVEL_MARKERS = "vsoD^P*"  # from the poorest level to the richest, which is the darkest
+MEASURE_STYLE = {
+    "lesson_tail_coverage": {"color": "#d55e00", "marker": "o"},
+    "lesson_distinct_2": {"color": "#e69f00", "marker": "s"},
+    "lesson_label_purity": {"color": "#0072b2", "marker": "D"},
+    "accuracy_tail": {"color": "#cc79a7", "marker": "v"},
+    "accuracy": {"color": "#000000", "marker": "^"},
+}
+MIXING_STYLE = {  # arm: (name, colour, marker); plain recursion has the colour of its method
+    "recursive-replace": ("replace", "#d55e00", "h"),
+    "recursive-accumulate": ("accumulate", "#0072b2", "o"),
+    "recursive-accumulate_subsample": ("accumulate, subsample", "#56b4e9", "s"),
+    "recursive-fixed_real_25": ("25% real, the same", "#e69f00", "D"),
+    "recursive-fresh_real_25": ("25% real, fresh", "#009e73", "^"),
+    "recursive-golden": ("62% real, fresh", "#882255", "*"),
+    "recursive-weak_labels": ("weak labels for rejected", "#7f7f7f", "X"),
+}
+THEORY_STYLES = (("#000000", "o"), ("#d55e00", "s"), ("#0072b2", "D"), ("#009e73", "^"), ("#cc79a7", "v"))
+
+
+def plot_factorial(means: pd.DataFrame, *, axes: Sequence[Axes]) -> Sequence[Axes]:
+    """Final accuracy against the real share, a panel per lever and a line per level of `factorial.cell_means`.
+
+    Points are means over seeds, bars 95% t-intervals over seeds; the richest level is darkest. At a share of 1 all
+    lines meet in one cell. The panels share the limits of their vertical axis.
+    """
+    means = means.dropna(subset="mean")
+    for (lever, part), ax in zip(means.groupby("lever"), axes, strict=True):
+        _plot_levels(part, lever, ax)
+    limits = np.array([ax.get_ylim() for ax in axes])
+    for ax in axes:
+        ax.set_ylim(limits[:, 0].min(), limits[:, 1].max())
+    axes[0].set_ylabel(METRIC_NAME["accuracy"])
+    return axes
+
+
+def _plot_levels(part: pd.DataFrame, lever: str, ax: Axes) -> None:
+    levels = sorted(part["level"].unique())
+    colors = plt.get_cmap("viridis")(np.linspace(0.8, 0, len(levels)))
+    for i, level in enumerate(levels):
+        name = f"{level:.0%}" if lever == "quality" else f"{level:.1f}"
+        style = {"color": colors[i], "marker": LEVEL_MARKERS[i % len(LEVEL_MARKERS)]}
+        dodge = 0.008 * (i - (len(levels) - 1) / 2)
+        _plot_means(part[part["level"] == level], "real_share", dodge, name, style, ax)
+    handles, names = ax.get_legend_handles_labels()
+    ax.legend(handles[::-1], names[::-1], title=LEVER_NAME[lever], loc="lower right", frameon=False)
+    ax.set(xlabel="share of real rows", title=f"{lever}, {_seeds_text(part['n'])}")
+    sns.despine(ax=ax)
+
+
+def plot_which_moves_first(
+    relative: pd.DataFrame, *, expected: np.ndarray | None = None, fallen: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """Measures as multiples of their value at generation 1, a line each, from `factorial.relative_to_first`.
+
+    Args:
+        expected: (G,) tail coverage that sampling alone would leave in generations 1..G, in the same unit; dashed.
+        fallen:   a dotted line at 1 - fallen, below which a measure counts as fallen.
+
+    Points are means over seeds, bars 95% t-intervals over seeds.
+    """
+    ax = ax or plt.gca()
+    metrics = list(dict.fromkeys(relative["metric"]))
+    for i, metric in enumerate(metrics):
+        part, dodge = relative[relative["metric"] == metric], DODGE * (i - (len(metrics) - 1) / 2)
+        _plot_means(part, "generation", dodge, METRIC_NAME[metric], MEASURE_STYLE[metric], ax)
+    if expected is not None:
+        style = {"color": MEASURE_STYLE["lesson_tail_coverage"]["color"], "linestyle": "--"}
+        ax.plot(np.arange(1, len(expected) + 1), expected, label="rare subtopics, if only\nsampling lost them", **style)
+    if fallen is not None:
+        ax.axhline(1 - fallen, color="0.4", linewidth=0.9, linestyle=":", zorder=0)
+    ax.set(xlabel="generation", ylabel="multiple of generation 1", ylim=(0, None))
+    return _finish_generations(ax, relative["n"])
+
+
+def plot_mixing(rows: pd.DataFrame, *, n_classes: int, ax: Axes | None = None) -> Axes:
+    """Test accuracy per generation, a line per mixing regime of the recursion; dotted line: guessing.
+
+    Points are means over seeds, bars 95% t-intervals over seeds. Arms that are no regime are left out.
+    """
+    ax = ax or plt.gca()
+    summary = summarise(rows[rows["arm"].isin(MIXING_STYLE)], "accuracy").dropna(subset="mean")
+    arms = [arm for arm in MIXING_STYLE if arm in set(summary["arm"])]
+    ends = summary.sort_values("generation").groupby("arm")["mean"].last()
+    for i, arm in enumerate(sorted(arms, key=lambda arm: -ends[arm])):  # names beside their lines' ends
+        name, color, marker = MIXING_STYLE[arm]
+        style, dodge = {"color": color, "marker": marker}, DODGE * (i - (len(arms) - 1) / 2)
+        _plot_means(summary[summary["arm"] == arm].sort_values("generation"), "generation", dodge, name, style, ax)
+    chance = f"guessing one of {n_classes}"
+    ax.axhline(1 / n_classes, color="0.4", linewidth=0.9, linestyle=":", label=chance, zorder=0)
+    ax.set(xlabel="generation", ylabel=METRIC_NAME["accuracy"], ylim=(1 / n_classes - 0.05, 1))
+    return _finish_generations(ax, summary["n"])
+
+
+def plot_theory(
+    curves: dict[str, np.ndarray],
+    draws: dict[str, np.ndarray],
+    names: dict[str, str],
+    *,
+    x: np.ndarray | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Closed forms as lines, and Monte Carlo means with two standard errors as points.
+
+    Args:
+        curves: {key: (G + 1,)} closed forms.
+        draws:  {key: (R, G + 1)} simulated; a key without draws is a line alone.
+        names:  {key: name in the legend}, which chooses what is drawn; at most as many as THEORY_STYLES.
+        x:      (G + 1,) places on the axis; generations 0..G by default.
+    """
+    ax = ax or plt.gca()
+    for (key, name), (color, marker) in zip(names.items(), THEORY_STYLES[: len(names)], strict=True):
+        at = np.arange(len(curves[key])) if x is None else x
+        style = {"color": color, "marker": marker, "markersize": 3.5, "markerfacecolor": "white"}
+        if key in draws:
+            mean, error = mean_and_error(draws[key])
+            ax.errorbar(at, mean, 2 * error, elinewidth=1, linestyle="none", zorder=3, **style)
+        shown = style if key in draws else {"color": color}
+        ax.plot(at, curves[key], color=color)
+        ax.plot([], [], label=name, **shown)  # the legend's own: line and point together
+    if x is None:
+        ax.set_xlabel("generation")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(frameon=False)
+    sns.despine(ax=ax)
+    return ax
+
+
+def _plot_means(part: pd.DataFrame, x: str, dodge: float, name: str, style: dict, ax: Axes) -> None:
+    """One line of means with the intervals as bars, moved aside by `dodge` so that no bar hides another."""
+    at = part[x] + dodge
+    size = MARKER_SIZE.get(style["marker"], 4.5)
+    ax.plot(at, part["mean"], label=name, markersize=size, markeredgewidth=0, **style)
+    ax.vlines(at, part["low"], part["high"], color=style["color"], linewidth=1)
+
+
+def _finish_generations(ax: Axes, n: pd.Series) -> Axes:
+    """Whole generations, and a legend at the right that names the intervals."""
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    title = f"mean and 95% interval,\n{_seeds_text(n)}"
+    style = {"frameon": False, "alignment": "left", "borderaxespad": 0}
+    ax.legend(title=title, loc="center left", bbox_to_anchor=(1.01, 0.5), **style)
+    sns.despine(ax=ax)
+    return ax

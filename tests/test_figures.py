@@ -494,3 +494,98 @@ def test_notebook_is_committed_clean_and_short(path):
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
     assert max(len(cell.source.splitlines()) for cell in code) <= 15
     assert len({cell.id for cell in cells}) == len(cells)
+
+
+# ---- collapse: ratio, diversity, mixing
+
+
+def cell_means(lever, levels):
+    """Accuracy that grows with the level where few rows are real; n differs in one cell."""
+    lines = [(lever, r, level, 0.9 - 0.1 * (1 - r) * i) for r in (0, 0.5, 1) for i, level in enumerate(levels[::-1])]
+    table = pd.DataFrame(lines, columns=["lever", "real_share", "level", "mean"])
+    return table.assign(low=table["mean"] - 0.02, high=table["mean"] + 0.02, n=5)
+
+
+def named_lines(ax):
+    return {line.get_label(): line for line in ax.get_lines() if not line.get_label().startswith("_")}
+
+
+def test_factorial_figure_has_a_panel_per_lever_and_a_line_per_level():
+    means = pd.concat([cell_means("diversity", [1.0, 2.93]), cell_means("quality", [0.6, 0.8, 1.0])])
+    _, axes = figures.new_figure(2)
+    figures.plot_factorial(means, axes=axes)
+    left, right = (named_lines(ax) for ax in axes)
+    assert list(left) == ["1.0", "2.9"] and list(right) == ["60%", "80%", "100%"]
+    assert left["1.0"].get_ydata() == pytest.approx([0.8, 0.85, 0.9])
+    assert left["1.0"].get_xdata() == pytest.approx([0, 0.5, 1], abs=0.02)
+    assert axes[0].get_ylim() == axes[1].get_ylim()
+    bars = axes[0].collections[0].get_segments()
+    assert [(bar[0][1], bar[1][1]) for bar in bars] == [pytest.approx((y - 0.02, y + 0.02)) for y in (0.8, 0.85, 0.9)]
+    legend = [text.get_text() for text in axes[1].get_legend().get_texts()]
+    assert legend == ["100%", "80%", "60%"] and axes[1].get_title() == "quality, n = 5 seeds"  # the best line on top
+
+
+def test_levels_are_darker_the_richer_and_differ_in_marker():
+    (ax,) = figures.plot_factorial(cell_means("diversity", [1.0, 2.9, 5.1, 5.9]), axes=figures.new_figure()[1])
+    lines = list(named_lines(ax).values())
+    light = [np.dot(line.get_color()[:3], (0.299, 0.587, 0.114)) for line in lines]
+    assert light == sorted(light, reverse=True) and min(-np.diff(light)) > 0.05
+    assert len({line.get_marker() for line in lines}) == 4
+
+
+def test_cells_that_were_not_run_are_not_drawn():
+    means = cell_means("diversity", [1.0, 2.9])
+    means.loc[0, ["mean", "low", "high"]] = np.nan  # the rich level without real rows
+    (ax,) = figures.plot_factorial(means, axes=figures.new_figure()[1])
+    assert {name: len(line.get_xdata()) for name, line in named_lines(ax).items()} == {"1.0": 3, "2.9": 2}
+
+
+RELATIVE = pd.DataFrame(
+    [("accuracy", 1, 1.0), ("accuracy", 2, 0.9), ("lesson_tail_coverage", 1, 1.0), ("lesson_tail_coverage", 2, 0.5)],
+    columns=["metric", "generation", "mean"],
+).assign(low=0.4, high=1.1, n=5)
+
+
+def test_first_mover_figure_draws_measures_and_what_sampling_alone_would_do():
+    ax = figures.plot_which_moves_first(RELATIVE, expected=np.array([1.0, 0.97]), fallen=0.05)
+    lines = named_lines(ax)
+    assert lines["test accuracy"].get_ydata().tolist() == [1.0, 0.9]
+    covered, alone = lines["rare subtopics, covered"], lines["rare subtopics, if only\nsampling lost them"]
+    assert covered.get_ydata().tolist() == [1.0, 0.5] and alone.get_ydata().tolist() == [1.0, 0.97]
+    assert alone.get_xdata().tolist() == [1, 2] and (alone.get_linestyle(), covered.get_linestyle()) == ("--", "-")
+    assert 0.95 in {line.get_ydata()[0] for line in ax.get_lines()}
+    assert "n = 5 seeds" in ax.get_legend().get_title().get_text()
+
+
+def test_measures_and_regimes_are_told_apart_by_colour_and_by_marker():
+    measures = [(style["color"], style["marker"]) for style in figures.MEASURE_STYLE.values()]
+    for styles in (measures, [style[1:] for style in figures.MIXING_STYLE.values()]):
+        for look in zip(*styles, strict=True):
+            assert len(set(look)) == len(styles)
+    assert figures.MIXING_STYLE["recursive-replace"][1] == figures.METHOD_COLOR["recursive"]
+    files = {f"recursive-{path.stem}" for path in (ROOT / "params" / "mixing").glob("*.yaml")}
+    assert set(figures.MIXING_STYLE) == files  # every regime has a name and a line
+
+
+def test_mixing_figure_orders_its_names_as_the_lines_end():
+    ends = {"recursive-replace": 0.6, "recursive-golden": 0.9, "recursive-accumulate": 0.8, "real": 0.95}
+    lines = [(arm, seed, g, 0.9 + (end - 0.9) * g) for arm, end in ends.items() for seed in (0, 1) for g in (0, 1)]
+    rows = pd.DataFrame(lines, columns=["arm", "seed", "generation", "value"]).assign(metric="accuracy")
+    ax = figures.plot_mixing(rows, n_classes=4)
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["62% real, fresh", "accumulate", "replace", "guessing one of 4"]  # and no arm that is no regime
+    assert named_lines(ax)["replace"].get_ydata() == pytest.approx([0.9, 0.6])
+
+
+def test_theory_figure_puts_simulated_means_on_their_closed_form():
+    curves = {"a": np.array([1.0, 0.5, 0.25]), "b": np.array([1.0, 1.0, 1.0])}
+    draws = {"a": np.array([[1.0, 0.4, 0.2], [1.0, 0.6, 0.4]])}
+    ax = figures.plot_theory(curves, draws, {"a": "falls", "b": "stays"})
+    (bars,) = ax.containers  # b was not simulated
+    points, _, (lines,) = bars
+    assert points.get_ydata() == pytest.approx([1.0, 0.5, 0.3])
+    assert lines.get_segments()[1][:, 1] == pytest.approx([0.3, 0.7])  # two standard errors of .1 either way
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["falls", "stays"]
+    assert ax.get_xlabel() == "generation"
+    at = figures.plot_theory(curves, draws, {"a": "falls"}, x=np.array([0.1, 0.2, 0.3]), ax=plt.figure().gca())
+    assert at.get_lines()[0].get_xdata().tolist() == [0.1, 0.2, 0.3] and at.get_xlabel() == ""

@@ -168,7 +168,9 @@ def parameters(path):
 
 def test_the_notebooks_of_the_story_are_there():
     names = [path.name for path in NOTEBOOKS]
-    for name in ("01_data", "02_baselines", "03_symbiosis_loop", "06_analysis", "07_paper_figures"):
+    for name in (
+        "01_data", "02_baselines", "03_symbiosis_loop", "05_ratio_or_diversity", "06_analysis", "07_paper_figures",
+    ):  # fmt: skip
         assert f"{name}.ipynb" in names
 
 
