@@ -25,6 +25,7 @@ from symbiosis.settings import resolve
 from symbiosis.statistics import holm, mean_interval, paired_difference
 
 REGIME_STUDY = "rare_tail"  # the named regime: the pool rarely shows what the test asks for
+FACTORIAL_STUDY, MIXING_STUDY = "ratio_or_diversity", "mixing"
 MIN_SEEDS = 3  # fewer give an interval too wide, or none, to decide anything
 FIVE_POINTS = 0.05
 SATURATED = 0.02  # accuracy that moves by less than this between generation 3 and the last has stopped moving
@@ -32,7 +33,7 @@ GUESSING = 1 / 4  # AG News and the miniature have four classes
 PUBLISHED_TEST_ROWS = 500  # the smallest test set that gives every published figure
 OFFICIAL_TEST_ROWS = 7600  # of AG News
 
-SOURCES = PAPER, SHEET, PROJECT = "Symbiosis paper", "results sheet", "this project"
+SOURCES = PAPER, SHEET, NOTE, PROJECT = "Symbiosis paper", "results sheet", "ratio-or-diversity note", "this project"
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 PUBLISHED_SCALE = "published"
 SCALES = {  # in the order of the ledger; scales that are not named here follow
@@ -144,6 +145,27 @@ def largest_rise(at: Cells, arm: str, metric: str = "train_label_loss") -> pd.Se
     return at.over_generations(arm, metric).dropna().diff(axis=1).max(axis=1)
 
 
+def world(at: Cells, cell: str) -> pd.Series:
+    """Final accuracy of a cell of the factorial, such as 'r025_high'."""
+    return at(f"world-{cell}")
+
+
+def gain(at: Cells, level: str) -> pd.Series:
+    """What three quarters of real rows are worth against none, at one level of the synthetic rows."""
+    return world(at, f"r075_{level}") - world(at, f"r000_{level}")
+
+
+def spread(at: Cells, share: str) -> pd.Series:
+    """What high diversity is worth against low, at one share of real rows."""
+    return world(at, f"{share}_high") - world(at, f"{share}_low")
+
+
+def early_fall(at: Cells, metric: str) -> pd.Series:
+    """A metric of the replacing recursion relative to generation 1, mean over generations 2 to 4."""
+    arm = "recursive-replace"
+    return sum(at(arm, g, metric) for g in (2, 3, 4)) / 3 / at(arm, 1, metric)
+
+
 def _since(arm: str, since: int) -> str:
     return f"{arm_name(arm)}, last - " + ("the one before" if since == -2 else f"generation {since}")
 
@@ -171,9 +193,24 @@ SUSTAINED = (
     rises("symbiosis", 1),
     *(falls(rival, 1) for rival in ("static", "recursive", "pseudo_label")),
 )
+SHARES, LEVELS = ("r000", "r010", "r025", "r050", "r075"), ("low", "mid", "high")
+RATIO_ONLY = tuple(
+    Part(f"high - low diversity at real share {share[1:]}%", lambda at, s=share: spread(at, s), -SATURATED, SATURATED)
+    for share in SHARES[:3]
+)
+DIVERSITY_MORE = Part(
+    "high - low diversity, mean over real shares, less 75% - 0% real, mean over diversities",
+    lambda at: sum(spread(at, s) for s in SHARES) / len(SHARES) - sum(gain(at, v) for v in LEVELS) / len(LEVELS),
+)
+WIDE_ENOUGH = Part(
+    "0% real at high diversity - all real", lambda at: world(at, "r000_high") - world(at, "r100"), -SATURATED
+)
+TAILS_FIRST = Part(
+    "accuracy - tail coverage", lambda at: early_fall(at, "accuracy") - early_fall(at, "lesson_tail_coverage")
+)
 FINAL = "final accuracy, seed by seed, is above 0"
 
-CLAIMS = (
+CLAIMS = tuple(sorted((
     Claim(
         "below-real", PAPER, "Static synthetic text stays below real data.",
         "Static - real, final accuracy, seed by seed, is below 0.",
@@ -295,6 +332,55 @@ CLAIMS = (
         )
     ),
     Claim(
+        "ratio-alone", NOTE, "The share of synthetic rows drives collapse, whatever their variety.",
+        "High - low diversity of the synthetic rows lies within 0.02 on either side of 0, at 0, 10 and 25% real rows.",
+        RATIO_ONLY, FACTORIAL_STUDY,
+    ),
+    Claim(
+        "diversity-more", NOTE, "The variety of synthetic rows matters more than their share.",
+        "Gain of high over low diversity (mean over real shares) less gain of 75% over 0% real rows (mean over "
+        "diversities) is above 0.",
+        (DIVERSITY_MORE,), FACTORIAL_STUDY,
+    ),
+    Claim(
+        "ratio-where-narrow", PROJECT, "The share of real rows matters more where the synthetic ones are narrow.",
+        "Gain of 75% over 0% real rows, at low less at high diversity, is above 0.",
+        (Part("gain at low - gain at high diversity", lambda at: gain(at, "low") - gain(at, "high")),), FACTORIAL_STUDY,
+    ),
+    Claim(
+        "wide-enough", PROJECT, "Synthetic rows of high diversity and exact quality replace real ones without loss.",
+        "No real row, high diversity - all rows real lies above -0.02.",
+        (WIDE_ENOUGH,), FACTORIAL_STUDY,
+    ),
+    Claim(
+        "ratio-where-wrong", PROJECT, "The share of real rows matters more where synthetic labels are wrong.",
+        "Gain of 75% over 0% real rows, at 40% wrong labels less at none, is above 0.",
+        (Part("gain at 40% - gain at 0% wrong", lambda at: gain(at, "noise40") - gain(at, "noise00")),),
+        FACTORIAL_STUDY,
+    ),
+    Claim(
+        "tails-first", NOTE, "Rare patterns go before accuracy does.",
+        "Recursion that replaces its lessons, relative to generation 1, mean over generations 2 to 4: accuracy less "
+        "tail coverage is above 0.",
+        (TAILS_FIRST,), MIXING_STUDY,
+    ),
+    *(
+        Claim(
+            f"mixing-{slug}", source, statement, f"{arm_name(arm)} - {arm_name(over)}, {FINAL}.", (lead(arm, over),),
+            MIXING_STUDY,
+        )
+        for slug, source, statement, arm, over in (
+            ("accumulate", PROJECT, "Accumulated lessons beat replaced ones.", "recursive-accumulate",
+             "recursive-replace"),
+            ("budget", PROJECT, "Accumulating keeps its gain at a fixed number of rows.",
+             "recursive-accumulate_subsample", "recursive-replace"),
+            ("fresh", PROJECT, "New real rows beat the same ones again, at a quarter of each lesson.",
+             "recursive-fresh_real_25", "recursive-fixed_real_25"),
+            ("weak", PROJECT, "A weak labeller asked about rejected texts lifts the recursion.",
+             "recursive-weak_labels", "recursive-replace"),
+        )
+    ),
+    Claim(
         "long-symbiosis", PROJECT, "Symbiosis keeps growing over long runs.",
         "Accuracy of the last generation minus that of generation 3 is above 0.",
         (rises("symbiosis", 3),), "long",
@@ -314,7 +400,7 @@ CLAIMS = (
         "Accuracy of the last generation minus that of generation 3 lies within 0.02 on either side of 0.",
         (stays("static", 3, SATURATED),), "long",
     ),
-)  # fmt: skip
+), key=lambda claim: SOURCES.index(claim.source)))  # fmt: skip
 
 
 # ---- from rows to verdicts

@@ -347,3 +347,33 @@ def test_the_file_has_the_rule_every_claim_and_whole_tables(tmp_path):
 def test_slugs_are_unique_and_published_claims_exist():
     slugs = [claim.slug for claim in claims.CLAIMS]
     assert len(set(slugs)) == len(slugs) and set(claims.PUBLISHED_SUMS) <= set(slugs)
+
+
+def factorial_rows(accuracy):
+    """Final accuracies of the factorial's cells, three seeds that differ by a constant; accuracy(share, level)."""
+    levels = ("low", "mid", "high", "noise00", "noise40")
+    cells = [(s, v) for s in ("r000", "r010", "r025", "r050", "r075") for v in levels]
+    values = {f"world-{s}_{v}": accuracy(int(s[1:]) / 100, v) for s, v in cells} | {"world-r100": accuracy(1.0, "high")}
+    lines = [(arm, seed, 3, "accuracy", value + seed * 1e-3 * (1 + len(arm) % 3))
+             for arm, value in values.items() for seed in (1, 2, 3)]  # fmt: skip
+    return pd.DataFrame(lines, columns=["arm", "seed", "generation", "metric", "value"])
+
+
+@pytest.mark.parametrize(
+    "accuracy, ratio_alone, diversity_more, narrow",
+    [
+        (lambda r, v: 0.5 + 0.4 * r, "supported", "contradicted", "undecided"),
+        (lambda r, v: 0.9 if v == "high" else 0.5 + 0.4 * r, "contradicted", "undecided", "supported"),
+        (lambda r, v: {"low": 0.5, "mid": 0.7}.get(v, 0.9), "contradicted", "supported", "undecided"),
+    ],
+    ids=["ratio", "both", "diversity"],
+)
+def test_ratio_or_diversity_by_hand(accuracy, ratio_alone, diversity_more, narrow):
+    rows = factorial_rows(accuracy)
+    found = {claim.slug: [claims.decide(part, rows).verdict for part in claim.parts]
+             for claim in claims.CLAIMS if claim.study == claims.FACTORIAL_STUDY}  # fmt: skip
+    assert claims.combine(found["ratio-alone"]) == ratio_alone
+    if diversity_more != "undecided":
+        assert found["diversity-more"] == [diversity_more]
+    if narrow != "undecided":
+        assert found["ratio-where-narrow"] == [narrow]
