@@ -287,6 +287,7 @@ def ablation_height(effects: pd.DataFrame) -> float:
 DIVERGING = LinearSegmentedColormap.from_list("diverging", ["#d55e00", "#f8dcc8", "#ffffff", "#c4dff0", "#0072b2"])
 GROUP_PLACE = 0.22  # distance of the group's name from the map, in widths of the map
 LEAST_RANGE = 2.0  # points at full colour at least, so that a map of small differences looks pale
+MOST_RANGE = 15.0  # and at most, so that one large difference does not make all others look pale
 
 
 def plot_regimes(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -298,7 +299,8 @@ def plot_regimes(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax = ax or plt.gca()
     regimes = [study for study in REGIMES if study in set(table["study"])]
     rivals = list(table["rival"].unique())
-    limit = max(LEAST_RANGE, 100 * table["mean"].abs().max())
+    largest = 100 * table["mean"].abs().max()
+    limit = min(max(LEAST_RANGE, largest), MOST_RANGE)
     ax.add_patch(Rectangle((0, 0), len(rivals), len(regimes), facecolor="none", edgecolor="0.8", hatch="////", lw=0))
     for row in table.itertuples():
         _plot_cell(row, rivals.index(row.rival), regimes.index(row.study), limit, ax)
@@ -310,7 +312,8 @@ def plot_regimes(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.tick_params(length=0)
     sns.despine(ax=ax, left=True, bottom=True)
     colors = ScalarMappable(Normalize(-limit, limit), DIVERGING)
-    bar = ax.figure.colorbar(colors, ax=ax, location="bottom", shrink=0.5, aspect=40, pad=0.03)
+    extend = "both" if largest > limit else "neither"
+    bar = ax.figure.colorbar(colors, ax=ax, location="bottom", shrink=0.5, aspect=40, pad=0.03, extend=extend)
     bar.set_label("lead over the rival [points of accuracy]; framed: 95% interval excludes 0")
     bar.outline.set_visible(False)
     return ax

@@ -1,6 +1,7 @@
 """What the repository promises around the code: one set of versions, complete params files, clean notebooks."""
 
 import ast
+import itertools
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -191,6 +193,22 @@ def test_params_files_fit_the_notebook_that_runs_them(scale, arm):
     assert set(given) <= set(known), f"{notebook} has no {sorted(set(given) - set(known))}"
     wrong = [name for name, value in given.items() if type(value) is not type(known[name])]
     assert not wrong, f"{notebook}: other types than the params files have: {wrong}"
+
+
+def test_committed_runs_are_those_the_params_files_ask_for_today():
+    rows = pd.read_csv(ROOT / "reports" / "results.csv").query("scale == 'miniature'")
+    committed = set(rows["run_id"])
+    cells = {n: parameters(ROOT / "notebooks" / f"{n}.ipynb") for n in ("02_baselines", "03_symbiosis_loop")}
+    arms = [*ARMS, *(f"{folder}/{path.stem}" for folder in ("ablation", "factorial", "mixing")
+                     for path in (ROOT / "params" / folder).glob("*.yaml"))]  # fmt: skip
+    asked = set()
+    for study, arm in itertools.product(rows["study"].unique(), arms):
+        world = {} if study == "main" else read_params(f"params/studies/{study}.yaml")
+        own = read_params(f"params/{arm}.yaml")
+        notebook = cells["03_symbiosis_loop" if own["method"] == "symbiosis" else "02_baselines"]
+        given = notebook | read_params("params/miniature.yaml") | own | world
+        asked |= {make_settings(arm, **given | {"seed": int(seed)}).run_id for seed in rows["seed"].unique()}
+    assert committed <= asked, sorted(committed - asked)[:3]
 
 
 # --- make ----------------------------------------------------------------------------------------------------------
