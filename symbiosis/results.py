@@ -249,11 +249,6 @@ def with_interval(mean: float, low: float, high: float, digits: int = 3) -> str:
     return f"{mean:.{digits}f}" + ("" if pd.isna(low) else f" [{low:.{digits}f}, {high:.{digits}f}]")
 
 
-def markdown(rows: pd.DataFrame, metric: str = "accuracy", digits: int = 3) -> str:
-    """`readable` of a metric as the README shows it: arms by their names, generations as columns."""
-    return _as_markdown(readable(summarise(rows, metric), digits), "generation")
-
-
 def markdown_final(worlds: Mapping[str, pd.DataFrame], digits: int = 3) -> str:
     """Last generation's accuracy of every arm, 'mean [low, high]', a column per world; a dash where it was not run."""
     columns = {}
