@@ -303,14 +303,14 @@ def test_the_notebook_shows_every_study_that_was_run(tmp_path):
     cells = studies.read_cells("params/factorial")
     crossed, mixing = study_rows("ratio_or_diversity", cells, 3), study_rows("mixing", figures.MIXING_STYLE, 4)
     shown, told = run_notebook(tmp_path, crossed, mixing)
-    assert shown == 6 and "cells not run: none" in told
+    assert shown == 7 and "cells not run: none" in told
     assert "has not been run" not in told and "No effects" not in told
 
 
 def test_the_notebook_goes_on_where_cells_or_studies_are_missing(tmp_path):
     cells = [arm for arm in studies.read_cells("params/factorial") if arm != "world-r025_low"]
     shown, told = run_notebook(tmp_path, study_rows("ratio_or_diversity", cells, 3))
-    assert shown == 4 and "cells not run: world-r025_low" in told
+    assert shown == 5 and "cells not run: world-r025_low" in told
     assert "No effects: cells not run: world-r025_low" in told
     assert "The study 'mixing' has not been run" in told
     assert "neither study 'mixing' nor 'long'" in told

@@ -433,6 +433,7 @@ def all_studies(tmp_path):
     worlds = {
         "ablation": [f"symbiosis-{name}" for name in CELLS],
         "pool_25": ["symbiosis-best", "static", "pseudo_label"],
+        "rare_tail": ["symbiosis-best", "static", "pseudo_label"],
         "dev_16": ["static", "static-dev"],
         "long": ["static", "symbiosis-best"],
     }
@@ -454,12 +455,18 @@ def all_studies(tmp_path):
 def test_notebooks_show_and_save_every_study_that_was_run(all_studies, tmp_path):
     (tmp_path / "out").mkdir()
     cells = [execute(Path(path), tmp_path / "out") for path in all_studies]
-    assert [pictures(found) for found in cells] == [10, 8]
+    assert [pictures(found) for found in cells] == [11, 9]
     saved = {str(p.relative_to(tmp_path / "reports" / "figures")) for p in tmp_path.rglob("*.pdf")}
-    names = {"ablation/ablation_effects", "regimes/regime_map", "dev/dev_rows", "long/accuracy_long"}
+    names = {
+        "ablation/ablation_effects",
+        "regimes/regime_map",
+        "dev/dev_rows",
+        "long/accuracy_long",
+        "rare_tail/accuracy_named",
+    }
     assert {f"miniature/{name}.pdf" for name in names} <= saved
     source = json.loads((tmp_path / "reports/figures/miniature/regimes/regime_map.json").read_text())
-    assert source["study"] == ["main", "pool_25"] and source["metrics"] == ["accuracy"]
+    assert source["study"] == ["main", "pool_25", "rare_tail"] and source["metrics"] == ["accuracy"]
     told = "".join(o.get("text", "") for found in cells for cell in found for o in cell.outputs)
     assert "has not been run" not in told
 

@@ -38,7 +38,7 @@ def paper(neox_folder, qwen_folder, ag_news_folder, tmp_path):
     return settings
 
 
-@pytest.mark.parametrize("method", list(LESSONS))
+@pytest.mark.parametrize("method", sorted(set(LESSONS) - {"world"}))  # its truth is known of the miniature only
 def test_one_generation_of_every_method_runs_on_local_folders(paper, method):
     rows = runs.run(paper(method))
     final = rows[(rows["generation"] == 1) & (rows["metric"] == "accuracy")]
