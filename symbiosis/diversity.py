@@ -207,32 +207,6 @@ def tail_coverage(counts: np.ndarray, tail: np.ndarray) -> float:
     return float((counts[tail] > 0).mean()) if tail.any() else float("nan")
 
 
-def expected_tail_coverage(p: np.ndarray, tail: np.ndarray, n_tokens: int, generation: int = 1) -> float:
-    """What `tail_coverage` is on average where each generation draws N tokens from the frequencies of the one before.
-
-        E = mean_{v in tail} (1 - E[(1 - p[v])^L]),   L = N at t = 1
-
-    In [0, 1]; nan for an empty tail. L is the number of tokens of the first generation from which those of
-    generation t descend; from one generation to the next it becomes the number of boxes that L balls occupy among N.
-
-    Args:
-        p:          (V,) source; sums to 1.
-        tail:       (V,) bool; all True gives the share of all types that are alive.
-        n_tokens:   N, tokens per generation.
-        generation: t >= 1; 1 is a sample of the source itself.
-
-    Exact, in O(N) memory and O(N^2) time per generation after the first. Generations without real data: the model of
-    Seddik et al. 2024, arXiv 2404.05090 (Wright-Fisher); the form by descent was derived for this project.
-    """
-    p, tail = _distribution(p, "p"), _tail(tail, len(p))
-    if n_tokens < 1 or generation < 1:
-        raise ValueError(f"n_tokens and generation are at least 1, got {n_tokens} and {generation}")
-    if not tail.any():
-        return float("nan")
-    missed = np.polynomial.polynomial.polyval(1 - p[tail], _ancestors(n_tokens, generation))  # sum_L P(L) (1 - p)^L
-    return float(1 - missed.mean())
-
-
 # --- embeddings ----------------------------------------------------------------------------------------------------
 def vendi(embeddings: np.ndarray) -> float:
     """Effective number of different rows: exp of the entropy of the eigenvalues of their cosine similarities / n.
@@ -535,21 +509,6 @@ def _tail(tail: np.ndarray, n_types: int) -> np.ndarray:
     if tail.dtype != bool or tail.shape != (n_types,):
         raise ValueError(f"tail: needs ({n_types},) bool, got {tail.shape} {tail.dtype}")
     return tail
-
-
-def _ancestors(n_tokens: int, generation: int) -> np.ndarray:
-    """(N + 1,) distribution of L: tokens of the first generation from which those of a generation descend."""
-    chance = np.zeros(n_tokens + 1)
-    chance[n_tokens] = 1.0
-    occupied = np.arange(n_tokens + 1)
-    hit, new = occupied / n_tokens, (n_tokens - occupied[1:] + 1) / n_tokens  # of the next ball, into b boxes
-    for _ in range(generation - 1):
-        boxes = np.zeros(n_tokens + 1)
-        for balls in range(n_tokens, -1, -1):  # Horner: sum_a chance[a] * (one ball)^a applied to no box occupied
-            boxes[1:] = boxes[1:] * hit[1:] + boxes[:-1] * new
-            boxes[0] = chance[balls]
-        chance = boxes
-    return chance
 
 
 # --- embeddings, checked -------------------------------------------------------------------------------------------

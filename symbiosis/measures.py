@@ -25,10 +25,17 @@ from symbiosis import diversity, miniature
 from symbiosis.data import load_lesson
 from symbiosis.files import digest, write_atomic
 from symbiosis.miniature import LABEL_NAMES, TEMPLATES, World
-from symbiosis.results import COLUMNS, NUMBERS, UNREPORTED, ResultsError, csv_bytes, with_arm
-from symbiosis.results import _merge as merge
-from symbiosis.results import _read_or_empty as read_or_empty
-from symbiosis.results import _read_table as read_table
+from symbiosis.results import (
+    COLUMNS,
+    NUMBERS,
+    UNREPORTED,
+    ResultsError,
+    csv_bytes,
+    merge,
+    read_long,
+    read_or_empty,
+    read_table,
+)
 from symbiosis.settings import derive_seed, resolve
 
 SIZES = {"": 4_000, "_1k": 1_000}  # end of a metric's name: words it is measured on
@@ -254,15 +261,7 @@ def collect(reports_dir: str | Path, scale: str | None = None) -> list[str]:
 
 def read(reports_dir: str | Path, scale: str, study: str = "main") -> pd.DataFrame:
     """Rows of reports/measures.csv of one scale and study, with the column `arm`."""
-    path = resolve(reports_dir) / "measures.csv"
-    if not path.is_file():
-        raise ResultsError(f"{path}: no such file; {HOW_TO_MAKE}")
-    rows = read_table(path, COLUMNS, NUMBERS)
-    chosen = rows[(rows["scale"] == scale) & (rows["study"] == study)].reset_index(drop=True)
-    if chosen.empty:
-        held = ", ".join(sorted(set(rows["scale"] + "/" + rows["study"]))) or "nothing"
-        raise ResultsError(f"{path}: no rows of scale '{scale}' and study '{study}' (it holds {held}); {HOW_TO_MAKE}")
-    return with_arm(chosen)
+    return read_long(resolve(reports_dir) / "measures.csv", scale, study, HOW_TO_MAKE)
 
 
 def run_rows(folder: str | Path) -> pd.DataFrame:

@@ -82,7 +82,7 @@ def arm_name(arm: str) -> str:
 
 def read_rows(run_folder: str | Path) -> pd.DataFrame:
     """The long rows of one finished run."""
-    return _read_table(Path(run_folder) / "rows.csv", COLUMNS, NUMBERS)
+    return read_table(Path(run_folder) / "rows.csv", COLUMNS, NUMBERS)
 
 
 def collect(reports_dir: str | Path, scale: str | None = None) -> list[str]:
@@ -98,7 +98,7 @@ def collect(reports_dir: str | Path, scale: str | None = None) -> list[str]:
         return []
     rows = pd.concat([read_rows(folder) for folder in folders], ignore_index=True)
     rows = rows[rows["scale"] != UNREPORTED]
-    results = _merge(_read_or_empty(reports_dir / "results.csv", COLUMNS, NUMBERS), rows)
+    results = merge(read_or_empty(reports_dir / "results.csv", COLUMNS, NUMBERS), rows)
     records = _merge_records(reports_dir, [_read_record(folder) for folder in folders], set(results["run_id"]))
     write_atomic(reports_dir / "results.csv", csv_bytes(results, COLUMNS))
     write_atomic(reports_dir / "records.csv", csv_bytes(records, RECORD_COLUMNS))
@@ -107,14 +107,18 @@ def collect(reports_dir: str | Path, scale: str | None = None) -> list[str]:
 
 def read_results(reports_dir: str | Path, scale: str, study: str = "main") -> pd.DataFrame:
     """Rows of reports/results.csv of one scale and study, with the column `arm`."""
-    path = resolve(reports_dir) / "results.csv"
+    return read_long(resolve(reports_dir) / "results.csv", scale, study)
+
+
+def read_long(path: Path, scale: str, study: str, how_to_make: str = HOW_TO_MAKE) -> pd.DataFrame:
+    """Rows of one scale and study of a long table, with the column `arm`; ResultsError where there is none."""
     if not path.is_file():
-        raise ResultsError(f"{path}: no such file; {HOW_TO_MAKE}")
-    rows = _read_table(path, COLUMNS, NUMBERS)
+        raise ResultsError(f"{path}: no such file; {how_to_make}")
+    rows = read_table(path, COLUMNS, NUMBERS)
     chosen = rows[(rows["scale"] == scale) & (rows["study"] == study)].reset_index(drop=True)
     if chosen.empty:
         held = ", ".join(sorted({f"{s}/{t}" for s, t in zip(rows["scale"], rows["study"], strict=True)})) or "nothing"
-        raise ResultsError(f"{path}: no rows of scale '{scale}' and study '{study}' (it holds {held}); {HOW_TO_MAKE}")
+        raise ResultsError(f"{path}: no rows of scale '{scale}' and study '{study}' (it holds {held}); {how_to_make}")
     return with_arm(chosen)
 
 
@@ -125,7 +129,7 @@ def studies(reports_dir: str | Path, scale: str) -> list[str]:
 
 def read_studies(reports_dir: str | Path, scale: str) -> dict[str, pd.DataFrame]:
     """{study: rows with `arm`} of all that results.csv holds of one scale; empty where there is no such file."""
-    rows = _read_or_empty(resolve(reports_dir) / "results.csv", COLUMNS, NUMBERS)
+    rows = read_or_empty(resolve(reports_dir) / "results.csv", COLUMNS, NUMBERS)
     of_scale = with_arm(rows[rows["scale"] == scale])
     return {study: part.reset_index(drop=True) for study, part in of_scale.groupby("study")}
 
@@ -137,7 +141,7 @@ def with_arm(rows: pd.DataFrame) -> pd.DataFrame:
 
 def read_records(reports_dir: str | Path, run_ids: Sequence[str] | None = None) -> pd.DataFrame:
     """reports/records.csv: one line per run with where and how it was made; only `run_ids` where given."""
-    records = _read_or_empty(resolve(reports_dir) / "records.csv", RECORD_COLUMNS, RECORD_NUMBERS)
+    records = read_or_empty(resolve(reports_dir) / "records.csv", RECORD_COLUMNS, RECORD_NUMBERS)
     return records if run_ids is None else records[records["run_id"].isin(set(run_ids))].reset_index(drop=True)
 
 
@@ -151,7 +155,7 @@ def rows_digest(rows: pd.DataFrame) -> str:
     return hashlib.sha256(csv_bytes(rows.sort_values(SORT_BY), COLUMNS)).hexdigest()
 
 
-def _merge(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+def merge(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     twice = new.groupby(RUN_KEY)["run_id"].nunique()
     if (twice > 1).any():
         ids = sorted(new.set_index(RUN_KEY).loc[[twice.idxmax()], "run_id"].unique())
@@ -181,11 +185,11 @@ def _read_record(folder: Path) -> dict:
         raise ResultsError(f"{path}: no {error}; delete the run's folder and run it again") from None
 
 
-def _read_or_empty(path: Path, columns: Sequence[str], numbers: dict) -> pd.DataFrame:
-    return _read_table(path, columns, numbers) if path.is_file() else pd.DataFrame(columns=list(columns))
+def read_or_empty(path: Path, columns: Sequence[str], numbers: dict) -> pd.DataFrame:
+    return read_table(path, columns, numbers) if path.is_file() else pd.DataFrame(columns=list(columns))
 
 
-def _read_table(path: Path, columns: Sequence[str], numbers: dict) -> pd.DataFrame:
+def read_table(path: Path, columns: Sequence[str], numbers: dict) -> pd.DataFrame:
     """A CSV of ours, strictly: just these columns, whole lines, numbers that are numbers (empty: not measured)."""
     if not path.is_file():
         raise ResultsError(

@@ -14,7 +14,6 @@ from symbiosis.diversity import (
     distinct_n,
     entropy,
     equal_tokens,
-    expected_tail_coverage,
     frame_words,
     homogenisation,
     js_divergence,
@@ -36,6 +35,7 @@ from symbiosis.diversity import (
     word_counts,
     zipf_exponent,
 )
+from symbiosis.theory.one_model import types_alive
 
 D1, D2, D3, D4 = FOUR = ["a b c d", "a b c e", "f g h i", "a b a b"]
 TEXT_MEASURES = [distinct_n, unique_share, ngram_diversity, self_bleu, compression_ratio, ranked_counts]
@@ -281,50 +281,30 @@ def test_tail_coverage_counts_tail_types_only():
     assert math.isnan(tail_coverage([1, 1, 1, 1], np.zeros(4, dtype=bool)))
 
 
-def test_expected_tail_coverage_of_a_sample_is_a_power():
+def test_tail_coverage_of_a_sample_is_what_theory_expects():
     p = np.array([0.2] * 4 + [0.05] * 4)
-    assert expected_tail_coverage(p, p < 0.1, 10) == pytest.approx(1 - 0.95**10, abs=1e-12)  # .401263
+    expected = types_alive(p, 1, tokens=10, types=p < 0.1)[1] / 4
+    assert expected == pytest.approx(1 - 0.95**10, abs=1e-12)  # .401263
     rng, samples = np.random.default_rng(0), 4000
     seen = np.array([tail_coverage(counts, p < 0.1) for counts in rng.multinomial(10, p, size=samples)])
-    assert abs(seen.mean() - 0.401263) < 4 * seen.std(ddof=1) / np.sqrt(samples)
-
-
-def test_expected_coverage_of_two_equal_types_by_hand():
-    # Two tokens: both alive with 1/2, then 1/4, then 1/8, else one of the two.
-    alive = [2 * expected_tail_coverage([0.5, 0.5], np.ones(2, dtype=bool), 2, t) for t in (1, 2, 3)]
-    assert alive == pytest.approx([1.5, 1.25, 1.125], abs=1e-12)
+    assert abs(seen.mean() - expected) < 4 * seen.std(ddof=1) / np.sqrt(samples)
 
 
 ZIPF = 1 / np.arange(1, 1001) / (1 / np.arange(1, 1001)).sum()
 
 
-@pytest.mark.parametrize(
-    "generation, alive, tail_alive",
-    [
-        (1, 108.0146, 58.3695),
-        (2, 75.8599, 37.6356),
-        (5, 43.1870, 18.9431),
-        (10, 26.4725, 10.5783),
-        (50, 7.3089, 2.4553),
-    ],
-)
-def test_expected_coverage_of_a_zipf_source_over_generations(generation, alive, tail_alive):
-    every, tail = np.ones(1000, dtype=bool), np.arange(1000) >= 100
-    assert 1000 * expected_tail_coverage(ZIPF, every, 200, generation) == pytest.approx(alive, abs=5e-5)
-    assert 900 * expected_tail_coverage(ZIPF, tail, 200, generation) == pytest.approx(tail_alive, abs=5e-5)
-
-
-def test_expected_coverage_is_what_resampling_gives():
+def test_tail_coverage_under_resampling_is_what_theory_expects():
     tail, chains, rng = np.arange(1000) >= 100, 600, np.random.default_rng(0)
+    expected = types_alive(ZIPF, 5, tokens=200, types=tail) / 900
     counts, seen = rng.multinomial(200, ZIPF, size=chains), {}
     for t in range(1, 6):
         seen[t] = np.array([tail_coverage(row, tail) for row in counts])
         counts = rng.multinomial(200, counts / 200)
     for t, values in seen.items():
         stderr = values.std(ddof=1) / np.sqrt(chains)
-        assert abs(values.mean() - expected_tail_coverage(ZIPF, tail, 200, t)) < 4 * stderr
+        assert abs(values.mean() - expected[t]) < 4 * stderr
     stderr = seen[5].std(ddof=1) / np.sqrt(chains)
-    assert abs(seen[5].mean() - expected_tail_coverage(ZIPF, tail, 200, 4)) > 4 * stderr  # one generation off is seen
+    assert abs(seen[5].mean() - expected[4]) > 4 * stderr  # one generation off is seen
 
 
 # --- embeddings ----------------------------------------------------------------------------------------------------
@@ -579,8 +559,6 @@ def test_shapes_and_ranges_that_do_not_fit_are_refused():
         (lambda: tail_coverage([1, 2], [0, 1]), "bool"),
         (lambda: tail_coverage([1, 2, 3], np.array([True, False])), "tail"),
         (lambda: zipf_exponent([3, -1]), "counts"),
-        (lambda: expected_tail_coverage(EVEN, EVEN > 0, 0), "n_tokens"),
-        (lambda: expected_tail_coverage(EVEN, EVEN > 0, 5, 0), "generation"),
     ):
         with pytest.raises(ValueError, match=match):
             call()

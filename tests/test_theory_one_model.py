@@ -369,7 +369,7 @@ def test_weighted_loss_is_below_the_averaged_fits():
 
 # --- weak labels where a filter rejects ----------------------------------------------------------------------------
 START = np.array([0, 0, 0.2, 0.6])
-CHANCES = {"labeler": 0.1, "false_accept": 0.2, "false_reject": 0.05}
+CHANCES = {"labeller": 0.1, "false_accept": 0.2, "false_reject": 0.05}
 
 
 def test_weak_label_accuracy_has_the_printed_values():
@@ -379,7 +379,7 @@ def test_weak_label_accuracy_has_the_printed_values():
     never_rejects_right = theory.weak_label_accuracy(START, 20, **CHANCES | {"false_reject": 0.0})
     assert never_rejects_right[-1].mean() == pytest.approx(0.849045, abs=5e-7)
     assert (1 - never_rejects_right[-1]) == pytest.approx((1 - START) * (1 - 0.8 * 0.1) ** 20, abs=1e-12)
-    assert theory.weak_label_accuracy(START, 20, labeler=0.0, false_accept=0.2, false_reject=0.0)[-1] == pytest.approx(
+    assert theory.weak_label_accuracy(START, 20, labeller=0.0, false_accept=0.2, false_reject=0.0)[-1] == pytest.approx(
         START
     )
 
@@ -387,15 +387,15 @@ def test_weak_label_accuracy_has_the_printed_values():
 def test_filter_alone_and_random_labels_have_the_printed_values():
     filtered = theory.filter_only_accuracy(START, 20, false_accept=0.2, false_reject=0.05)
     assert filtered[-1].mean() == pytest.approx(0.5, abs=1e-9) and filtered[-1, :2].tolist() == [0, 0]
-    labelled = theory.random_label_accuracy(START, 20, labeler=0.1, share=0.3)
+    labelled = theory.random_label_accuracy(START, 20, labeller=0.1, share=0.3)
     assert labelled[-1].mean() == pytest.approx(0.100080, abs=5e-7)
 
 
 def test_accuracies_follow_their_recursions():
     b, g, d, c = 0.3, 0.4, 0.15, np.array([0.05, 0.5, 0.9])
-    weak = theory.weak_label_accuracy(c, 4, labeler=b, false_accept=g, false_reject=d)
+    weak = theory.weak_label_accuracy(c, 4, labeller=b, false_accept=g, false_reject=d)
     filtered = theory.filter_only_accuracy(c, 4, false_accept=g, false_reject=d)
-    labelled = theory.random_label_accuracy(c, 4, labeler=b, share=d)
+    labelled = theory.random_label_accuracy(c, 4, labeller=b, share=d)
     for t in range(4):
         c = weak[t]
         assert weak[t + 1] == pytest.approx(c * (1 - d) + b * (c * d + (1 - c) * (1 - g)), abs=1e-9)
@@ -407,9 +407,9 @@ def test_accuracies_follow_their_recursions():
 def test_weak_labels_agree_with_their_simulations():
     weak = theory.simulate_weak_labels(START, 20, **CHANCES, repeats=1000, rng=rng(13)).mean(axis=2)
     assert agrees(weak, theory.weak_label_accuracy(START, 20, **CHANCES).mean(axis=1))
-    assert excludes(weak, 0.5) and excludes(weak, 0.1)  # the filter's end, the labeler's quality
-    labelled = theory.simulate_random_labels(START, 8, labeler=0.1, share=0.3, repeats=1000, rng=rng(13)).mean(axis=2)
-    assert agrees(labelled, theory.random_label_accuracy(START, 8, labeler=0.1, share=0.3).mean(axis=1))
+    assert excludes(weak, 0.5) and excludes(weak, 0.1)  # the filter's end, the labeller's quality
+    labelled = theory.simulate_random_labels(START, 8, labeller=0.1, share=0.3, repeats=1000, rng=rng(13)).mean(axis=2)
+    assert agrees(labelled, theory.random_label_accuracy(START, 8, labeller=0.1, share=0.3).mean(axis=1))
     assert excludes(labelled, START.mean())
     rates = {"false_accept": 0.2, "false_reject": 0.05}
     filtered = theory.simulate_filter_only(START, 3, **rates, answers=100_000, repeats=200, rng=rng(13)).mean(axis=2)
@@ -527,7 +527,7 @@ MIX = {"real": 10, "synthetic": 10}
         ),
         (lambda: theory.weak_label_accuracy([0.5, 1.2], 3, **CHANCES), "start: .* is not within"),
         (lambda: theory.filter_only_accuracy([0.5], 3, false_accept=0.1, false_reject=1.0), "false_reject: at 1"),
-        (lambda: theory.random_label_accuracy([0.5], 3, labeler=0.1, share=-0.1), "share: -0.1 is not within"),
+        (lambda: theory.random_label_accuracy([0.5], 3, labeller=0.1, share=-0.1), "share: -0.1 is not within"),
         (lambda: theory.types_alive(FOUR, 3, tokens=5, types=np.ones(3, dtype=bool)), "types: .* each of the 4 types"),
         (lambda: theory.types_alive(FOUR, 3, tokens=5, types=[0, 1, 2, 3]), "types: int64 .* boolean"),
         (lambda: theory.ancestors(0, tokens=5), "generations: 0 .* at least 1"),

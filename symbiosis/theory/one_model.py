@@ -773,9 +773,9 @@ def _weight_and_ratio(weight: np.ndarray | float, ratio: np.ndarray | float) -> 
 
 
 def weak_label_accuracy(
-    start: np.ndarray, generations: int, *, labeler: float, false_accept: float, false_reject: float
+    start: np.ndarray, generations: int, *, labeller: float, false_accept: float, false_reject: float
 ) -> np.ndarray:
-    """Chance of a right answer per prompt when answers a noisy filter rejects are answered by a weak labeler instead.
+    """Chance of a right answer per prompt when answers a noisy filter rejects are answered by a weak labeller instead.
 
         c' = c (1-d) + b (c d + (1-c)(1-g)),   so   c_t = c* + (c_0 - c*) r^t
         r = 1 - d (1-b) - (1-g) b,   c* = (1-g) b / (1 - r);   with d = 0: 1 - c_t = (1 - c_0)(1 - (1-g) b)^t
@@ -785,7 +785,7 @@ def weak_label_accuracy(
     Args:
         start:        (prompts,) c_0 in [0, 1].
         generations:  G, at least 0.
-        labeler:      b, chance that a weak label is right.
+        labeller:      b, chance that a weak label is right.
         false_accept: g, chance that the filter accepts a wrong answer.
         false_reject: d, chance that it rejects a right one.
 
@@ -793,9 +793,9 @@ def weak_label_accuracy(
 
     The mechanism: Amin et al., arXiv 2502.08924; this reduction is this project's.
     """
-    c = _check_accuracy(start, generations, labeler=labeler, false_accept=false_accept, false_reject=false_reject)
-    pull = (1 - false_accept) * labeler
-    rate = pull + false_reject * (1 - labeler)
+    c = _check_accuracy(start, generations, labeller=labeller, false_accept=false_accept, false_reject=false_reject)
+    pull = (1 - false_accept) * labeller
+    rate = pull + false_reject * (1 - labeller)
     end = pull / rate if rate else 0.0  # at rate 0 nothing moves
     return end + (c - end) * (1 - rate) ** np.arange(generations + 1)[:, None]
 
@@ -803,7 +803,7 @@ def weak_label_accuracy(
 def filter_only_accuracy(
     start: np.ndarray, generations: int, *, false_accept: float, false_reject: float
 ) -> np.ndarray:
-    """The same without a labeler: rejected answers are dropped, and prompts never answered right stay so.
+    """The same without a labeller: rejected answers are dropped, and prompts never answered right stay so.
 
         c' = c (1-d) / (c (1-d) + (1-c) g),   so   c_t = c_0 / (c_0 + (1 - c_0) q^t),   q = g / (1-d)
 
@@ -816,22 +816,22 @@ def filter_only_accuracy(
     return np.where(c > 0, c / np.where(c > 0, c + (1 - c) * odds, 1.0), 0.0)
 
 
-def random_label_accuracy(start: np.ndarray, generations: int, *, labeler: float, share: float) -> np.ndarray:
+def random_label_accuracy(start: np.ndarray, generations: int, *, labeller: float, share: float) -> np.ndarray:
     """The same without a filter: a random share of the answers is replaced by weak labels; ends at their quality.
 
         c_t = b + (c_0 - b) (1 - share)^t
 
     Arguments, result, errors and source as in weak_label_accuracy; `share` in [0, 1].
     """
-    c = _check_accuracy(start, generations, labeler=labeler, share=share)
-    return labeler + (c - labeler) * (1 - share) ** np.arange(generations + 1)[:, None]
+    c = _check_accuracy(start, generations, labeller=labeller, share=share)
+    return labeller + (c - labeller) * (1 - share) ** np.arange(generations + 1)[:, None]
 
 
 def simulate_weak_labels(
     start: np.ndarray,
     generations: int,
     *,
-    labeler: float,
+    labeller: float,
     false_accept: float,
     false_reject: float,
     answers: int = 100,
@@ -839,12 +839,12 @@ def simulate_weak_labels(
     rng: np.random.Generator,
 ) -> np.ndarray:
     """(R, G + 1, prompts) draws for weak_label_accuracy, `answers` per prompt and round; the rest as there."""
-    c = _check_accuracy(start, generations, labeler=labeler, false_accept=false_accept, false_reject=false_reject)
+    c = _check_accuracy(start, generations, labeller=labeller, false_accept=false_accept, false_reject=false_reject)
     _check_counts(1, answers=answers, repeats=repeats)
 
     def learn(c):
         kept_right, kept_wrong = _filtered(c, answers, false_accept, false_reject, rng)
-        weak = rng.binomial(answers - kept_right - kept_wrong, labeler)
+        weak = rng.binomial(answers - kept_right - kept_wrong, labeller)
         return (kept_right + weak) / answers
 
     return _rounds(c, generations, repeats, learn)
@@ -875,20 +875,20 @@ def simulate_random_labels(
     start: np.ndarray,
     generations: int,
     *,
-    labeler: float,
+    labeller: float,
     share: float,
     answers: int = 100,
     repeats: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """(R, G + 1, prompts) draws for random_label_accuracy, `answers` per prompt and round; the rest as there."""
-    c = _check_accuracy(start, generations, labeler=labeler, share=share)
+    c = _check_accuracy(start, generations, labeller=labeller, share=share)
     _check_counts(1, answers=answers, repeats=repeats)
 
     def learn(c):
         right = rng.binomial(answers, c)
         lost, replaced_wrong = rng.binomial(right, share), rng.binomial(answers - right, share)
-        return (right - lost + rng.binomial(lost + replaced_wrong, labeler)) / answers
+        return (right - lost + rng.binomial(lost + replaced_wrong, labeller)) / answers
 
     return _rounds(c, generations, repeats, learn)
 
