@@ -71,6 +71,7 @@ ARMS_ratio_or_diversity := $(call cells,factorial)
 ARMS_mixing := $(call cells,mixing)
 ARMS_recursion_5 := recursive_warm
 ARMS_long := real static recursive recursive_warm pseudo_label symbiosis symbiosis_best
+ARMS_inside := real static recursive_warm symbiosis symbiosis_best
 ARMS_dev = static_dev symbiosis_best_influence
 ARMS ?= $(or $(ARMS_$(STUDY)),$(if $(filter dev_%,$(STUDY)),$(ARMS_dev)),$(RIVALS) $(if $(filter labeller_%,$(STUDY)),$(NO_POOL)))
 # recursion_5 is for real text: make runs SCALE=agnews_small STUDY=recursion_5

@@ -25,7 +25,7 @@ from symbiosis.settings import resolve
 from symbiosis.statistics import holm, mean_interval, paired_difference
 
 REGIME_STUDY = "rare_tail"  # the named regime: the pool rarely shows what the test asks for
-FACTORIAL_STUDY, MIXING_STUDY = "ratio_or_diversity", "mixing"
+FACTORIAL_STUDY, MIXING_STUDY, INSIDE_STUDY = "ratio_or_diversity", "mixing", "inside"
 MIN_SEEDS = 3  # fewer give an interval too wide, or none, to decide anything
 FIVE_POINTS = 0.05
 SATURATED = 0.02  # accuracy that moves by less than this between generation 3 and the last has stopped moving
@@ -164,6 +164,19 @@ def early_fall(at: Cells, metric: str) -> pd.Series:
     """A metric of the replacing recursion relative to generation 1, mean over generations 2 to 4."""
     arm = "recursive-replace"
     return sum(at(arm, g, metric) for g in (2, 3, 4)) / 3 / at(arm, 1, metric)
+
+
+def tail_gap(arm: str, measure: str) -> Part:
+    """How much more rare texts have lost than familiar ones, against real lessons (`representations.tail_gap`): < 0.
+
+    ln(tail / tail of real) - ln(head / head of real) of the measure at the last generation.
+    """
+
+    def gap(at: Cells) -> pd.Series:
+        tail, head = (at(arm, metric=f"{measure}_{g}") / at("real", metric=f"{measure}_{g}") for g in ("tail", "head"))
+        return np.log(tail) - np.log(head)
+
+    return Part(f"{arm_name(arm)}, tail gap of {measure.replace('_', ' ')}", gap, -math.inf, 0.0)
 
 
 def _since(arm: str, since: int) -> str:
@@ -378,6 +391,18 @@ CLAIMS = tuple(sorted((
              "recursive-fresh_real_25", "recursive-fixed_real_25"),
             ("weak", PROJECT, "A weak labeller asked about rejected texts lifts the recursion.",
              "recursive-weak_labels", "recursive-replace"),
+        )
+    ),
+    *(
+        Claim(
+            f"inside-{arm}", PROJECT, f"Rare patterns that {name} crowd out lose their dense representation.",
+            "ln(tail / tail of real) - ln(head / head of real) at the last generation is below 0: of the density of "
+            "the MLP's units, and of the effective rank of the hidden states.",
+            (tail_gap(arm, "density"), tail_gap(arm, "effective_rank")), INSIDE_STUDY,
+        )
+        for arm, name in (
+            ("recursive-warm", "recursive lessons"), ("static", "static lessons"), ("symbiosis", "symbiotic lessons"),
+            ("symbiosis-best", "the best symbiosis's lessons"),
         )
     ),
     Claim(

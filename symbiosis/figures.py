@@ -29,6 +29,7 @@ from symbiosis.results import (
     summarise,
 )
 from symbiosis.settings import resolve
+from symbiosis.statistics import mean_interval
 from symbiosis.studies import REGIMES
 from symbiosis.theory.one_model import mean_and_error
 
@@ -585,6 +586,38 @@ def plot_mixing(rows: pd.DataFrame, *, n_classes: int, ax: Axes | None = None) -
     ax.axhline(1 / n_classes, color="0.4", linewidth=0.9, linestyle=":", label=chance, zorder=0)
     ax.set(xlabel="generation", ylabel=METRIC_NAME["accuracy"], ylim=(1 / n_classes - 0.05, 1))
     return _finish_generations(ax, summary["n"])
+
+
+INSIDE_NAME = {"density": "density of MLP units [1]", "effective_rank": "effective rank of hidden states [1]"}
+
+
+def plot_inside(students: pd.DataFrame, *, axes: Sequence[Axes]) -> Sequence[Axes]:
+    """Density and effective rank per generation, a panel each, from `representations.by_student`.
+
+    A line per arm for rare texts (solid, means with 95% t-intervals over seeds) and for familiar ones (dashed, pale);
+    dotted lines are the base Student.
+    """
+    arms = [arm for arm in students["arm"].unique() if arm not in ("random", "base")]
+    base = students[students["arm"] == "base"]
+    for (measure, name), ax in zip(INSIDE_NAME.items(), axes, strict=True):
+        for group, color in {"head": "0.75", "tail": "0.4"}.items():
+            ax.axhline(base[f"{measure}_{group}"].mean(), color=color, linestyle=":", label=f"base, {group}")
+        for arm in arms:
+            _plot_head_and_tail(students[students["arm"] == arm], measure, arm, ax)
+        ax.set(xlabel="generation", ylabel=name)
+        sns.despine(ax=ax)
+    _finish_generations(axes[-1], students.groupby("arm")["seed"].nunique())
+    axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    return axes
+
+
+def _plot_head_and_tail(part: pd.DataFrame, measure: str, arm: str, ax: Axes) -> None:
+    style, grouped = arm_style(arm), part.groupby("generation")
+    tail = np.array([mean_interval(values) for _, values in grouped[f"{measure}_tail"]])  # (G, mean, low, high)
+    at = [generation for generation, _ in grouped]
+    ax.plot(at, tail[:, 0], label=f"{arm_name(arm)}, tail", **style)
+    ax.vlines(at, tail[:, 1], tail[:, 2], color=style["color"], linewidth=1)
+    ax.plot(at, grouped[f"{measure}_head"].mean(), **style | {"linestyle": "--", "alpha": 0.5, "marker": ""})
 
 
 def plot_theory(

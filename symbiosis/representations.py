@@ -18,15 +18,14 @@ import torch
 from scipy.special import entr
 from torch import nn
 
-from symbiosis import models
-from symbiosis.data import Task, load_task
 from symbiosis.errors import SymbiosisError
 from symbiosis.models import batches_by_length, pad, start_ids, token_ids
-from symbiosis.results import arm_of
-from symbiosis.runs import prepare, run, run_folder
 from symbiosis.settings import RunSettings
 
 MEASURES = ("density", "effective_rank")
+RANDOM = "random_"  # before the name of a metric: of a Student that has learned nothing
+COLUMNS = [f"{measure}_{group}" for measure in MEASURES for group in ("head", "tail")]
+WARM = ("recursive-warm",)  # arms whose generation 0 has learned real rows, so that it is not the base Student
 NO_SPREAD = 1e-6  # rows closer together than this share of their length are equal up to fp32 rounding
 
 
@@ -217,73 +216,27 @@ def tail_gap(found: Mapping[str, float], reference: Mapping[str, float]) -> dict
         }
 
 
-# --- finished runs -------------------------------------------------------------------------------------------------
-def of_run(settings: RunSettings, task: Task | None = None, *, layer: int = -1) -> pd.DataFrame:
-    """`inside` of the Student of each generation whose weights the run kept: a row per generation, in order.
+# --- rows of finished runs -----------------------------------------------------------------------------------------
+def by_student(rows: pd.DataFrame) -> pd.DataFrame:
+    """Students side by side: columns arm, seed, generation, n and the four numbers of `inside`.
 
-    Texts are the test split of the run's task, familiar and rare by its known world. With `keep_checkpoints` that is
-    every generation that was taught, without it the last. Raises RepresentationError where the world is not known or no
-    weights are there.
+    rows: long rows with `arm`, of runs with `inside: true`. For each seed come the `random` Student of the same shape
+    and the `base` one every arm starts from, both as generation 0, then every arm, in order. Empty without such rows.
     """
-    task = task or load_task(settings)
-    (texts, in_tail), rows = _test_texts(task), []
-    for generation in range(settings.generations + 1):
-        folder = run_folder(settings) / "state" / f"student-{generation}" / "model"
-        if folder.is_dir():
-            student = models.load(str(folder), device=settings.device)
-            found = inside(*student, texts, in_tail, settings, layer=layer)
-            rows.append({"generation": generation} | found)
-    if not rows:
-        raise RepresentationError(f"{run_folder(settings)}: no Student's weights; run it first, with keep_checkpoints")
-    return pd.DataFrame(rows)
-
-
-def compare(
-    settings: RunSettings, arms: Sequence[RunSettings], seeds: Sequence[int], *, layer: int = -1
-) -> pd.DataFrame:
-    """`inside` of the Students of several runs beside their references: columns arm, seed, generation and its values.
-
-    settings: names the base Student and the task; arms: settings of the runs, whose seed and `keep_checkpoints` are set
-    here. Runs are made where they are missing and read where they are there. For each seed come a `random` Student of
-    the same shape and the `base` one, both as generation 0, then every arm. Arms of one seed share world, texts, base.
-    """
-    tables = []
-    for seed in seeds:
-        task, references = _references(settings.model_copy(update={"seed": seed, "method": "real"}), layer)
-        tables.append(references.assign(seed=seed))
-        for arm in arms:
-            arm = arm.model_copy(update={"seed": seed, "keep_checkpoints": True})
-            run(arm)
-            tables.append(of_run(arm, task, layer=layer).assign(arm=arm_of(arm.method, arm.variant), seed=seed))
-    table = pd.concat(tables, ignore_index=True)
-    return table[["arm", "seed", "generation", *(c for c in table if c not in ("arm", "seed", "generation"))]]
-
-
-def _references(settings: RunSettings, layer: int) -> tuple[Task, pd.DataFrame]:
-    """The task, and a row each for the random and the base Student; of a method without a Generator, for speed."""
-    actors = prepare(settings)
-    texts, in_tail = _test_texts(actors.task)
-    students = {"random": random_model(actors.student, settings.seed), "base": actors.student}
-    rows = [
-        {"arm": name, "generation": 0}
-        | inside(student, actors.student_tokenizer, texts, in_tail, settings, layer=layer)
-        for name, student in students.items()
-    ]
-    return actors.task, pd.DataFrame(rows)
-
-
-def _test_texts(task: Task) -> tuple[list[str], np.ndarray]:
-    """Test texts and which of them are rare; RepresentationError where the world is not known."""
-    if task.world is None:
-        raise RepresentationError(f"{task.name}: which texts are rare is known in the miniature only; set task to it")
-    texts = task.test["text"][:]
-    return texts, task.world.in_tail(texts)
+    found = rows[rows["metric"].str.removeprefix(RANDOM).isin(COLUMNS)].copy()
+    random = found["metric"].str.startswith(RANDOM)
+    found.loc[random, "arm"], found["metric"] = "random", found["metric"].str.removeprefix(RANDOM)
+    started = found["arm"].isin(WARM) | (found["generation"] > 0) | random
+    found.loc[~started, "arm"] = "base"
+    found = found.drop_duplicates(["arm", "seed", "generation", "metric"])  # the same Student, measured by every arm
+    wide = found.pivot(index=["arm", "seed", "generation", "n"], columns="metric", values="value").reset_index()
+    return wide.rename_axis(columns=None)
 
 
 def tail_gaps(table: pd.DataFrame, reference: str = "real") -> pd.DataFrame:
     """`tail_gap` of every arm against `reference` at the same seed and generation: arm, seed, generation, MEASURES.
 
-    table: of `compare`. What has no such reference (generation 0, a seed it lacks) is left out.
+    table: of `by_student`. What has no such reference (generation 0, a seed it lacks) is left out.
     """
     at = ["seed", "generation"]
     of_reference = table[table["arm"] == reference].set_index(at)

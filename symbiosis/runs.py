@@ -32,6 +32,7 @@ from symbiosis.diversity import distinct_n, unique_share
 from symbiosis.errors import SymbiosisError
 from symbiosis.files import locked, whole_folder, write_atomic
 from symbiosis.methods import NEEDS_GENERATOR, Actors
+from symbiosis.representations import inside, random_model
 from symbiosis.results import COLUMNS, UNREPORTED, read_rows
 from symbiosis.scoring import evaluate
 from symbiosis.settings import RunSettings, make_settings, resolve, root
@@ -227,6 +228,20 @@ def _evaluation(actors: Actors, generation: int) -> list[dict]:
     if task.world is not None:
         tail = task.world.in_tail(task.test["text"])
         rows.append(metric(generation, "accuracy_tail", float(test["correct"][tail].mean()), "share", int(tail.sum())))
+        rows += _inside(actors, generation, tail) if settings.inside else []
+    return rows
+
+
+def _inside(actors: Actors, generation: int, in_tail: np.ndarray) -> list[dict]:
+    """Hidden states on familiar and rare test texts; at generation 0 those of a random Student of this shape, too."""
+    students = {"": actors.student}
+    if generation == 0:
+        students["random_"] = random_model(actors.student, actors.settings.seed)
+    rows, texts = [], actors.task.test["text"][:]
+    for name, student in students.items():
+        found = inside(student, actors.student_tokenizer, texts, in_tail, actors.settings)
+        n = found.pop("n")
+        rows += [metric(generation, name + measure, value, "1", n) for measure, value in found.items()]
     return rows
 
 

@@ -4,8 +4,9 @@ import ast
 import difflib
 import hashlib
 import json
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -19,10 +20,34 @@ class SettingsError(SymbiosisError):
     """Parameters that cannot be run, all of them listed, each with its remedy."""
 
 
-class RunSettings(BaseModel):
-    """One run of one method. Names are the same in params/, the notebooks, the code, the tables and the axes."""
+class Settings(BaseModel):
+    """What all settings of a run share: how strictly they are read, and the names that follow from them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @property
+    def name(self) -> str:
+        """`<method>-s<seed>`, with the variant between where it is not the plain one."""
+        middle = "" if self.variant == "plain" else f"-{self.variant}"
+        return f"{self.method}{middle}-s{self.seed}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight hex digits over every parameter that can change a number.
+
+        A LATER parameter counts only where it is not at its default, so that earlier runs keep their ids.
+        """
+        fields = type(self).model_fields
+        unset = {n for n, f in fields.items() if f.json_schema_extra is LATER and getattr(self, n) == f.default}
+        return fingerprint(self.model_dump(exclude={"reports_dir", "keep_checkpoints"} | unset))
+
+    @property
+    def run_id(self) -> str:
+        return f"{self.scale}/{self.study}/{self.name}@{self.fingerprint}"
+
+
+class RunSettings(Settings):
+    """One run of one method. Names are the same in params/, the notebooks, the code, the tables and the axes."""
 
     # what runs, and where its rows belong
     method: Literal["real", "static", "recursive", "pseudo_label", "symbiosis", "world"] = "symbiosis"
@@ -106,6 +131,11 @@ class RunSettings(BaseModel):
     label_noise: float = Field(
         0.0, ge=0, le=1, description="method world: share of rows with a wrong label", json_schema_extra=LATER
     )
+    inside: bool = Field(
+        False,
+        description="measure hidden states on familiar and rare test texts, too (the miniature only)",
+        json_schema_extra=LATER,
+    )
     dev_rows: int = Field(
         0, ge=0, description="rows of each lesson that are labelled dev rows instead of the method's; dev_size at most"
     )
@@ -163,8 +193,8 @@ class RunSettings(BaseModel):
             raise ValueError(f"candidates: generator_update '{self.generator_update}' compares drafts; give 2 or more")
         if self.pool_skew in ("rare_tail", "no_tail") and self.task != "miniature":
             raise ValueError(f"pool_skew: only the miniature knows its tail; '{self.pool_skew}' needs task: miniature")
-        if self.task != "miniature" and (self.method == "world" or self.weak_accuracy):
-            raise ValueError("method 'world', weak_accuracy: need the known truth of task: miniature")
+        if self.task != "miniature" and (self.method == "world" or self.weak_accuracy or self.inside):
+            raise ValueError("method 'world', weak_accuracy, inside: need the known truth of task: miniature")
         if self.method == "real" and self.train_size and self.train_size < self.lesson_size:
             raise ValueError(f"train_size: {self.train_size} is less than one lesson (lesson_size {self.lesson_size})")
         for role in ("student", "generator"):
@@ -173,30 +203,112 @@ class RunSettings(BaseModel):
         return self
 
     @property
-    def name(self) -> str:
-        """`<method>-s<seed>`, with the variant between where it is not the plain one."""
-        middle = "" if self.variant == "plain" else f"-{self.variant}"
-        return f"{self.method}{middle}-s{self.seed}"
-
-    @property
     def looks_at_pool(self) -> bool:
         """Whether steps C and D have a purpose: something explains hard texts, or is them, or the Generator learns."""
         uses = self.teaching_share + self.pool_share > 0 or self.generator_update != "none"
         return self.method == "symbiosis" and uses
 
-    @property
-    def fingerprint(self) -> str:
-        """Eight hex digits over every parameter that can change a number.
 
-        A LATER parameter counts only where it is not at its default, so that earlier runs keep their ids.
-        """
-        fields = type(self).model_fields
-        unset = {n for n, f in fields.items() if f.json_schema_extra is LATER and getattr(self, n) == f.default}
-        return fingerprint(self.model_dump(exclude={"reports_dir", "keep_checkpoints"} | unset))
+class InteractionSettings(Settings):
+    """One run of K models that train on each other's outputs (arXiv 2505.21677), see symbiosis.interaction."""
+
+    # what runs, and where its rows belong
+    method: Literal["interaction"] = "interaction"
+    variant: str = Field("k2_alpha050", pattern=r"^[a-z0-9_]+$", description="name of this setting")
+    study: str = Field("interaction", pattern=r"^[a-z0-9_]+$", description="name of the batch the run belongs to")
+    scale: str = Field(
+        "smoke", pattern=r"^[a-z0-9_]+$", description="name of the size; 'smoke' never enters results.csv"
+    )
+    seed: int = Field(0, ge=0, description="world, splits, initialisation, order and sampling")
+    generations: int = Field(3, ge=1, description="T: rounds in which the entities read each other; round 0 is before")
+    reports_dir: str = Field("reports", description="where runs and reports go; relative to the repository's root")
+
+    # who reads what
+    entities: int = Field(2, ge=2, description="K: models that share their architecture and initial weights")
+    alpha: float = Field(0.5, ge=0, le=1, description="share of the rows of a round that the entities wrote")
+    beta: float = Field(0.5, ge=0, le=1, description="share of the real rows that is private, the rest is public")
+    rows: int = Field(400, ge=4, description="n: rows each entity draws per round")
+    written: int = Field(200, ge=1, description="texts each entity writes per round")
+    mixing: Literal["replace", "accumulate_subsample"] = Field(
+        "replace", description="written rows come from the newest round, or are drawn from all rounds so far"
+    )
+    restart: bool = Field(False, description="each round starts from the initial weights, not from the last round's")
+    talk: str = Field("", description="relative share of each entity's texts, '3,1,1'; 0 only listens; '' is equal")
+    symbiotic: int = Field(0, ge=0, description="entity (1..K) that keeps, of its drafts, what is hard for the others")
+    candidates: int = Field(3, ge=2, description="drafts of the symbiotic entity per text it keeps")
+
+    # texts
+    private_tasks: str = Field("world,sports", description="K classes of the miniature, or K files, folders or hub ids")
+    public_task: str = Field("miniature", description="'miniature', or a file, folder or hub id of texts all may read")
+    train_size: int = Field(400, ge=0, description="training texts per task; 0 takes all")
+    test_size: int = Field(200, ge=2, description="held-out texts per task")
+    prompts: int = Field(64, ge=2, description="held-out texts per task whose first tokens every entity goes on from")
+    prompt_tokens: int = Field(4, ge=1, description="tokens of such a beginning")
+
+    # models
+    student: str = Field("miniature", description="'miniature', 'small', a local folder, or a hub id")
+    student_revision: str = Field("", description="commit of the hub model")
+    student_corpus: str = Field("", description="folder of plain .txt a 'small' model is pre-trained on")
+    student_steps: int = Field(300, ge=1, description="pre-training steps of a made model")
+    encoder: str = Field("base", description="'base' (the initial model), or a folder or hub id of a text encoder")
+    encoder_revision: str = Field("", description="commit of the hub encoder")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(1, ge=0, description="CPU threads; 1: the same sums on any machine, 0: all cores")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast; the weights stay fp32")
+    max_length: int = Field(64, ge=8, description="tokens per training or scored text, longer ones are cut")
+
+    # training
+    steps: int = Field(50, ge=1, description="optimiser steps per round")
+    batch_size: int = Field(16, ge=1, description="rows per optimiser step")
+    learning_rate: float = Field(1e-3, gt=0, lt=1, description="AdamW step size after warm-up, falling to 0")
+    warmup_ratio: float = Field(0.025, ge=0, lt=1, description="share of the steps in which the step size rises")
+
+    # writing
+    temperature: float = Field(1.0, gt=0, description="sampling temperature")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling; 1 samples from everything")
+    max_new_tokens: int = Field(40, ge=4, description="tokens a written text may have")
+    generation_batch_size: int = Field(256, ge=1, description="texts written or scored at a time")
 
     @property
-    def run_id(self) -> str:
-        return f"{self.scale}/{self.study}/{self.name}@{self.fingerprint}"
+    def private(self) -> tuple[str, ...]:
+        """Names of the private tasks, entity by entity."""
+        return tuple(name.strip() for name in self.private_tasks.split(","))
+
+    @property
+    def talk_shares(self) -> tuple[float, ...]:
+        """(K,) share of each entity among the written rows, sums to 1."""
+        weights = [float(x) for x in self.talk.split(",")] if self.talk else [1.0] * self.entities
+        return tuple(weight / sum(weights) for weight in weights)
+
+    @model_validator(mode="after")
+    def _possible_together(self):
+        if len(self.private) != self.entities or "" in self.private:
+            raise ValueError(
+                f"private_tasks: {self.private_tasks!r} names {len([n for n in self.private if n])} tasks for "
+                f"{self.entities} entities; name one for each, separated by commas"
+            )
+        if not re.fullmatch(r"(\d+(\.\d+)?(,\d+(\.\d+)?)*)?", self.talk) or (
+            self.talk and (len(self.talk.split(",")) != self.entities or not sum(map(float, self.talk.split(","))))
+        ):
+            raise ValueError(
+                f"talk: {self.talk!r} is not {self.entities} numbers, one above 0; write {','.join('1' * self.entities)}"
+            )
+        if self.symbiotic > self.entities:
+            raise ValueError(f"symbiotic: there is no entity {self.symbiotic} of {self.entities}; 0 is nobody")
+        read = round(self.alpha * self.rows * max(self.talk_shares))
+        if read > self.written:
+            raise ValueError(f"written: {self.written} texts, but {read} of one entity are read per round; write more")
+        real = round(self.rows * max(self.beta, 1 - self.beta))
+        if 0 < self.train_size < real:
+            raise ValueError(f"train_size: {self.train_size} texts, but round 0 reads {real} of one task; raise it")
+        if self.prompts > self.test_size:
+            raise ValueError(f"prompts: {self.prompts} is more than the test_size {self.test_size} texts; lower it")
+        if self.student == "small" and not self.student_corpus:
+            raise ValueError("student_corpus: needed to pre-train the 'small' student; name a local path")
+        return self
+
+
+S = TypeVar("S", bound=Settings)
 
 
 def fingerprint(value: Any) -> str:
@@ -225,31 +337,31 @@ def resolve(path: str | Path) -> Path:
     return path if path.is_absolute() else root() / path
 
 
-def make_settings(source: str = "parameters", **given: Any) -> RunSettings:
+def make_settings(source: str = "parameters", model_class: type[S] = RunSettings, **given: Any) -> S:
     """Validated settings; SettingsError lists every mistake, `source` says which file or notebook it is in."""
     try:
-        return RunSettings(**given)
+        return model_class(**given)
     except ValidationError as error:
-        lines = [_explain(source, e, given) for e in error.errors()]
+        lines = [_explain(source, e, given, model_class) for e in error.errors()]
         raise SettingsError("\n".join(lines)) from None
 
 
-def notebook_settings(namespace: dict[str, Any], **fixed: Any) -> RunSettings:
+def notebook_settings(namespace: dict[str, Any], model_class: type[S] = RunSettings, **fixed: Any) -> S:
     """Settings of a notebook: `notebook_settings(globals())` in the cell after the parameters.
 
     `fixed` adds what the notebook itself decides.
     """
-    given = notebook_parameters(namespace) | fixed
-    return make_settings(_where_from(given), **given)
+    given = notebook_parameters(namespace, model_class) | fixed
+    return make_settings(_where_from(given, model_class), model_class, **given)
 
 
-def notebook_parameters(namespace: dict[str, Any]) -> dict[str, Any]:
+def notebook_parameters(namespace: dict[str, Any], model_class: type[Settings] = RunSettings) -> dict[str, Any]:
     """What a notebook's parameters cell, and the one papermill injects after it, have set; unknown names included.
 
     Unknown names are found in the history of cells that hold nothing but literal assignments; where a runner keeps no
     history (nbval), the known names are taken from the namespace.
     """
-    known = {name: namespace[name] for name in RunSettings.model_fields if name in namespace}
+    known = {name: namespace[name] for name in model_class.model_fields if name in namespace}
     plain = {name: value for name, value in known.items() if isinstance(value, (str, int, float))}
     return plain | literal_parameters(namespace.get("In", []))
 
@@ -286,19 +398,19 @@ def _target(node: ast.stmt) -> str:
     return target.id
 
 
-def _where_from(given: dict[str, Any]) -> str:
+def _where_from(given: dict[str, Any], model_class: type[Settings]) -> str:
     """The params files that hold a name no setting has, else 'parameters'."""
-    unknown = set(given) - set(RunSettings.model_fields)
+    unknown = set(given) - set(model_class.model_fields)
     for path in sorted(root().glob("params/**/*.yaml")) if unknown else []:
         if unknown & set(read_params(path)):
             return str(path.relative_to(root()))
     return "parameters"
 
 
-def _explain(source: str, error: dict, given: dict[str, Any]) -> str:
+def _explain(source: str, error: dict, given: dict[str, Any], model_class: type[Settings]) -> str:
     name = str(error["loc"][0]) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, RunSettings.model_fields, n=1)
+        near = difflib.get_close_matches(name, model_class.model_fields, n=1)
         return f"{source}: unknown parameter '{name}'" + (f" (did you mean '{near[0]}'?)" if near else "")
     value = given.get(name)
     if isinstance(value, str) and error["type"] in ("float_type", "int_type"):

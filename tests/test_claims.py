@@ -377,3 +377,23 @@ def test_ratio_or_diversity_by_hand(accuracy, ratio_alone, diversity_more, narro
         assert found["diversity-more"] == [diversity_more]
     if narrow != "undecided":
         assert found["ratio-where-narrow"] == [narrow]
+
+
+def test_the_tail_gap_is_the_tails_own_loss_against_real_lessons(tmp_path):
+    def rows(head, tail):
+        arms = {("real", "plain"): 1.0, ("static", "plain"): head}
+        tails = {("real", "plain"): 1.0, ("static", "plain"): tail}
+        both = [("density", 1), ("effective_rank", 10)]
+        return [
+            rows_of(
+                {arm: np.array([scale * x]) for arm, x in values.items()}, f"{measure}_{group}", 1e-3, study="inside"
+            )
+            for measure, scale in both
+            for group, values in (("head", arms), ("tail", tails))
+        ]
+
+    lost = by_claim(write_results(tmp_path, *rows(head=0.9, tail=0.6))).loc["inside-static"]
+    assert lost["verdict"] == SUPPORTED and lost["estimate"] == pytest.approx(np.log(0.6 / 0.9), abs=0.01)
+    alike = by_claim(write_results(tmp_path, *rows(head=0.6, tail=0.9))).loc["inside-static"]
+    assert alike["verdict"] == CONTRADICTED
+    assert by_claim(tmp_path).loc["inside-symbiosis", "verdict"] == UNDECIDED  # not run

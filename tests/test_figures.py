@@ -25,6 +25,7 @@ from matplotlib.colors import to_hex
 from test_results import ARMS, run_rows, write_reports
 
 from symbiosis import figures, results
+from symbiosis.statistics import mean_interval
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in ("06_analysis", "07_paper_figures")]
@@ -596,3 +597,18 @@ def test_theory_figure_puts_simulated_means_on_their_closed_form():
     assert ax.get_xlabel() == "generation"
     at = figures.plot_theory(curves, draws, {"a": "falls"}, x=np.array([0.1, 0.2, 0.3]), ax=plt.figure().gca())
     assert at.get_lines()[0].get_xdata().tolist() == [0.1, 0.2, 0.3] and at.get_xlabel() == ""
+
+
+def test_inside_has_a_line_per_arm_and_group_with_intervals():
+    values = {"density_head": 0.4, "density_tail": 0.3, "effective_rank_head": 9.0, "effective_rank_tail": 12.0, "n": 5}
+    places = [("random", 0), ("base", 0), ("real", 1), ("real", 2), ("static", 1), ("static", 2)]
+    rows = [{"arm": arm, "generation": g, "seed": s} | values for arm, g in places for s in (1, 2)]
+    rows = pd.DataFrame(rows).assign(density_tail=lambda r: r["density_tail"] + 0.01 * r["seed"])
+    _, axes = figures.new_figure(2)
+    figures.plot_inside(rows, axes=axes)
+    density = axes[0]
+    assert len(density.lines) == 2 + 2 * 2  # the base, head and tail, and the same per arm
+    assert density.lines[2].get_ydata() == pytest.approx([0.315, 0.315])
+    low, high = density.collections[0].get_segments()[0][:, 1]
+    assert (low, high) == pytest.approx(mean_interval([0.31, 0.32])[1:])
+    assert f"{results.arm_name('real')}, tail" in [t.get_text() for t in axes[1].get_legend().get_texts()]

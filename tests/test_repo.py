@@ -30,7 +30,7 @@ STEP_C = {"feedback", "hard_examples", "scored_share", "teaching_share", "genera
 NEUTRAL = {  # may be left out: the notebooks' default and the package's are the same
     "dev_rows", "attributes", "first_sources", "feedback_student", "hardest_skipped", "max_similarity", "pool_share",
     "candidates", "soft_labels", "update_temperature", "dpo_beta", "generator_lora_rank",
-    "mixing", "real_share", "real_rows", "weak_accuracy", "subtopic_power", "label_noise",
+    "mixing", "real_share", "real_rows", "weak_accuracy", "subtopic_power", "label_noise", "inside",
 }  # fmt: skip
 
 

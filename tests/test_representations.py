@@ -9,19 +9,19 @@ from symbiosis.data import load_task
 from symbiosis.models import start_ids, token_ids
 from symbiosis.representations import (
     RepresentationError,
-    compare,
+    by_student,
     density,
     effective_rank,
     head_and_tail,
     hidden_states,
     inside,
-    of_run,
     random_model,
     tail_gap,
     tail_gaps,
     unit_density,
 )
-from symbiosis.settings import RunSettings
+from symbiosis.results import with_arm
+from symbiosis.settings import RunSettings, SettingsError, make_settings
 
 SETTINGS = RunSettings(max_length=32, generation_batch_size=3)
 TEXTS = [text for texts in NEWS.values() for text in texts] + ["Moon."]  # of very different lengths: much padding
@@ -220,34 +220,32 @@ TINY = {
 }  # fmt: skip
 
 
-def test_of_run_looks_at_every_generation_that_is_kept(tmp_path):
-    settings = RunSettings(**TINY, reports_dir=str(tmp_path), variant="kept", keep_checkpoints=True)
-    with pytest.raises(RepresentationError, match="keep_checkpoints"):
-        of_run(settings)
-    runs.run(settings)
-    found = of_run(settings)
-    assert found["generation"].tolist() == [1, 2]  # generation 0 is the base, which the run does not store again
-    task = load_task(settings)
-    last = models.load(str(runs.run_folder(settings) / "state" / "student-2" / "model"), device="cpu")
-    expected = inside(*last, task.test["text"][:], task.world.in_tail(task.test["text"]), settings)
-    assert found.iloc[1].to_dict() == pytest.approx({"generation": 2} | expected)
-    assert abs(tail_gap(found.iloc[1], found.iloc[0])["effective_rank"]) > 0  # rows of the table serve as they are
-
-
-def test_compare_puts_every_student_beside_its_references(tmp_path):
-    settings = RunSettings(**TINY, reports_dir=str(tmp_path), study="inside")
-    real, warm = {"method": "real"}, {"variant": "warm", "recursive_start": "warm"}
-    table = compare(settings, [settings.model_copy(update=arm) for arm in (real, warm)], seeds=[0])
-    generations = table.groupby("arm", sort=False)["generation"].apply(list).to_dict()
+def test_a_run_with_inside_leaves_the_numbers_of_every_generation(tmp_path):
+    arms = {"real": {"method": "real"}, "recursive-warm": {"variant": "warm", "recursive_start": "warm"}}
+    settings = RunSettings(**TINY, reports_dir=str(tmp_path), study="inside", inside=True)
+    rows = pd.concat([with_arm(runs.run(settings.model_copy(update=arm))) for arm in arms.values()])
+    table = by_student(rows)
+    generations = table.groupby("arm")["generation"].apply(list).to_dict()
     assert generations == {"random": [0], "base": [0], "real": [1, 2], "recursive-warm": [0, 1, 2]}
     assert table["n"].nunique() == 1 and table["effective_rank_tail"].between(1, 64).all()
-    assert not np.allclose(table["density_head"].iloc[0], table["density_head"].iloc[1], rtol=1e-3)
+    random, base = (table.set_index("arm").loc[name, "density_head"] for name in ("random", "base"))
+    assert random != pytest.approx(base, rel=1e-3)
+
+    task = load_task(settings)
+    last = models.load(str(runs.run_folder(settings.model_copy(update=arms["real"])) / "state/student-2/model"))
+    expected = inside(*last, task.test["text"][:], task.world.in_tail(task.test["text"]), settings)
+    assert table.query("arm == 'real' and generation == 2").iloc[0][list(expected)].to_dict() == pytest.approx(expected)
 
     gaps = tail_gaps(table)
     assert gaps["arm"].tolist() == ["recursive-warm"] * 2 and gaps["generation"].tolist() == [1, 2]
     at_two = table[table["generation"] == 2].set_index("arm")
     expected = tail_gap(at_two.loc["recursive-warm"], at_two.loc["real"])
     assert gaps.iloc[1][list(expected)].to_dict() == expected
+
+
+def test_by_student_is_empty_without_such_rows():
+    rows = pd.DataFrame({"arm": ["real"], "seed": 1, "generation": 0, "metric": "accuracy", "value": 0.5, "n": 9})
+    assert by_student(rows).empty and tail_gaps(by_student(rows)).empty
 
 
 def test_tail_gaps_are_taken_seed_by_seed():
@@ -259,8 +257,6 @@ def test_tail_gaps_are_taken_seed_by_seed():
     assert gaps["effective_rank"].tolist() == pytest.approx([np.log(0.5), 0])
 
 
-def test_of_run_needs_a_known_world(tmp_path):
-    settings = RunSettings(**TINY, reports_dir=str(tmp_path))
-    task = load_task(settings)
-    with pytest.raises(RepresentationError, match="miniature only"):
-        of_run(settings, task.__class__(**vars(task) | {"world": None}))
+def test_inside_needs_a_known_world():
+    with pytest.raises(SettingsError, match="inside: need the known truth of task: miniature"):
+        make_settings(inside=True, task="data/news")
