@@ -79,8 +79,23 @@ METRIC_NAME = {
     "lesson_label_purity": "labels that are right",
     "lesson_tail_mass": "rare subtopics, mass",
     "lesson_tail_coverage": "rare subtopics, covered",
+    "perplexity": "perplexity on real text",
+    "label_purity": "labels that are right",
+    "log_likelihood": "log likelihood",
+    "distinct_2": "distinct word pairs",
+    "distinct_2_1k": "distinct word pairs",
+    "vendi": "Vendi score",
+    "word_tail_mass": "words that are rare ones",
+    "word_new_mass": "words of no real text",
+    "mean_words": "words per text",
+    "base_lm_loss": "loss of the base Student",
 }
 TRAINING_LOSSES = ("train_label_loss", "train_lm_loss")
+LEVER_PANELS = (  # of symbiosis.measures: quality, diversity, complexity; what was not measured gets no panel
+    "label_purity", "log_likelihood", "distinct_2", "vendi", "word_tail_mass", "word_new_mass", "mean_words",
+    "base_lm_loss",
+)  # fmt: skip
+RECURSION_PANELS = ("perplexity", "word_tail_mass", "distinct_2_1k", "mean_words")
 LESSON_MEASURES = ("lesson_tail_coverage", "lesson_label_purity", "lesson_distinct_2")
 
 DODGE, SPREAD = 0.045, 0.7  # generations between neighbouring arms (so that intervals do not hide each other), in all
@@ -164,15 +179,57 @@ def measured(rows: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
     return [metric for metric in metrics if metric in found]
 
 
-def plot_panels(rows: pd.DataFrame, metrics: Sequence[str], *, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """One metric per panel, the unit on its axis; one legend below them all."""
+def new_grid(panels: int, columns: int = 3, height: float = 2.1) -> tuple[Figure, np.ndarray]:
+    """A figure of a page's width with panels in lines of `columns`, each `height` [inch]; axes (panels,)."""
+    lines = -(-panels // columns)
+    fig, axes = plt.subplots(lines, columns, figsize=(7.0, height * lines + 0.5), layout="constrained", squeeze=False)
+    for ax in axes.flat[panels:]:
+        ax.set_axis_off()
+    return fig, axes.flat[:panels]
+
+
+def plot_panels(
+    rows: pd.DataFrame, metrics: Sequence[str], *, axes: Sequence[Axes], band: pd.DataFrame | None = None
+) -> Sequence[Axes]:
+    """One metric per panel, the unit on its axis; one legend below them all.
+
+    band: `measures.read_band`; what lessons of real text have is shaded.
+    """
     for metric, ax in zip(metrics, axes, strict=True):
         plot_metric(rows, metric, ax=ax)
         ax.set(title=METRIC_NAME.get(metric, metric), ylabel=_unit(rows, metric))
+        if band is not None and metric in band.index:
+            ax.axhspan(*band.loc[metric, ["low", "high"]], color="0.88", zorder=0)
     title, lines = legend_entries(rows, metrics[-1], axes[-1])
+    if band is not None and set(metrics) & set(band.index):
+        lines = [*lines, Rectangle((0, 0), 1, 1, color="0.88", label="lessons of real text, 95%")]
     axes[-1].figure.legend(
         handles=lines, title=title.replace("\n", " "), loc="outside lower center", ncols=4, frameon=False
     )
+    return axes
+
+
+def plot_recursion(
+    rows: pd.DataFrame, metrics: Sequence[str], *, axes: Sequence[Axes], band: pd.DataFrame
+) -> Sequence[Axes]:
+    """One arm, a metric per panel: mean over seeds, each seed as a thin line, what lessons of real text have in grey.
+
+    Single seeds instead of intervals: with two of them a t-interval is wider than any panel. Perplexity is logarithmic.
+    """
+    style = arm_style(rows["arm"].iloc[0])
+    for metric, ax in zip(metrics, axes, strict=True):
+        values = rows[rows["metric"] == metric].pivot(index="generation", columns="seed", values="value")
+        for seed in values:
+            ax.plot(values.index, values[seed], color=style["color"], linewidth=0.7, alpha=0.7, label="single seeds")
+        ax.plot(values.index, values.mean(axis=1), label=f"mean, {_seeds_text(pd.Series([values.shape[1]]))}", **style)
+        if metric in band.index:
+            ax.axhspan(*band.loc[metric, ["low", "high"]], color="0.88", zorder=0, label="lessons of real text, 95%")
+        ax.set(xlabel="generation", title=METRIC_NAME.get(metric, metric), ylabel=_unit(rows, metric))
+        ax.set(**({"yscale": "log"} if metric == "perplexity" else {"ylim": (0, None)}))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        sns.despine(ax=ax)
+    entries = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    axes[-1].figure.legend(entries.values(), entries, loc="outside lower center", ncols=3, frameon=False)
     return axes
 
 

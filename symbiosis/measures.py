@@ -9,12 +9,18 @@ part of fixed size: 4,000 words, or 300 texts where subtopics are counted (a min
 lessons the same word measures stand again at 1,000 words, names ending in `_1k`. Quality and complexity are means over
 texts, which do not move with the size: they take all rows. Column `n` is the size: words for the measures of words,
 texts for all others, 0 where nothing was measured.
+
+Where the truth is known (the miniature) quality and tails are measured against it; on real text the rare words of the
+task's own train split stand in for the tail. What the same measures find on lessons of real text is kept beside them,
+in reports/null_bands.csv: the band that says what no loss looks like.
 """
 
 import functools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +28,8 @@ import pandas as pd
 from scipy import special
 
 from symbiosis import diversity, miniature
-from symbiosis.data import load_lesson
+from symbiosis.data import load_lesson, load_task
+from symbiosis.errors import SymbiosisError
 from symbiosis.files import digest, write_atomic
 from symbiosis.miniature import LABEL_NAMES, TEMPLATES, World
 from symbiosis.results import (
@@ -36,7 +43,7 @@ from symbiosis.results import (
     read_or_empty,
     read_table,
 )
-from symbiosis.settings import derive_seed, resolve
+from symbiosis.settings import RunSettings, derive_seed, make_settings, resolve
 
 SIZES = {"": 4_000, "_1k": 1_000}  # end of a metric's name: words it is measured on
 N_TEXTS = 300  # texts the subtopic measures are taken on
@@ -53,13 +60,28 @@ SUBTOPIC_UNITS = {  # diversity against a known world
     "tail_mass": "share", "vendi": "1", "semantic_dispersion": "1",
 }  # fmt: skip
 QUALITY_UNITS = {"label_purity": "share", "writable": "share", "log_likelihood": "nats/word"}
-COMPLEXITY_UNITS = {"mean_words": "words/text", "mean_sentences": "sentences/text"}
-UNITS = WORD_UNITS | SUBTOPIC_UNITS | QUALITY_UNITS | COMPLEXITY_UNITS
+TAIL_UNITS = {  # diversity against real text
+    "word_tail_coverage": "share", "word_tail_mass": "share", "word_new_mass": "share", "word_js": "nats",
+}  # fmt: skip
+COMPLEXITY_UNITS = {
+    "mean_words": "words/text", "mean_sentences": "sentences/text", "mean_clauses": "clauses/sentence",
+    "base_lm_loss": "nats/token",
+}  # fmt: skip
+UNITS = WORD_UNITS | SUBTOPIC_UNITS | TAIL_UNITS | QUALITY_UNITS | COMPLEXITY_UNITS
 LEVERS = {  # which measures speak of which lever
     "quality": tuple(QUALITY_UNITS),
-    "diversity": (*(name + end for end in SIZES for name in WORD_UNITS), *SUBTOPIC_UNITS),
+    "diversity": (*(name + end for end in SIZES for name in WORD_UNITS), *SUBTOPIC_UNITS, *TAIL_UNITS),
     "complexity": tuple(COMPLEXITY_UNITS),
 }
+
+
+BAND_COLUMNS = ("scale", "study", "metric", "low", "high", "n_texts", "draws")
+BAND_NUMBERS = {"low": float, "high": float, "n_texts": int, "draws": int}
+DRAWS = 100  # lessons of real text behind a null band
+REAL_MASS = 0.1  # the rare words of real text are those that hold its last tenth
+CLAUSE_STARTS = (
+    r"[,;:]|\b(?:that|which|who|whose|because|while|although|though|when|where|if|after|before|as|but|and|or)\b"
+)
 
 
 # --- measures of texts, of whatever size they are --------------------------------------------------------------------
@@ -133,16 +155,72 @@ def quality(texts: Sequence[str], labels: Iterable[int], world: World) -> dict[s
     }
 
 
-def complexity(texts: Sequence[str]) -> dict[str, float]:
-    """Mean words and mean sentences per text; nan for no texts.
+@dataclass(frozen=True, eq=False)
+class RealWords:
+    """Words of real text, in lower case and without punctuation: word -> place, (V,) shares p, (V,) bool rare ones.
+
+    Rare are the least frequent words that together hold REAL_MASS of the text.
+    """
+
+    index: Mapping[str, int]
+    p: np.ndarray
+    rare: np.ndarray
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> "RealWords":
+        counts = Counter(_plain_words(texts))
+        p = np.array(list(counts.values())) / counts.total()
+        return cls({word: i for i, word in enumerate(counts)}, p, diversity.tail_types(p, REAL_MASS))
+
+    def counts(self, texts: Sequence[str]) -> np.ndarray:
+        """(V + 1,) how often each occurs; the last place counts words that real text does not have."""
+        places = [self.index.get(word, len(self.p)) for word in _plain_words(texts)]
+        return np.bincount(np.array(places, dtype=np.int64), minlength=len(self.p) + 1)
+
+
+def real_words(texts: Sequence[str], real: RealWords) -> dict[str, float]:
+    """Which words of real text the texts use; each moves with the number of words.
+
+    word_tail_coverage: share of the rare real words that occur; word_tail_mass: share of the texts' words that are rare
+    real ones; word_new_mass: share that real text does not have; word_js: Jensen-Shannon divergence of the texts' word
+    shares, new words as one type, from the real ones, in [0, ln 2]. nan for texts without a word.
+    """
+    counts = real.counts(texts)
+    if not counts.any():
+        return dict.fromkeys(TAIL_UNITS, float("nan"))
+    shares = counts / counts.sum()
+    return {
+        "word_tail_coverage": diversity.tail_coverage(counts[:-1], real.rare),
+        "word_tail_mass": float(shares[:-1][real.rare].sum()),
+        "word_new_mass": float(shares[-1]),
+        "word_js": diversity.js_divergence(shares, np.append(real.p, 0.0)),
+    }
+
+
+def _plain_words(texts: Sequence[str]) -> list[str]:
+    return [word for text in texts for word in re.findall(r"[a-z0-9]+", text.lower())]
+
+
+def complexity(texts: Sequence[str], base_loss: Callable[[Sequence[str]], float] | None = None) -> dict[str, float]:
+    """Mean words and sentences per text, clauses per sentence, and the base Student's loss; nan for no texts.
+
+    base_loss: texts -> mean LM loss of the Student before any lesson [nats/token]; without one `base_lm_loss` is nan.
 
     A sentence ends in ".", "!" or "?" before white space or the end; what follows the last of them is one more. An
-    abbreviation in the middle of a sentence counts as an end: compare corpora, do not read the number by itself.
+    abbreviation in the middle of a sentence counts as an end. A clause begins with the sentence and after each comma,
+    semicolon, colon, or one of CLAUSE_WORDS: a count of surface marks that needs no parser and mistakes a list for
+    clauses. Compare corpora, do not read these numbers by themselves.
     """
     if not len(texts):
         return dict.fromkeys(COMPLEXITY_UNITS, float("nan"))
-    sentences = [len(re.split(r"(?<=[.!?])\s+", text.strip())) if text.strip() else 0 for text in texts]
-    return {"mean_words": float(np.mean([len(t.split()) for t in texts])), "mean_sentences": float(np.mean(sentences))}
+    sentences = [s for text in texts if text.strip() for s in re.split(r"(?<=[.!?])\s+", text.strip())]
+    clauses = [1 + len(re.findall(CLAUSE_STARTS, sentence.lower())) for sentence in sentences]
+    return {
+        "mean_words": float(np.mean([len(t.split()) for t in texts])),
+        "mean_sentences": len(sentences) / len(texts),
+        "mean_clauses": float(np.mean(clauses)) if clauses else float("nan"),
+        "base_lm_loss": base_loss(texts) if base_loss else float("nan"),
+    }
 
 
 # --- one lesson ------------------------------------------------------------------------------------------------------
@@ -152,14 +230,18 @@ def lesson_rows(
     *,
     rng: np.random.Generator,
     sizes: Mapping[str, int] = SIZES,
+    real: RealWords | None = None,
+    base_loss: Callable[[Sequence[str]], float] | None = None,
 ) -> list[dict]:
     """Every measure of one lesson: rows metric, value, unit, n; value nan and n 0 where it cannot be measured.
 
     Args:
-        lesson: columns text and (where there is a world) label.
-        world:  the known truth; without one there is no quality and no subtopic.
-        rng:    draws the parts of equal size.
-        sizes:  {end of the metric's name: words of the part}.
+        lesson:    columns text and (where there is a world) label.
+        world:     the known truth; without one there is no quality and no subtopic.
+        rng:       draws the parts of equal size.
+        sizes:     {end of the metric's name: words of the part}.
+        real:      words of real text, where no world is known; measured at the smallest size.
+        base_loss: see `complexity`.
 
     The frame of template_diversity is the function words of the world's templates. Without a world it is the lesson's
     own 100 most frequent words, so that number compares corpora only where these are much the same.
@@ -171,12 +253,14 @@ def lesson_rows(
         part = _words_of_equal_size(texts, n_tokens, rng)
         found = word_diversity(part, frame) if part else dict.fromkeys(WORD_UNITS, float("nan"))
         rows += _rows(found, n_tokens, end)
+    if real:  # `part` is that of the last, smallest size
+        rows += _rows(real_words(part, real) if part else dict.fromkeys(TAIL_UNITS, float("nan")), n_tokens)
     if world:
         part = _texts_of_equal_size(texts, rng)
         found = subtopic_diversity(part, world) if part else dict.fromkeys(SUBTOPIC_UNITS, float("nan"))
         rows += _rows(found, N_TEXTS)
         rows += _rows(quality(texts, lesson["label"][:], world), len(texts))
-    return rows + _rows(complexity(texts), len(texts))
+    return rows + _rows(complexity(texts, base_loss), len(texts))
 
 
 def null_band(
@@ -184,6 +268,7 @@ def null_band(
     n_texts: int,
     *,
     rng: np.random.Generator,
+    real: RealWords | None = None,
     draws: int = 200,
     coverage: float = 0.95,
 ) -> pd.DataFrame:
@@ -192,6 +277,7 @@ def null_band(
     Args:
         source:   a world, which writes a fresh lesson for every draw; or real texts, of which each draw takes a part.
         n_texts:  texts per lesson, as many as the lessons compared have.
+        real:     words of real text, best of other texts than those of `source`.
         draws:    lessons drawn.
         coverage: share of the draws between low and high, in (0, 1).
 
@@ -204,8 +290,9 @@ def null_band(
         raise ValueError(f"null_band: {len(source)} texts hold no two lessons of {n_texts}; take a smaller n_texts")
     if draws < 1 or not 0 < coverage < 1:
         raise ValueError(f"draws is at least 1 and coverage between 0 and 1, got {draws} and {coverage}")
-    rows = [row for _ in range(draws) for row in lesson_rows(_real_lesson(source, n_texts, rng), world, rng=rng)]
-    by_metric = pd.DataFrame(rows).groupby("metric")["value"]
+    lessons = (_real_lesson(source, n_texts, rng) for _ in range(draws))
+    rows = [row for lesson in lessons for row in lesson_rows(lesson, world, rng=rng, real=real)]
+    by_metric = pd.DataFrame(rows).dropna(subset="value").groupby("metric")["value"]
     low, high = by_metric.quantile((1 - coverage) / 2), by_metric.quantile((1 + coverage) / 2)
     return pd.DataFrame({"low": low, "high": high}).reset_index()
 
@@ -241,14 +328,15 @@ def _rows(found: Mapping[str, float], n: int, end: str = "") -> list[dict]:
 
 
 # --- from runs to reports/measures.csv -------------------------------------------------------------------------------
-def collect(reports_dir: str | Path, scale: str | None = None) -> list[str]:
-    """Merge the lessons of finished runs (of one scale) into measures.csv; returns the run_ids merged, sorted.
+def collect(reports_dir: str | Path, scale: str | None = None, study: str | None = None) -> list[str]:
+    """Merge the lessons of finished runs (of one scale, one study) into measures.csv; the run_ids merged, sorted.
 
     The columns and the rule are those of `results.collect`: a run replaces the rows of the same study, method, variant,
-    scale and seed, all others stay; a repeat changes no byte; scale 'smoke' never enters.
+    scale and seed, all others stay; a repeat changes no byte; scale 'smoke' never enters. Each study's null band comes
+    into null_bands.csv.
     """
     reports_dir = resolve(reports_dir)
-    records = sorted(reports_dir.glob(f"runs/{scale or '*'}/*/*/record.json"))
+    records = sorted(reports_dir.glob(f"runs/{scale or '*'}/{study or '*'}/*/record.json"))
     folders = [path.parent for path in records if path.parts[-4] != UNREPORTED]
     if not folders:
         return []
@@ -256,7 +344,44 @@ def collect(reports_dir: str | Path, scale: str | None = None) -> list[str]:
     rows = rows[rows["scale"] != UNREPORTED]
     path = reports_dir / "measures.csv"
     write_atomic(path, csv_bytes(merge(read_or_empty(path, COLUMNS, NUMBERS), rows), COLUMNS))
+    _collect_bands(reports_dir, {folder.parts[-3:-1]: folder for folder in reversed(folders)})
     return sorted(set(rows["run_id"]))
+
+
+def _collect_bands(reports_dir: Path, first: Mapping[tuple[str, str], Path]) -> None:
+    """Bring the band of each (scale, study), from the settings of its first run, into null_bands.csv."""
+    path, found = reports_dir / "null_bands.csv", [band_of_run(folder) for folder in first.values()]
+    old, new = read_or_empty(path, BAND_COLUMNS, BAND_NUMBERS), pd.concat(found)
+    key = ["scale", "study"]
+    kept = old[~pd.MultiIndex.from_frame(old[key]).isin(pd.MultiIndex.from_frame(new[key]))]
+    bands = pd.concat([kept, new]).sort_values([*key, "metric"], ignore_index=True)
+    write_atomic(path, csv_bytes(bands, BAND_COLUMNS))
+
+
+@functools.lru_cache(maxsize=8)
+def band_of_run(folder: Path) -> pd.DataFrame:
+    """`null_band` of lessons as large as this run's, of the world of seed 0 or of its task's train split.
+
+    Rare words of real text are those of the pool, which shares no text with train. Empty where the task's files are
+    not here, or its train split holds no two lessons.
+    """
+    settings, _ = _read_settings(folder / "record.json")
+    rng, n = np.random.default_rng(derive_seed(0, "null_band")), settings.lesson_size
+    head, columns = {"scale": settings.scale, "study": settings.study}, list(BAND_COLUMNS)
+    if settings.task == "miniature":
+        band = null_band(_world(0), n, rng=rng, draws=DRAWS)
+    elif (task := _task(settings)) and len(task.train) >= 2 * n and len(task.pool):
+        real = RealWords.of(task.pool["text"][:])
+        band = null_band(task.train["text"][:], n, rng=rng, real=real, draws=DRAWS)
+    else:
+        return pd.DataFrame(columns=columns)
+    return band.round(DIGITS).assign(**head, n_texts=n, draws=DRAWS)[columns]
+
+
+def read_band(reports_dir: str | Path, scale: str, study: str) -> pd.DataFrame:
+    """metric -> low, high of one study in reports/null_bands.csv; empty where there is none."""
+    bands = read_or_empty(resolve(reports_dir) / "null_bands.csv", BAND_COLUMNS, BAND_NUMBERS)
+    return bands[(bands["scale"] == scale) & (bands["study"] == study)].set_index("metric")[["low", "high"]]
 
 
 def read(reports_dir: str | Path, scale: str, study: str = "main") -> pd.DataFrame:
@@ -284,24 +409,66 @@ def _mark(folder: Path) -> str:
 
 
 def _measured(folder: Path) -> pd.DataFrame:
-    run_id, settings = _read_settings(folder / "record.json")
-    head = {name: settings[name] for name in ("study", "method", "variant", "scale", "seed")} | {"run_id": run_id}
-    world = _world(settings["seed"]) if settings["task"] == "miniature" else None
+    settings, run_id = _read_settings(folder / "record.json")
+    head = {name: getattr(settings, name) for name in ("study", "method", "variant", "scale", "seed")}
+    world = _world(settings.seed) if settings.task == "miniature" else None
+    task = None if world else _task(settings)
+    known = {"real": RealWords.of(task.pool["text"][:]) if task and len(task.pool) else None}
+    known["base_loss"] = _base_loss(settings)
     rows = []
-    for generation in range(1, settings["generations"] + 1):
+    for generation in range(1, settings.generations + 1):
         lesson = load_lesson(folder / "lessons" / f"gen-{generation}.parquet")
-        rng = np.random.default_rng(derive_seed(settings["seed"], generation, "measures"))
-        rows += [head | {"generation": generation} | row for row in lesson_rows(lesson, world, rng=rng)]
+        rng = np.random.default_rng(derive_seed(settings.seed, generation, "measures"))
+        found = lesson_rows(lesson, world, rng=rng, **known)
+        rows += [head | {"run_id": run_id, "generation": generation} | row for row in found]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 _world = functools.lru_cache(maxsize=64)(World.make)  # the runs of one seed share their world
 
 
-def _read_settings(path: Path) -> tuple[str, dict]:
+@functools.lru_cache(maxsize=4)
+def _task(settings: RunSettings):
+    """The run's task; None where its files are not here any more."""
+    try:
+        return load_task(settings)
+    except SymbiosisError:
+        return None
+
+
+def _base_loss(settings: RunSettings) -> Callable[[Sequence[str]], float] | None:
+    """Mean LM loss of texts under the run's initial Student; None where that model cannot be had."""
+    from symbiosis import bases, models, scoring  # torch is needed here only
+
+    try:
+        student, tokenizer = _student(bases.base_folder("student", settings), settings.student_revision)
+    except SymbiosisError:
+        return None
+    models.use_threads(settings.threads)
+    start, end = models.start_ids(tokenizer), [tokenizer.eos_token_id]
+
+    def mean_loss(texts: Sequence[str]) -> float:
+        rows = [[*start, *ids, *end] for ids in models.token_ids(tokenizer, texts, settings.max_length)]
+        tokens = np.array([len(row) - len(start) for row in rows])
+        losses = scoring.text_losses(student, tokenizer, rows, [len(start)] * len(rows), settings)
+        return float(losses @ tokens / tokens.sum())
+
+    return mean_loss
+
+
+@functools.lru_cache(maxsize=2)
+def _student(folder: str, revision: str):
+    from symbiosis import models
+
+    return models.load(folder, revision, device="cpu")
+
+
+def _read_settings(path: Path) -> tuple[RunSettings, str]:
+    """Settings and run_id of a record."""
     try:
         record = json.loads(path.read_text())
-        return record["run_id"], record["settings"]
+        run_id, settings = record["run_id"], record["settings"]
+        return make_settings(str(path), **settings), run_id
     except json.JSONDecodeError as error:
         raise ResultsError(f"{path}: not valid JSON ({error}); delete the run's folder and run it again") from None
     except (KeyError, TypeError) as error:

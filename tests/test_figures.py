@@ -612,3 +612,20 @@ def test_inside_has_a_line_per_arm_and_group_with_intervals():
     low, high = density.collections[0].get_segments()[0][:, 1]
     assert (low, high) == pytest.approx(mean_interval([0.31, 0.32])[1:])
     assert f"{results.arm_name('real')}, tail" in [t.get_text() for t in axes[1].get_legend().get_texts()]
+
+
+def test_a_recursion_shows_its_band_and_every_seed():
+    rows = pd.DataFrame(
+        [
+            {"metric": metric, "arm": "recursive-warm", "seed": s, "generation": g, "value": v * s, "unit": "1"}
+            for metric, v in (("perplexity", 100.0), ("mean_words", 10.0))
+            for s in (1, 2)
+            for g in (1, 2)
+        ]
+    )
+    band = pd.DataFrame({"low": [30.0], "high": [40.0]}, index=["mean_words"])
+    _, axes = figures.new_grid(2, columns=2)
+    figures.plot_recursion(rows, ["perplexity", "mean_words"], axes=axes, band=band)
+    assert [line.get_ydata()[0] for line in axes[1].lines] == pytest.approx([10, 20, 15])  # two seeds and their mean
+    assert axes[0].get_yscale() == "log" and axes[1].get_ylim()[0] == 0
+    assert [patch.get_height() for patch in axes[1].patches] == pytest.approx([10]) and not axes[0].patches

@@ -3,13 +3,16 @@
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from datasets import Dataset
 
-from symbiosis import diversity, measures, results
-from symbiosis.data import DataError, make_lesson, save_lesson
+from symbiosis import diversity, measures, models, results
+from symbiosis.data import DataError, load_lesson, make_lesson, save_lesson
 from symbiosis.measures import (
     LEVERS,
     N_TEXTS,
@@ -27,7 +30,14 @@ from symbiosis.results import ResultsError
 WORLD = World.make(0)
 SUBTOPICS = len(LABEL_NAMES) * len(WORLD.shares)
 GARBAGE = ["qqq zzz", "xyzzy"]  # no word of the world
-STATED = {name for names in LEVERS.values() for name in names}
+STATED = {name for names in LEVERS.values() for name in names} - set(measures.TAIL_UNITS)  # these need real text
+NO_BASE = {"base_lm_loss"}  # of a lesson without its run's models
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    monkeypatch.setattr(measures, "DRAWS", 3)
+    measures.band_of_run.cache_clear()
 
 
 def written(n, seed=0, **how):
@@ -55,8 +65,23 @@ def test_word_diversity_by_hand():
 
 
 def test_complexity_by_hand():
-    texts = ["One two. Three!", "four", "", "a b c? d e f. g"]
-    assert complexity(texts) == {"mean_words": pytest.approx(11 / 4), "mean_sentences": pytest.approx(6 / 4)}
+    texts = ["One two. Three!", "four", "", "a b c, if d? d e f. g"]
+    found = complexity(texts, base_loss=len)
+    clauses = [1, 1, 1, 3, 1, 1]  # the comma and the "if"
+    assert found == pytest.approx(
+        {"mean_words": 13 / 4, "mean_sentences": 6 / 4, "mean_clauses": np.mean(clauses), "base_lm_loss": 4}
+    )
+    assert math.isnan(complexity(texts)["base_lm_loss"])  # nothing to ask
+
+
+def test_words_of_real_text_by_hand():
+    real = measures.RealWords.of(["a a a a a a", "b b b", "C!"])  # shares .6, .3, .1: the rare word is c
+    found = measures.real_words(["a c, a x", "b"], real)
+    assert found["word_tail_coverage"] == 1 and found["word_tail_mass"] == found["word_new_mass"] == 1 / 5
+    p, q = np.array([2, 1, 1, 1]) / 5, np.array([6, 3, 1, 0]) / 10
+    assert found["word_js"] == pytest.approx(diversity.js_divergence(p, q))
+    assert measures.real_words(["a b"], real)["word_tail_coverage"] == 0
+    assert all(math.isnan(value) for value in measures.real_words(["?!"], real).values())
 
 
 def test_every_subtopic_once_is_as_even_as_can_be():
@@ -114,8 +139,8 @@ def test_a_lesson_has_every_measure_of_every_lever_once_with_its_size():
     assert set(found) == STATED
     assert {found[f"distinct_2{end}"]["n"] for end in SIZES} == set(SIZES.values()) == {4000, 1000}
     assert {found[name]["n"] for name in measures.SUBTOPIC_UNITS} == {N_TEXTS}
-    assert {found[name]["n"] for name in (*LEVERS["quality"], *LEVERS["complexity"])} == {400}
-    assert not any(math.isnan(row["value"]) for row in found.values())
+    assert {found[name]["n"] for name in {*LEVERS["quality"], *LEVERS["complexity"]} - NO_BASE} == {400}
+    assert {name for name, row in found.items() if math.isnan(row["value"])} == NO_BASE
 
 
 def test_without_a_world_there_is_no_quality_and_no_subtopic():
@@ -151,7 +176,7 @@ def test_too_little_text_is_nan_and_no_crash(texts, world):
 
 def test_the_part_depends_on_the_seed_alone():
     lesson = written(400)
-    assert values(lesson, seed=3) == values(lesson, seed=3)
+    assert values(lesson, seed=3) == pytest.approx(values(lesson, seed=3), abs=0, nan_ok=True)
     assert values(lesson, seed=3)["distinct_2"] != values(lesson, seed=4)["distinct_2"]
 
 
@@ -163,7 +188,7 @@ def test_sizes_can_be_given():
 # --- real text against itself --------------------------------------------------------------------------------------
 def test_the_null_band_holds_real_lessons_and_not_collapsed_ones():
     band = null_band(WORLD, 300, rng=np.random.default_rng(0), draws=60).set_index("metric")
-    assert set(band.index) == STATED and (band["low"] <= band["high"]).all()
+    assert set(band.index) == STATED - NO_BASE and (band["low"] <= band["high"]).all()
     inside = pd.DataFrame([values(written(300, seed)) for seed in range(100, 130)])
     share = (inside.ge(band["low"]) & inside.le(band["high"])).mean()
     assert share.mean() > 0.85  # 95 % bands, from 60 draws
@@ -189,6 +214,7 @@ def write_run(reports, seed=0, *, method="static", scale="miniature", study="mai
     """A finished run of two generations as runs.py leaves it: record and lessons."""
     folder = reports / "runs" / scale / study / f"{method}-s{seed}"
     settings = {"method": method, "variant": "plain", "study": study, "scale": scale, "seed": seed, "task": task}
+    settings |= {"student": "not/here", "lesson_size": 300}
     for generation in (1, 2):
         sample = World.make(seed).sample(300, np.random.default_rng([seed, generation]))
         lesson = make_lesson(list(sample["text"]), sample["label"], "generator", generation, "write", [""] * 300)
@@ -229,6 +255,48 @@ def test_a_task_without_known_truth_has_only_measures_of_text(tmp_path):
     measures.collect(tmp_path)
     found = set(measures.read(tmp_path, "agnews_small")["metric"])
     assert found == STATED - set(LEVERS["quality"]) - set(measures.SUBTOPIC_UNITS)
+
+
+def test_the_base_students_loss_is_that_of_its_weights(tmp_path, neox_folder):
+    folder = write_run(tmp_path)
+    record = json.loads((folder / "record.json").read_text())
+    record["settings"]["student"] = str(neox_folder)
+    (folder / "record.json").write_text(json.dumps(record))
+    loss = measures.run_rows(folder).query("metric == 'base_lm_loss'").set_index("generation")["value"]
+    student, tokenizer = models.load(str(neox_folder), device="cpu")
+    text = load_lesson(folder / "lessons" / "gen-2.parquet")["text"][:]
+    rows = [tokenizer(t)["input_ids"][:64] for t in text]
+    with torch.no_grad():
+        sums = [(torch.tensor([[0, *ids, 0]]), len(ids) + 1) for ids in rows]
+        nll = [student(ids, labels=ids).loss.item() * n for ids, n in sums]  # one text at a time, nothing padded
+    assert loss[2] == pytest.approx(sum(nll) / sum(n for _, n in sums), abs=1e-4)
+
+
+def test_each_study_gets_its_null_band(tmp_path):
+    write_run(tmp_path)
+    write_run(tmp_path, study="long")
+    measures.collect(tmp_path)
+    band = measures.read_band(tmp_path, "miniature", "main")
+    assert set(band.index) == STATED - NO_BASE and (band["low"] <= band["high"]).all()
+    written = (tmp_path / "null_bands.csv").read_bytes()
+    measures.collect(tmp_path, "miniature", "long")
+    assert (tmp_path / "null_bands.csv").read_bytes() == written  # the other study's band stays
+    assert measures.read_band(tmp_path, "paper", "main").empty
+
+
+def test_real_text_has_a_band_against_its_pool(tmp_path, monkeypatch):
+    real = [written(700, seed)["text"].tolist() for seed in (1, 2)]
+    train, pool = (Dataset.from_dict({"text": texts}) for texts in real)
+    task = SimpleNamespace(train=train, pool=pool)
+    monkeypatch.setattr(measures, "load_task", lambda settings: task)
+    measures._task.cache_clear()
+    write_run(tmp_path, scale="agnews_small", task="data/ag_news")
+    measures.collect(tmp_path)
+    found = set(measures.read(tmp_path, "agnews_small")["metric"])
+    assert set(measures.TAIL_UNITS) <= found
+    band = measures.read_band(tmp_path, "agnews_small", "main")
+    assert set(measures.TAIL_UNITS) <= set(band.index) and band.loc["word_tail_mass", "low"] > 0
+    measures._task.cache_clear()
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path, monkeypatch):
