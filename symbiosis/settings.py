@@ -84,6 +84,12 @@ class RunSettings(Settings):
     generator_steps: int = Field(1300, ge=1, description="pre-training steps of a made Generator")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(1, ge=0, description="CPU threads; 1: the same sums on any machine, 0: all cores")
+    num_processes: int = Field(
+        1, ge=1, description="ranks that train together: one GPU each, or CPU processes", json_schema_extra=LATER
+    )
+    sharding: Literal["none", "fsdp"] = Field(
+        "none", description="fsdp: each rank holds a part of weights, gradients and moments", json_schema_extra=LATER
+    )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast; the weights stay fp32")
     max_length: int = Field(64, ge=8, description="tokens per training or scored text, longer ones are cut")
 
@@ -98,6 +104,9 @@ class RunSettings(Settings):
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling; 1 samples from everything")
     max_new_tokens: int = Field(40, ge=4, description="tokens a written text may have")
     generation_batch_size: int = Field(256, ge=1, description="texts written or scored at a time")
+    generation_engine: Literal["transformers", "vllm"] = Field(
+        "transformers", description="what samples texts; vllm is an environment of its own", json_schema_extra=LATER
+    )
     max_redraws: int = Field(5, ge=0, description="rounds of new draws for empty or duplicate texts")
 
     # methods
@@ -197,6 +206,11 @@ class RunSettings(Settings):
             raise ValueError("method 'world', weak_accuracy, inside: need the known truth of task: miniature")
         if self.method == "real" and self.train_size and self.train_size < self.lesson_size:
             raise ValueError(f"train_size: {self.train_size} is less than one lesson (lesson_size {self.lesson_size})")
+        if self.sharding == "fsdp" and (self.num_processes == 1 or self.generator_lora_rank):
+            raise ValueError(
+                "sharding: 'fsdp' splits all weights among ranks; set num_processes to 2 or more and "
+                "generator_lora_rank to 0, or sharding to none"
+            )
         for role in ("student", "generator"):
             if getattr(self, role) == "small" and not getattr(self, f"{role}_corpus"):
                 raise ValueError(f"{role}_corpus: needed to pre-train the 'small' {role}; name a local path")
@@ -238,19 +252,25 @@ class InteractionSettings(Settings):
     candidates: int = Field(3, ge=2, description="drafts of the symbiotic entity per text it keeps")
 
     # texts
-    private_tasks: str = Field("world,sports", description="K classes of the miniature, or K files, folders or hub ids")
+    private_tasks: str = Field(
+        "world,sports,business,science",
+        description="classes of the miniature, or files, folders or hub ids; the first K of them, one per entity",
+    )
     public_task: str = Field("miniature", description="'miniature', or a file, folder or hub id of texts all may read")
     train_size: int = Field(400, ge=0, description="training texts per task; 0 takes all")
     test_size: int = Field(200, ge=2, description="held-out texts per task")
-    prompts: int = Field(64, ge=2, description="held-out texts per task whose first tokens every entity goes on from")
+    prompts: int = Field(24, ge=2, description="held-out texts per task whose first tokens every entity goes on from")
     prompt_tokens: int = Field(4, ge=1, description="tokens of such a beginning")
+    answers: int = Field(8, ge=1, description="samples per prompt, whose mean vector is the entity's answer")
 
     # models
     student: str = Field("miniature", description="'miniature', 'small', a local folder, or a hub id")
     student_revision: str = Field("", description="commit of the hub model")
     student_corpus: str = Field("", description="folder of plain .txt a 'small' model is pre-trained on")
     student_steps: int = Field(300, ge=1, description="pre-training steps of a made model")
-    encoder: str = Field("base", description="'base' (the initial model), or a folder or hub id of a text encoder")
+    encoder: str = Field(
+        "base", description="of answers: 'base' (initial model), 'miniature' (has read all classes), folder, or hub id"
+    )
     encoder_revision: str = Field("", description="commit of the hub encoder")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(1, ge=0, description="CPU threads; 1: the same sums on any machine, 0: all cores")
@@ -271,8 +291,8 @@ class InteractionSettings(Settings):
 
     @property
     def private(self) -> tuple[str, ...]:
-        """Names of the private tasks, entity by entity."""
-        return tuple(name.strip() for name in self.private_tasks.split(","))
+        """(K,) names of the private tasks, entity by entity."""
+        return tuple(name.strip() for name in self.private_tasks.split(","))[: self.entities]
 
     @property
     def talk_shares(self) -> tuple[float, ...]:
@@ -282,16 +302,17 @@ class InteractionSettings(Settings):
 
     @model_validator(mode="after")
     def _possible_together(self):
-        if len(self.private) != self.entities or "" in self.private:
+        if len(self.private) < self.entities or "" in self.private or len(set(self.private)) < self.entities:
             raise ValueError(
-                f"private_tasks: {self.private_tasks!r} names {len([n for n in self.private if n])} tasks for "
-                f"{self.entities} entities; name one for each, separated by commas"
+                f"private_tasks: {self.private_tasks!r} does not name {self.entities} different tasks, one for each of "
+                "the entities; add some, separated by commas, or lower entities"
             )
         if not re.fullmatch(r"(\d+(\.\d+)?(,\d+(\.\d+)?)*)?", self.talk) or (
             self.talk and (len(self.talk.split(",")) != self.entities or not sum(map(float, self.talk.split(","))))
         ):
             raise ValueError(
-                f"talk: {self.talk!r} is not {self.entities} numbers, one above 0; write {','.join('1' * self.entities)}"
+                f"talk: {self.talk!r} is not {self.entities} numbers, one above 0; write for example "
+                + ",".join("1" * self.entities)
             )
         if self.symbiotic > self.entities:
             raise ValueError(f"symbiotic: there is no entity {self.symbiotic} of {self.entities}; 0 is nobody")
@@ -301,6 +322,8 @@ class InteractionSettings(Settings):
         real = round(self.rows * max(self.beta, 1 - self.beta))
         if 0 < self.train_size < real:
             raise ValueError(f"train_size: {self.train_size} texts, but round 0 reads {real} of one task; raise it")
+        if self.encoder == "miniature" and self.public_task != "miniature":
+            raise ValueError("encoder: 'miniature' knows only words of the miniature; take base, or name an encoder")
         if self.prompts > self.test_size:
             raise ValueError(f"prompts: {self.prompts} is more than the test_size {self.test_size} texts; lower it")
         if self.student == "small" and not self.student_corpus:

@@ -1,0 +1,529 @@
+"""K language models that train on each other's outputs: private tasks, a public corpus, rounds of writing and reading.
+
+    rows of entity k in round t ~ (1-alpha) beta private_k + (1-alpha)(1-beta) public + sum_j alpha s_j written_(t,j)
+
+s_j = 1/K unless the entities talk unequally. Round 0 is alpha = 0. The frame is that of Vu, Reeves and Wenger, arXiv
+2505.21677. What its text leaves open is decided here:
+
+* an entity writes from its start token alone, so its texts are a sample of all it models, private and public alike;
+* `mixing: replace` reads only the newest texts, as the paper's formula has it; `accumulate_subsample` draws from all
+  rounds so far, as its words have it;
+* training goes on from the entity's weights of the round before (`restart: true` refits from the initial ones, as the
+  linear theory does); the loss is that of the whole text, every token alike;
+* written rows enter as rows of one lesson, so that alpha is their share and 1/K counts each set once.
+
+Stages are whole or absent, and randomness is named by (seed, generation, stage, entity), so a killed run continues with
+the numbers of an unbroken one.
+"""
+
+import io
+import json
+import platform
+import resource
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+from transformers import AutoModel, AutoTokenizer
+
+from symbiosis import bases, models
+from symbiosis.diversity import distinct_n, homogenisation, self_bleu, unique_share
+from symbiosis.errors import SymbiosisError
+from symbiosis.files import write_atomic
+from symbiosis.generation import generate
+from symbiosis.interaction_bases import base_folder, made_name
+from symbiosis.mixing import kept_rows
+from symbiosis.models import start_ids, token_ids
+from symbiosis.pretraining import schedule
+from symbiosis.representations import hidden_states
+from symbiosis.results import COLUMNS, UNREPORTED, read_rows
+from symbiosis.runs import RunError, git_state, metric, run_folder, stage, writing
+from symbiosis.scoring import text_losses, token_losses
+from symbiosis.settings import InteractionSettings, RunSettings, derive_seed, make_settings, resolve
+from symbiosis.task_texts import TaskTexts, load_tasks
+from symbiosis.training import MAX_GRAD_NORM, WEIGHT_DECAY, TrainingError, bucketed_batches
+
+MAX_REDRAWS = 5  # rounds of new drafts where an entity wrote empty texts
+SELF_BLEU_TEXTS = 200  # of a round's texts: its cost grows with their square
+
+
+class InteractionError(SymbiosisError):
+    """An experiment that cannot go on or be read, with the remedy."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What every round needs: K private tasks and, last, the public one; where weights and texts of rounds are."""
+
+    settings: InteractionSettings
+    tasks: list[TaskTexts]
+    base: str  # folder or hub id of the common initial model
+    folder: Path
+
+    @property
+    def entities(self) -> range:
+        return range(1, self.settings.entities + 1)
+
+    @property
+    def task_ends(self) -> list[str]:
+        """How metrics name the tasks: 1..K and public."""
+        return [*map(str, self.entities), "public"]
+
+    def seed(self, generation: int, *names: str | int) -> int:
+        return derive_seed(self.settings.seed, generation, *names)
+
+    def load(self, entity: int, generation: int):
+        """Model and tokenizer of an entity after a round; of -1 the common initial model."""
+        settings = self.settings
+        if generation < 0:
+            return models.load(self.base, settings.student_revision, device=settings.device)
+        folder = self.folder / "state" / f"train-{generation}-{entity}" / "model"
+        return models.load(str(folder), device=settings.device)
+
+    def written(self, generation: int) -> pd.DataFrame:
+        return pd.read_parquet(self.folder / "lessons" / f"gen-{generation}.parquet")
+
+
+# --- the run -------------------------------------------------------------------------------------------------------
+def run(settings: InteractionSettings) -> pd.DataFrame:
+    """The rows of a run: read where it is finished, continued where it stopped, begun where it is new."""
+    folder = run_folder(settings)
+    with writing(folder):
+        _same_settings(folder, settings)
+        models.use_threads(settings.threads)
+        tasks = load_tasks(settings)
+        _same_inputs(folder, settings, tasks)
+        if not (folder / "record.json").exists():
+            _run_all(Experiment(settings, tasks, base_folder(settings, tasks), folder))
+    return read_rows(folder)
+
+
+def _run_all(experiment: Experiment) -> None:
+    settings, state = experiment.settings, experiment.folder / "state"
+    results = [stage(state, "base", lambda out: _base(experiment))]
+    for t in tqdm(range(settings.generations + 1), desc=settings.run_id):
+        if t:
+            results.append(stage(state, f"write-{t}", lambda out, t=t: _write(experiment, t)))
+        for k in experiment.entities:
+            results.append(stage(state, f"train-{t}-{k}", lambda out, t=t, k=k: _train(experiment, t, k, out)))
+        results.append(stage(state, f"compare-{t}", lambda out, t=t: _compare(experiment, t)))
+        _forget(experiment, t - 1)
+    head = {key: getattr(settings, key) for key in ("study", "method", "variant", "scale", "seed", "run_id")}
+    rows = pd.DataFrame([head | row for result in results for row in result["rows"]], columns=list(COLUMNS))
+    write_atomic(experiment.folder / "rows.csv", rows.to_csv(index=False).encode())
+    _write_record(experiment, results)
+
+
+def _base(experiment: Experiment) -> dict:
+    """The common initial model on every task."""
+    return {"rows": _losses(experiment, *experiment.load(0, -1), 0, "base")}
+
+
+def _write(experiment: Experiment, generation: int) -> dict:
+    """Every entity that talks writes its texts with the weights of the round before."""
+    settings, parts = experiment.settings, []
+    for k in experiment.entities:
+        if settings.talk_shares[k - 1]:
+            texts = _write_texts(experiment, k, generation)
+            parts.append(pd.DataFrame({"entity": k, "generation": generation, "text": texts}))
+    lesson = pd.concat(parts, ignore_index=True)
+    buffer = io.BytesIO()
+    lesson.to_parquet(buffer, index=False)
+    write_atomic(experiment.folder / "lessons" / f"gen-{generation}.parquet", buffer.getvalue())
+    return {"rows": _lesson_rows(experiment, lesson, generation)}
+
+
+def _train(experiment: Experiment, generation: int, entity: int, out: Path) -> dict:
+    """One entity reads its rows of the round; then its losses, and its answers to the common prompts."""
+    settings = experiment.settings
+    before = -1 if settings.restart else generation - 1
+    model, tokenizer = experiment.load(entity, before)
+    texts = drawn_rows(experiment, generation, entity)
+    seed, who = experiment.seed(generation, "train", entity), f"entity {entity}, generation {generation}"
+    history = fit_texts(model, tokenizer, texts, settings, seed=seed, who=who)
+    models.save(model, tokenizer, out / "model")
+    rows = _losses(experiment, model, tokenizer, generation, entity)
+    (out / "answers.json").write_text(json.dumps(_answers(experiment, model, tokenizer, generation, entity)))
+    return {"rows": rows, "history": history}
+
+
+def _compare(experiment: Experiment, generation: int) -> dict:
+    """Means over the entities, and how alike they answer."""
+    state = experiment.folder / "state"
+    folders = [state / f"train-{generation}-{k}" for k in experiment.entities]
+    rows = [row for folder in folders for row in json.loads((folder / "result.json").read_text())["rows"]]
+    answers = [json.loads((folder / "answers.json").read_text()) for folder in folders]
+    return {"rows": _means(rows, generation) + _similarities(experiment, answers, generation)}
+
+
+def _forget(experiment: Experiment, generation: int) -> None:
+    """Drop the weights of a round that a later one has replaced."""
+    for k in experiment.entities:
+        shutil.rmtree(experiment.folder / "state" / f"train-{generation}-{k}" / "model", ignore_errors=True)
+
+
+# --- writing -------------------------------------------------------------------------------------------------------
+def _write_texts(experiment: Experiment, entity: int, generation: int) -> list[str]:
+    """`written` texts of one entity; of the symbiotic one those of its drafts that the others find hardest."""
+    settings = experiment.settings
+    model, tokenizer = experiment.load(entity, generation - 1)
+    n = settings.written * (settings.candidates if entity == settings.symbiotic else 1)
+    texts: list[str] = []
+    for redraw in range(1 + MAX_REDRAWS):
+        seed = experiment.seed(generation, "write", entity, redraw)
+        start = [start_ids(tokenizer)] * (n - len(texts))
+        texts += [text for text in generate(model, tokenizer, start, settings, seed=seed) if text]
+        if len(texts) == n:
+            return texts if n == settings.written else _hard_for_others(experiment, texts, entity, generation)
+    raise InteractionError(
+        f"generation {generation}: entity {entity} wrote {len(texts)} texts that are not empty, of {n}; lower "
+        "learning_rate or temperature, or raise steps or rows"
+    )
+
+
+def _hard_for_others(experiment: Experiment, drafts: list[str], entity: int, generation: int) -> list[str]:
+    """The `written` drafts, in their own order, on which the other entities' mean LM loss is highest [nats/token]."""
+    losses = np.zeros(len(drafts))
+    for other in (k for k in experiment.entities if k != entity):
+        model, tokenizer = experiment.load(other, generation - 1)
+        rows = text_rows(tokenizer, drafts, experiment.settings.max_length)
+        losses += text_losses(model, tokenizer, rows, [1] * len(rows), experiment.settings)
+    kept = np.argsort(-losses, kind="stable")[: experiment.settings.written]
+    return [drafts[i] for i in np.sort(kept)]
+
+
+def _lesson_rows(experiment: Experiment, lesson: pd.DataFrame, generation: int) -> list[dict]:
+    """How varied the round's texts are, all writers together and each alone."""
+    texts = lesson["text"].tolist()
+    some = np.random.default_rng(experiment.seed(generation, "self_bleu")).permutation(len(texts))[:SELF_BLEU_TEXTS]
+    rows = [
+        metric(generation, "lesson_distinct_2", distinct_n(texts, 2), "share", len(texts)),
+        metric(generation, "lesson_unique", unique_share(texts), "share", len(texts)),
+        metric(generation, "lesson_self_bleu", self_bleu([texts[i] for i in some]), "share", len(some)),
+    ]
+    for entity, own in lesson.groupby("entity")["text"]:
+        rows.append(metric(generation, f"lesson_distinct_2_{entity}", distinct_n(list(own), 2), "share", len(own)))
+    return rows
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+def row_counts(settings: InteractionSettings, generation: int) -> np.ndarray:
+    """How many rows an entity reads of (private, public, each entity's texts): (2 + K,), sums to `rows`.
+
+        n * ((1-a) beta, (1-a)(1-beta), a s_1, ..., a s_K),   a = alpha from round 1 on, 0 before
+
+    Rounded down, then one more to those that lost most.
+    """
+    alpha = settings.alpha if generation else 0.0
+    real = (1 - alpha) * np.array([settings.beta, 1 - settings.beta])
+    wanted = settings.rows * np.concatenate([real, alpha * np.array(settings.talk_shares)])
+    counts = np.floor(wanted + 1e-9).astype(int)
+    most = np.argsort(counts - wanted, kind="stable")[: settings.rows - counts.sum()]
+    counts[most] += 1
+    return counts
+
+
+def drawn_rows(experiment: Experiment, generation: int, entity: int) -> list[str]:
+    """The texts one entity reads in a round, each at most once: `row_counts` of every set."""
+    settings = experiment.settings
+    rng = np.random.default_rng(experiment.seed(generation, "rows", entity))
+    real = [experiment.tasks[entity - 1].train, experiment.tasks[-1].train]
+    sets = real + [_heard(experiment, generation, k, rng) for k in experiment.entities]
+    texts = []
+    for source, count in zip(sets, row_counts(settings, generation), strict=True):
+        if count > len(source):
+            raise InteractionError(
+                f"generation {generation}: entity {entity} asks for {count} of {len(source)} texts of one set; lower "
+                "rows, or raise train_size or written"
+            )
+        texts += [source[i] for i in rng.choice(len(source), size=count, replace=False)]
+    return texts
+
+
+def _heard(experiment: Experiment, generation: int, writer: int, rng: np.random.Generator) -> list[str]:
+    """The texts of one writer that this round may draw from."""
+    if not generation or not experiment.settings.talk_shares[writer - 1]:
+        return []
+    lessons = [experiment.written(g) for g in range(1, generation + 1)]
+    parts = [lesson.loc[lesson["entity"] == writer, "text"].tolist() for lesson in lessons]
+    texts = [text for part in parts for text in part]
+    return [texts[i] for i in kept_rows([len(part) for part in parts], experiment.settings.mixing, rng)]
+
+
+def text_rows(tokenizer, texts: Sequence[str], max_length: int) -> list[list[int]]:
+    """Token rows `start text end`; a text cut at max_length has no end, so that nobody learns to stop mid-sentence."""
+    start, end = start_ids(tokenizer), [tokenizer.eos_token_id]
+    return [start + ids[:max_length] + end * (len(ids) <= max_length) for ids in token_ids(tokenizer, texts)]
+
+
+def fit_texts(
+    model, tokenizer, texts: Sequence[str], settings: InteractionSettings, *, seed: int, who: str
+) -> list[float]:
+    """Plain LM training on texts, in place: `steps` batches in passes over the rows. Returns each step's loss.
+
+        loss = mean over all tokens of the batch of -log p(token | before)      [nats/token]
+
+    AdamW, warm-up over `warmup_ratio` of the steps, then linearly to 0. Raises TrainingError at a loss that is not
+    finite.
+    """
+    rows = text_rows(tokenizer, texts, settings.max_length)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
+    batches, history = _passes([len(row) for row in rows], settings.batch_size, seed), []
+    model.train()
+    with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+        torch.manual_seed(seed)  # for models with dropout
+        for step in tqdm(range(settings.steps), desc=who, leave=False):
+            optimizer.param_groups[0]["lr"] = settings.learning_rate * schedule(
+                step, settings.steps, settings.warmup_ratio
+            )
+            batch = next(batches)
+            loss = token_losses(model, tokenizer, [rows[i] for i in batch], [1] * len(batch), settings)[0].mean()
+            if not torch.isfinite(loss):
+                raise TrainingError(
+                    f"{who}: the loss became {loss.item()} at step {step + 1} of {settings.steps}; nothing of this "
+                    "stage was saved and the run continues from the last whole one: lower learning_rate"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
+            optimizer.step()
+            history.append(loss.item())
+    model.eval()
+    return history
+
+
+def _passes(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    while True:
+        yield from bucketed_batches(lengths, batch_size, rng)
+
+
+# --- what is measured ----------------------------------------------------------------------------------------------
+def _losses(experiment: Experiment, model, tokenizer, generation: int, who: str | int) -> list[dict]:
+    """loss_<who>_on_<task>: cross-entropy over all tokens of the task's held-out texts [nats/token]."""
+    rows = []
+    for end, task in zip(experiment.task_ends, experiment.tasks, strict=True):
+        ids = text_rows(tokenizer, task.test, experiment.settings.max_length)
+        per_text = text_losses(model, tokenizer, ids, [1] * len(ids), experiment.settings)
+        mean = float(np.average(per_text, weights=[len(row) - 1 for row in ids]))
+        rows.append(metric(generation, f"loss_{who}_on_{end}", mean, "nats/token", len(ids)))
+    return rows
+
+
+def _means(rows: Sequence[dict], generation: int) -> list[dict]:
+    """loss_own, loss_others and loss_public: means over the entities, and over the tasks that are others' own."""
+    groups: dict[str, list[float]] = {"own": [], "others": [], "public": []}
+    for row in rows:
+        _, entity, _, task = row["metric"].split("_")
+        group = "public" if task == "public" else "own" if task == entity else "others"
+        groups[group].append(row["value"])
+    n = rows[0]["n"]
+    return [
+        metric(generation, f"loss_{name}", float(np.mean(found)), "nats/token", n * len(found))
+        for name, found in groups.items()
+    ]
+
+
+def _answers(experiment: Experiment, model, tokenizer, generation: int, entity: int) -> list[list[str]]:
+    """What the entity writes after the first tokens of held-out texts: for each task `answers` texts per prompt."""
+    settings, found = experiment.settings, []
+    for end, task in zip(experiment.task_ends, experiment.tasks, strict=True):
+        begun = token_ids(tokenizer, task.test[: settings.prompts], settings.prompt_tokens)
+        prompts = [start_ids(tokenizer) + ids for ids in begun]
+        seed = experiment.seed(generation, "answers", entity, end)
+        found.append(generate(model, tokenizer, prompts, settings, seed=seed, samples=settings.answers))
+    return found
+
+
+def _similarities(experiment: Experiment, answers: Sequence[Sequence[Sequence[str]]], generation: int) -> list[dict]:
+    """similarity_<prompts>: mean cosine of two entities' answers to one prompt; with _apart, to two prompts of a task.
+
+    An answer's vector is the mean over its samples, since two samples of one model differ as well. A prompt that an
+    entity answers with nothing is left out. Private is the mean over the K private tasks. `diversity.homogenisation`.
+
+    answers: K entities x (K + 1) tasks x texts.
+    """
+    encode, found = _encoder(experiment), []
+    for of_task in zip(*answers, strict=True):
+        if not all(map(any, of_task)):  # an entity has nothing to say to any prompt of the task
+            found.append((np.nan, np.nan, 0))
+            continue
+        vectors = np.stack([_answer_vectors(encode, texts, experiment.settings.answers) for texts in of_task])
+        spoken = ~np.isnan(vectors).any(axis=(0, 2))
+        both = homogenisation(vectors[:, spoken]) if spoken.sum() > 1 else (np.nan, np.nan)
+        found.append((*both, spoken.sum()))
+    rows = []
+    for name, part in (("public", found[-1:]), ("private", found[:-1])):
+        same, apart, n = np.array(part).T
+        rows.append(metric(generation, f"similarity_{name}", float(same.mean()), "cosine", int(n.sum())))
+        rows.append(metric(generation, f"similarity_{name}_apart", float(apart.mean()), "cosine", int(n.sum())))
+    return rows
+
+
+def _answer_vectors(encode, texts: Sequence[str], samples: int) -> np.ndarray:
+    """(prompts, d) mean vector of each prompt's `samples` texts that are not empty; nan where all are.
+
+    Some text is not empty.
+    """
+    spoken = np.flatnonzero([bool(text) for text in texts])
+    vectors = encode([texts[i] for i in spoken])
+    sums = np.zeros((len(texts) // samples, vectors.shape[1]))
+    np.add.at(sums, spoken // samples, vectors)
+    counts = np.bincount(spoken // samples, minlength=len(sums))
+    return np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], np.nan)
+
+
+def _encoder(experiment: Experiment):
+    """texts -> (n, d): mean over the tokens of the last hidden states of a model that belongs to no entity."""
+    settings = experiment.settings
+    if settings.encoder in ("base", "miniature"):
+        model, tokenizer = experiment.load(0, -1) if settings.encoder == "base" else _well_read(settings)
+        return lambda texts: hidden_states(model, tokenizer, texts, settings)
+    local = resolve(settings.encoder).is_dir()
+    name = str(resolve(settings.encoder)) if local else settings.encoder
+    if not local and not settings.encoder_revision:
+        raise InteractionError(f"encoder: {name} is no folder, and a hub id needs its commit as encoder_revision")
+    known = {"revision": settings.encoder_revision or None, "trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, **known)
+        model = AutoModel.from_pretrained(name, use_safetensors=True, dtype=torch.float32, **known).eval()
+    except (OSError, ValueError) as error:
+        raise InteractionError(
+            f"encoder: {name} could not be loaded ({' '.join(str(error).split())[:200]}); copy its folder here and "
+            "name it, or take encoder: base"
+        ) from None
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= model.get_input_embeddings().num_embeddings:
+        tokenizer.pad_token = tokenizer.eos_token  # the mask tells padding, not the id
+    model.to(models.pick_device(settings.device))
+    return lambda texts: _mean_pooled(model, tokenizer, texts, settings)
+
+
+def _well_read(settings: InteractionSettings):
+    """The miniature Student of the other experiments: of this world's words it has read all, of every class."""
+    return models.load(bases.base_folder("student", _reader(settings)), device=settings.device)
+
+
+def _reader(settings: InteractionSettings) -> RunSettings:
+    return RunSettings(seed=settings.seed)
+
+
+@torch.inference_mode()
+def _mean_pooled(model, tokenizer, texts: Sequence[str], settings: InteractionSettings) -> np.ndarray:
+    """(n, d) mean over each text's tokens of a text encoder's last hidden states."""
+    parts = []
+    for start in range(0, len(texts), settings.generation_batch_size):
+        batch = list(texts[start : start + settings.generation_batch_size])
+        inputs = tokenizer(batch, padding=True, truncation=True, max_length=settings.max_length, return_tensors="pt")
+        inputs = inputs.to(model.device)
+        mask = inputs["attention_mask"][:, :, None].float()
+        hidden = model(**inputs).last_hidden_state
+        parts.append(((hidden * mask).sum(1) / mask.sum(1)).cpu().numpy())
+    return np.concatenate(parts)
+
+
+# --- the folder ----------------------------------------------------------------------------------------------------
+def _same_settings(folder: Path, settings: InteractionSettings) -> None:
+    """A run folder holds one setting only: a changed parameter is another run."""
+    path = folder / "settings.json"
+    if not path.exists():
+        write_atomic(path, settings.model_dump_json(indent=1).encode())
+        return
+    stored, now = json.loads(path.read_text()), settings.model_dump()
+    if make_settings(str(path), InteractionSettings, **stored).fingerprint != settings.fingerprint:
+        changed = [f"{k}: {stored.get(k)!r} there, {v!r} now" for k, v in now.items() if stored.get(k) != v]
+        raise RunError(
+            f"{folder}: holds a run of other settings ({'; '.join(changed)}); give this one its own `variant` or "
+            "`study`, or delete that folder"
+        )
+
+
+def _same_inputs(folder: Path, settings: InteractionSettings, tasks: Sequence[TaskTexts]) -> None:
+    """A run, finished or begun, was made of today's texts and models; a smoke run that was not begins anew."""
+    path, inputs = folder / "inputs.json", _inputs(settings, tasks)
+    if path.exists() and json.loads(path.read_text()) != inputs:
+        if settings.scale != UNREPORTED:
+            raise RunError(
+                f"{folder}: its texts or its initial model were others than today's; delete the folder to run it "
+                "again, or keep its rows (reports/results.csv) and give the new run its own `study`"
+            )
+        for name in ("record.json", "rows.csv"):
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / "state", ignore_errors=True)
+    write_atomic(path, json.dumps(inputs, indent=1).encode())
+
+
+def _inputs(settings: InteractionSettings, tasks: Sequence[TaskTexts]) -> dict:
+    local = Path(settings.student).name if resolve(settings.student).is_dir() else settings.student
+    named = f"{local}@{settings.student_revision}".rstrip("@")
+    inputs = {"tasks": [task.fingerprint for task in tasks], "base": made_name(settings, tasks) or named}
+    if settings.encoder == "miniature":
+        inputs["encoder"] = bases.made_name("student", _reader(settings))
+    return inputs
+
+
+def _write_record(experiment: Experiment, results: Sequence[dict]) -> None:
+    """record.json: all that is needed to trust or repeat the run. Its presence says the run is finished."""
+    settings, packages = experiment.settings, ("torch", "transformers", "datasets", "numpy")
+    record = {
+        "run_id": settings.run_id,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        **git_state(),
+        "device": str(models.pick_device(settings.device)),
+        "threads": torch.get_num_threads(),
+        "wall_s": round(sum(result["wall_s"] for result in results), 2),
+        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "inputs": _inputs(settings, experiment.tasks),
+        "settings": settings.model_dump(),
+        "stages": {result["stage"]: result["wall_s"] for result in results},
+    }
+    write_atomic(experiment.folder / "record.json", json.dumps(record, indent=1).encode())
+
+
+# --- readers -------------------------------------------------------------------------------------------------------
+def loss_matrix(rows: pd.DataFrame, generation: int) -> np.ndarray:
+    """(K, K) token cross-entropy of entity (line) on private task (column) after a round [nats/token].
+
+    rows: the long table of one setting; the mean over its seeds. Raises InteractionError where a cell was not measured.
+    """
+    found = rows.loc[rows["generation"] == generation].groupby("metric")["value"].mean()
+    cells = found[found.index.str.fullmatch(r"loss_\d+_on_\d+")]
+    k = int(np.sqrt(len(cells)))
+    names = [[f"loss_{i}_on_{j}" for j in range(1, k + 1)] for i in range(1, k + 1)]
+    if k < 2 or set(cells.index) != {name for line in names for name in line}:
+        raise InteractionError(f"generation {generation}: no whole matrix of losses, only {sorted(cells.index)}")
+    return np.array([[cells[name] for name in line] for line in names])
+
+
+def transfer(rows: pd.DataFrame, rows_alpha0: pd.DataFrame) -> pd.DataFrame:
+    """Losses after the last round minus those of the same seed's entities that never read each other [nats/token].
+
+    Columns seed, own, others, public: others < 0 is transfer, own > 0 is harm. Only seeds that both tables have.
+    Raises InteractionError where there is none.
+    """
+    last = min(table["generation"].max() for table in (rows, rows_alpha0))
+    names = ["own", "others", "public"]
+    tables = [table[table["generation"] == last].pivot(index="seed", columns="metric", values="value")
+              for table in (rows, rows_alpha0)]  # fmt: skip
+    here, there = (table[[f"loss_{name}" for name in names]] for table in tables)
+    difference = (here - there).dropna().set_axis(names, axis=1)
+    if difference.empty:
+        raise InteractionError(
+            "transfer: no seed was run with and without interaction; run alpha 0 with the same seeds"
+        )
+    return difference.rename_axis(columns=None).reset_index()
+
+
+def written_texts(settings: InteractionSettings, generation: int) -> pd.DataFrame:
+    """What the entities of a run wrote in a round: entity (1..K), generation, text."""
+    path = run_folder(settings) / "lessons" / f"gen-{generation}.parquet"
+    if not path.is_file():
+        raise InteractionError(f"{path}: no such file; run the experiment first, generations 1..{settings.generations}")
+    return pd.read_parquet(path)

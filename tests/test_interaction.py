@@ -1,0 +1,488 @@
+import ast
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from symbiosis import interaction, models, results, task_texts
+from symbiosis.interaction import Experiment, InteractionError
+from symbiosis.miniature import GLOBAL_WORDS, LABEL_NAMES, World
+from symbiosis.models import ModelError
+from symbiosis.runs import RunError, run_folder
+from symbiosis.settings import InteractionSettings, RunSettings, SettingsError, make_settings, read_params
+from symbiosis.sources import DataError
+from symbiosis.task_texts import TaskTexts, load_tasks, read_texts
+from symbiosis.training import TrainingError
+
+ROOT = Path(__file__).resolve().parents[1]
+SCALES = sorted((ROOT / "params").glob("interaction_*.yaml"))
+VARIANTS = sorted((ROOT / "params" / "interaction").glob("*.yaml"))
+assert len(SCALES) == 3 and len(VARIANTS) > 10
+TINY = {
+    "generations": 2, "rows": 24, "written": 12, "train_size": 30, "test_size": 12, "prompts": 4, "answers": 2,
+    "student_steps": 20, "steps": 4, "batch_size": 8, "scale": "tiny", "device": "cpu",
+}  # fmt: skip
+
+
+def tiny(reports_dir, **changes) -> InteractionSettings:
+    return InteractionSettings(**TINY | {"reports_dir": str(reports_dir)} | changes)
+
+
+def message(**given) -> str:
+    with pytest.raises(SettingsError) as caught:
+        make_settings("x.yaml", InteractionSettings, **given)
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    settings = tiny(tmp_path_factory.mktemp("unbroken"))
+    return settings, interaction.run(settings)
+
+
+# --- who reads what ------------------------------------------------------------------------------------------------
+def test_rows_follow_the_weights():
+    settings = InteractionSettings(entities=4, rows=800, written=400)  # alpha = beta = .5
+    assert interaction.row_counts(settings, 0).tolist() == [400, 400, 0, 0, 0, 0]
+    assert interaction.row_counts(settings, 1).tolist() == [200, 200, 100, 100, 100, 100]
+    unequal = InteractionSettings(entities=3, rows=100, alpha=0.6, beta=0.25, talk="4,1,1", written=100)
+    assert interaction.row_counts(unequal, 2).tolist() == [10, 30, 40, 10, 10]  # .4*.25, .4*.75, .6*(4,1,1)/6
+
+
+@pytest.mark.parametrize("alpha, beta, entities", [(0.0, 0.3, 2), (0.37, 0.9, 3), (1.0, 0.5, 3), (0.5, 1.0, 4)])
+def test_every_round_has_as_many_rows(alpha, beta, entities):
+    settings = InteractionSettings(alpha=alpha, beta=beta, entities=entities, rows=101, written=101)
+    counts = interaction.row_counts(settings, 1)
+    share = np.concatenate([(1 - alpha) * np.array([beta, 1 - beta]), np.full(entities, alpha / entities)])
+    assert counts.sum() == 101 and (np.abs(counts - 101 * share) < 1).all()
+
+
+def _experiment(tmp_path, **changes) -> Experiment:
+    """Texts that say where they come from, and two rounds already written."""
+    settings = tiny(tmp_path, **{"entities": 2} | changes)
+    tasks = [TaskTexts(name, [f"{name} {i}" for i in range(30)], []) for name in ("own1", "own2", "all")]
+    (tmp_path / "lessons").mkdir()
+    for t in (1, 2):
+        lesson = [(k, t, f"by{k} round{t} {i}") for k in (1, 2) for i in range(12) if settings.talk_shares[k - 1]]
+        pd.DataFrame(lesson, columns=["entity", "generation", "text"]).to_parquet(
+            tmp_path / "lessons" / f"gen-{t}.parquet"
+        )
+    return Experiment(settings, tasks, "none", tmp_path)
+
+
+def test_an_entity_reads_its_own_task_and_never_the_others(tmp_path):
+    texts = interaction.drawn_rows(_experiment(tmp_path), 2, 2)
+    assert Counter(text.split()[0] for text in texts) == {"own2": 6, "all": 6, "by1": 6, "by2": 6}
+    assert len(set(texts)) == 24 and not any("round1" in text for text in texts)  # replace: the newest alone
+
+
+def test_accumulating_draws_from_all_rounds(tmp_path):
+    texts = interaction.drawn_rows(_experiment(tmp_path, mixing="accumulate_subsample", alpha=1.0), 2, 1)
+    assert {text.split()[1] for text in texts} == {"round1", "round2"} and len(texts) == 24
+
+
+def test_a_listener_is_not_read(tmp_path):
+    texts = interaction.drawn_rows(_experiment(tmp_path, talk="0,1"), 1, 1)
+    assert Counter(text.split()[0] for text in texts) == {"own1": 6, "all": 6, "by2": 12}
+
+
+def test_a_set_with_too_few_texts_is_one_sentence(tmp_path):
+    experiment = _experiment(tmp_path)
+    short = replace(experiment, tasks=[TaskTexts("own1", ["one"], []), *experiment.tasks[1:]])
+    with pytest.raises(InteractionError, match=r"entity 1 asks for 6 of 1 texts of one set; lower rows"):
+        interaction.drawn_rows(short, 1, 1)
+
+
+# --- the run -------------------------------------------------------------------------------------------------------
+def test_a_run_leaves_every_cell_the_texts_and_a_record(unbroken):
+    settings, rows = unbroken
+    assert tuple(rows.columns) == results.COLUMNS and set(rows["method"]) == {"interaction"}
+    for t in range(3):
+        names = set(rows.loc[rows["generation"] == t, "metric"])
+        assert names >= {f"loss_{k}_on_{j}" for k in (1, 2) for j in (1, 2, "public")}
+        assert names >= {"loss_own", "similarity_private", "similarity_public_apart"}
+        assert ("lesson_distinct_2" in names) == (t > 0) and ("loss_base_on_1" in names) == (t == 0)
+    assert rows["value"].notna().all()
+    texts = interaction.written_texts(settings, 2)
+    assert texts["entity"].tolist() == [1] * 12 + [2] * 12 and (texts["text"].str.len() > 0).all()
+    record = json.loads((run_folder(settings) / "record.json").read_text())
+    assert record["settings"] == settings.model_dump() and record["inputs"]["base"].startswith("interaction-")
+    state = run_folder(settings) / "state"
+    assert [(state / f"train-{t}-1" / "model").is_dir() for t in (0, 1, 2)] == [False, False, True]
+
+
+def test_means_are_those_of_the_matrix(unbroken):
+    rows = unbroken[1]
+    matrix = interaction.loss_matrix(rows, 2)
+    value = rows[rows["generation"] == 2].set_index("metric")["value"]
+    assert value["loss_own"] == pytest.approx(np.diag(matrix).mean(), abs=1e-12)
+    assert value["loss_others"] == pytest.approx((matrix[0, 1] + matrix[1, 0]) / 2, abs=1e-12)
+
+
+def test_results_collect_reads_the_run(unbroken):
+    settings, rows = unbroken
+    assert results.collect(settings.reports_dir) == [settings.run_id]
+    read = results.read_results(settings.reports_dir, "tiny", "interaction")
+    assert set(read["arm"]) == {"interaction-k2_alpha050"} and len(read) == len(rows)
+    assert results.read_records(settings.reports_dir)["run_id"].tolist() == [settings.run_id]
+
+
+CALLS = [("_base", 1), ("_write_texts", 3), ("fit_texts", 2), ("_losses", 5), ("_answers", 4), ("_similarities", 2),
+         ("_write_record", 1)]  # fmt: skip
+
+
+@pytest.mark.parametrize("where, call", CALLS)
+def test_a_killed_run_continues_with_the_same_numbers(where, call, unbroken, tmp_path, monkeypatch):
+    settings, whole, calls = tiny(tmp_path), getattr(interaction, where), []
+
+    def dies(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(interaction, where, dies)
+    with pytest.raises(KeyboardInterrupt):
+        interaction.run(settings)
+    assert not (run_folder(settings) / "record.json").exists()
+    monkeypatch.setattr(interaction, where, whole)
+    pd.testing.assert_frame_equal(interaction.run(settings), unbroken[1], check_exact=True)
+    again = interaction.written_texts(settings, 2)
+    pd.testing.assert_frame_equal(again, interaction.written_texts(unbroken[0], 2))
+
+
+def test_a_finished_run_is_read_not_repeated(unbroken, monkeypatch):
+    settings, rows = unbroken
+    monkeypatch.setattr(interaction, "_run_all", lambda experiment: pytest.fail("was run again"))
+    pd.testing.assert_frame_equal(interaction.run(settings), rows)
+    with pytest.raises(RunError, match=r"holds a run of other settings \(alpha: 0.5 there, 0.25 now\)"):
+        interaction.run(settings.model_copy(update={"alpha": 0.25}))
+
+
+def test_other_texts_or_models_are_not_taken_for_todays(unbroken, monkeypatch):
+    settings = unbroken[0]
+    tasks = [replace(task, test=task.test[::-1]) for task in load_tasks(settings)]
+    monkeypatch.setattr(interaction, "load_tasks", lambda settings: tasks)
+    with pytest.raises(RunError, match="its texts or its initial model were others than today's; delete the folder"):
+        interaction.run(settings)
+    assert (run_folder(settings) / "record.json").exists()  # nothing is lost
+
+
+def test_all_begin_alike_and_alpha_matters_from_round_one_on(unbroken, tmp_path):
+    rows = interaction.run(tiny(tmp_path, alpha=0.0, variant="k2_alpha000"))
+    both = [table.set_index(["generation", "metric"])["value"] for table in (unbroken[1], rows)]
+    assert (both[0][0] == both[1][0]).all()
+    assert (both[0][1].filter(like="loss_1_on") != both[1][1].filter(like="loss_1_on")).all()
+
+
+def test_the_symbiotic_entity_keeps_what_is_hard_for_the_others(unbroken, tmp_path, monkeypatch):
+    settings = tiny(tmp_path, entities=3, symbiotic=2, generations=1, written=8, candidates=2, variant="k3")
+    drafts, kept, whole = [], [], interaction._hard_for_others
+
+    def watched(experiment, texts, entity, generation):
+        drafts.extend(texts)
+        kept.extend(whole(experiment, texts, entity, generation))
+        for other in (1, 3):
+            model, tokenizer = experiment.load(other, generation - 1)
+            rows = interaction.text_rows(tokenizer, texts, settings.max_length)
+            losses.append(interaction.text_losses(model, tokenizer, rows, [1] * len(rows), settings))
+        return kept
+
+    losses: list = []
+    monkeypatch.setattr(interaction, "_hard_for_others", watched)
+    interaction.run(settings)
+    texts = interaction.written_texts(settings, 1)
+    assert Counter(texts["entity"]) == {1: 8, 2: 8, 3: 8} and len(drafts) == 16
+    hard = np.sum(losses, axis=0)
+    taken = np.sort(np.argsort(-hard)[:8])
+    assert texts.loc[texts["entity"] == 2, "text"].tolist() == [drafts[i] for i in taken] == kept
+
+
+def test_restart_reads_from_the_initial_weights(tmp_path, monkeypatch):
+    asked, whole = [], Experiment.load
+    monkeypatch.setattr(Experiment, "load", lambda self, k, t: asked.append((k, t)) or whole(self, k, t))
+    interaction.run(tiny(tmp_path, restart=True, generations=1, variant="restart"))
+    assert Counter(asked)[1, -1] == 2 and Counter(asked)[1, 0] == 1  # trained from the start twice, wrote once
+
+
+def test_a_local_model_and_encoder_are_taken(neox_folder, tmp_path):
+    settings = tiny(tmp_path, student=str(neox_folder), encoder=str(neox_folder), generations=1, variant="local")
+    rows = interaction.run(settings)
+    assert rows["value"].notna().all()
+    assert json.loads((run_folder(settings) / "record.json").read_text())["inputs"]["base"] == neox_folder.name
+
+
+# --- training ------------------------------------------------------------------------------------------------------
+def test_the_step_size_warms_up_and_falls(neox_folder, monkeypatch):
+    model, tokenizer = models.load(str(neox_folder), device="cpu")
+    seen, whole = [], torch.optim.AdamW.step
+    monkeypatch.setattr(
+        torch.optim.AdamW, "step", lambda self, *a: seen.append(self.param_groups[0]["lr"]) or whole(self, *a)
+    )
+    settings = InteractionSettings(steps=8, warmup_ratio=0.5, learning_rate=1e-3)
+    history = interaction.fit_texts(model, tokenizer, ["Shares fell again."] * 5, settings, seed=1, who="entity 1")
+    assert len(history) == len(seen) == 8 and history[-1] < history[0]
+    assert seen[0] < seen[1] < seen[2] and seen[4] > seen[5] > seen[7] > 0 and max(seen) <= 1e-3
+
+
+def test_a_loss_that_is_no_number_stops_in_one_sentence(neox_folder):
+    model, tokenizer = models.load(str(neox_folder), device="cpu")
+    with torch.no_grad():
+        model.get_input_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"entity 2, generation 1: the loss became nan at step 1 of 3; .*lower"):
+        interaction.fit_texts(
+            model, tokenizer, ["a text"], InteractionSettings(steps=3), seed=1, who="entity 2, generation 1"
+        )
+
+
+def test_a_cut_text_has_no_end(neox_folder):
+    _, tokenizer = models.load(str(neox_folder), device="cpu")
+    short, cut = interaction.text_rows(tokenizer, ["a", "Shares fell as oil prices rose again and again"], 8)
+    end = tokenizer.eos_token_id
+    assert short[0] == cut[0] == end and short[-1] == end and cut[-1] != end and len(cut) == 9
+
+
+def test_entities_that_fall_silent_are_one_sentence(unbroken, tmp_path, monkeypatch):
+    monkeypatch.setattr(interaction, "generate", lambda model, tokenizer, prompts, *a, **k: [""] * len(prompts))
+    monkeypatch.setattr(interaction, "_answers", lambda *a: [[""] * 8] * 3)
+    with pytest.raises(
+        InteractionError, match=r"generation 1: entity 1 wrote 0 texts that are not empty, of 12; lower"
+    ):
+        interaction.run(tiny(tmp_path))
+
+
+# --- similarity ----------------------------------------------------------------------------------------------------
+def test_similarity_by_hand(tmp_path, monkeypatch):
+    vectors = {"x": [1.0, 0.0], "y": [0.0, 1.0]}
+    monkeypatch.setattr(interaction, "_encoder", lambda experiment: lambda texts: np.array([vectors[t] for t in texts]))
+    experiment = _experiment(tmp_path, answers=1, prompts=2)
+    rows = interaction._similarities(experiment, [[["x", "y"]] * 3, [["x", "y"]] * 2 + [["x", "x"]]], 0)
+    value = {row["metric"]: row["value"] for row in rows}
+    assert value["similarity_private"] == pytest.approx(1) and value["similarity_private_apart"] == pytest.approx(0)
+    assert value["similarity_public"] == pytest.approx(0.5) and value["similarity_public_apart"] == pytest.approx(0.5)
+    rows = interaction._similarities(experiment, [[["x", "y"]] * 3, [["x", "y"]] * 2 + [["", ""]]], 0)
+    value = {row["metric"]: (row["value"], row["n"]) for row in rows}
+    assert value["similarity_private"][0] == pytest.approx(1) and value["similarity_private"][1] == 4
+    assert np.isnan(value["similarity_public"][0]) and value["similarity_public"][1] == 0  # silence is no answer
+
+
+def test_an_answer_is_the_mean_of_its_samples_and_silence_is_left_out():
+    def encode(texts):
+        return np.array([[len(text), 1.0] for text in texts])
+
+    found = interaction._answer_vectors(encode, ["a", "abc", "", "ab", "", ""], 2)
+    assert found[:2].tolist() == [[2.0, 1.0], [2.0, 1.0]] and np.isnan(found[2]).all()
+
+
+# --- readers -------------------------------------------------------------------------------------------------------
+def _rows(seed, generation, **values):
+    return pd.DataFrame([{"seed": seed, "generation": generation, "metric": m, "value": v} for m, v in values.items()])
+
+
+def test_loss_matrix_has_entities_in_lines_and_means_over_seeds():
+    cells = {"loss_1_on_1": 1.0, "loss_1_on_2": 3.0, "loss_2_on_1": 4.0, "loss_2_on_2": 2.0, "loss_1_on_public": 9.0}
+    rows = pd.concat([_rows(1, 0, **cells), _rows(2, 0, **{m: v + 1 for m, v in cells.items()})])
+    assert interaction.loss_matrix(rows, 0).tolist() == [[1.5, 3.5], [4.5, 2.5]]
+    with pytest.raises(InteractionError, match="generation 1: no whole matrix"):
+        interaction.loss_matrix(rows, 1)
+
+
+def test_transfer_is_paired_by_seed_at_the_last_round():
+    def table(seed, own, others):
+        return pd.concat([_rows(seed, t, loss_own=own, loss_others=others + (t == 0), loss_public=1.0) for t in (0, 1)])
+
+    found = interaction.transfer(pd.concat([table(1, 2.0, 2.5), table(3, 0.0, 0.0)]), table(1, 1.5, 3.0))
+    assert found.to_dict("records") == [{"seed": 1, "own": 0.5, "others": -0.5, "public": 0.0}]
+    with pytest.raises(InteractionError, match="no seed was run with and without"):
+        interaction.transfer(table(3, 0.0, 0.0), table(1, 1.5, 3.0))
+
+
+# --- texts ---------------------------------------------------------------------------------------------------------
+def test_private_texts_are_of_one_class_and_public_ones_of_none():
+    settings = InteractionSettings(entities=2, private_tasks="science,sports", train_size=300)
+    science, sports, public = load_tasks(settings)
+    world = World.make(settings.seed)
+    for task, name in ((science, "science"), (sports, "sports")):
+        assert (world.posterior(task.train).argmax(1) == LABEL_NAMES.index(name)).mean() > 0.95
+        assert not set(task.train) & set(task.test) and (len(task.train), len(task.test)) == (300, 200)
+    words = [word for text in public.train for word in text.replace(".", "").split()]
+    shared = set(GLOBAL_WORDS.replace("/", "").split())
+    slot = [word for word in words if any(word in held for held in world.slot_words.values())]
+    assert np.mean([word in shared for word in slot]) > 0.97
+    assert np.isfinite(world.log_likelihood(public.train)).all()  # the world's own templates
+
+
+def test_questions_and_answers_become_lines(tmp_path):
+    rows = [
+        {"question": "What is  wet?", "choices": ["fire", "water"], "answer_index": 1},
+        {"question": "2+2?", "answer": "2+2=<<2+2=4>>4\n#### 4"},
+        {"question": "Hot?", "choices": {"text": ["sun", "moon"], "label": ["A", "B"]}, "answerKey": "A"},
+        {"question": "Cold?", "correct_answer": "ice"},
+        {"text": "Plain."},
+    ]
+    path = tmp_path / "mixed.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    expected = [
+        "Question: What is wet? Answer: water", "Question: 2+2? Answer: 2+2=4 #### 4", "Question: Hot? Answer: sun",
+        "Question: Cold? Answer: ice", "Plain.",
+    ]  # fmt: skip
+    assert read_texts(str(path)) == expected
+    pd.DataFrame(rows[4:]).to_parquet(tmp_path / "more.parquet")
+    assert read_texts(str(tmp_path)) == [*expected, "Plain."]
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        ("{", r"bad.jsonl, line 1: not JSON; correct or delete"),
+        ('{"text": "fine"}\n{"answer": "x"}', r"line 2: does not fit \(KeyError: 'text'\); a row has question with"),
+        ('{"question": "q", "choices": ["a"], "answer_index": 3}', r"line 1: does not fit \(IndexError"),
+        ('{"text": " "}', r"line 1: text is empty; fill or delete the row"),
+    ],
+)
+def test_a_row_that_does_not_fit_names_its_line(content, said, tmp_path):
+    (tmp_path / "bad.jsonl").write_text(content)
+    with pytest.raises(DataError, match=said):
+        read_texts(str(tmp_path))
+
+
+def test_texts_that_are_missing_or_too_few_are_one_sentence(tmp_path):
+    def asked(name, **changes):
+        given = {"private_tasks": f"{name},b", "public_task": str(tmp_path)} | TINY | changes
+        return load_tasks(InteractionSettings(**given))
+
+    (tmp_path / "none.jsonl").write_text("")
+    (tmp_path / "few.jsonl").write_text("\n".join(json.dumps({"text": f"text {i % 20}"}) for i in range(40)))
+    (tmp_path / "image.png").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DataError, match=r"none.jsonl: holds no text; add some"):
+        asked(tmp_path / "none.jsonl")
+    with pytest.raises(
+        DataError, match=r"few.jsonl: 20 different texts, but test_size \+ train_size ask for 42; lower"
+    ):
+        asked(tmp_path / "few.jsonl")
+    with pytest.raises(DataError, match=r"folder: a folder without .jsonl, .parquet, .txt files"):
+        asked(tmp_path / "folder")
+    with pytest.raises(DataError, match=r"image.png: not a file that can be read here; bring one of .jsonl"):
+        asked(tmp_path / "image.png")
+    with pytest.raises(DataError, match=r"'nobody/nothing' is no file or folder .*owner/name@<40 digits>"):
+        asked("nobody/nothing")
+    with pytest.raises(DataError, match=r"'wrold' is no class of the miniature \(world, sports"):
+        asked("wrold", private_tasks="wrold,sports", public_task="miniature")
+
+
+def test_a_hub_task_is_asked_for_at_its_pinned_commit(monkeypatch):
+    import datasets
+
+    def fetched(name, config, *, revision, split):
+        return [{"question": f"{name} {config} {revision[:4]} {split}", "answer": "yes"}]
+
+    monkeypatch.setattr(datasets, "load_dataset", fetched)
+    assert read_texts("openai/gsm8k") == ["Question: openai/gsm8k main e53f train Answer: yes"]
+    assert read_texts("me/mine@" + "a" * 40) == ["Question: me/mine None aaaa train Answer: yes"]
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: (_ for _ in ()).throw(OSError("away")))
+    with pytest.raises(
+        DataError, match=r"allenai/sciq@2c94\w+ cannot be fetched \(OSError\).*hf download allenai/sciq"
+    ):
+        read_texts("allenai/sciq")
+
+
+def test_real_files_are_read():
+    data = ROOT.parent / "shared" / "data"
+    if not (data / "sciq").is_dir():
+        pytest.skip("needs shared/data with SciQ, GSM8K, ARC and books beside the repository")
+    first = {name: read_texts(str(data / path))[0] for name, path in task_files().items()}
+    assert first["sciq"].endswith("yogurt? Answer: mesophilic organisms")
+    assert first["gsm8k"].endswith("altogether in April and May. #### 72") and "<<" not in first["gsm8k"]
+    assert first["arc"].endswith("fever? Answer: a bacterial population in the bloodstream")
+    assert len(first["books"]) > 20
+
+
+def task_files():
+    return {
+        "sciq": "sciq/sciq_nosupport.jsonl", "gsm8k": "gsm8k/train.jsonl", "arc": "arc/arc_easy_train.jsonl",
+        "books": "gutenberg/nltk_austen-emma.txt",
+    }  # fmt: skip
+
+
+# --- settings and params files -------------------------------------------------------------------------------------
+@pytest.mark.parametrize("key, value", [("alpha", 1.2), ("alpha", -0.1), ("beta", 2.0), ("entities", 1)])
+def test_values_out_of_range_name_their_key(key, value):
+    assert message(**{key: value}).startswith(f"x.yaml: {key}: Input should be ")
+
+
+def test_impossible_combinations_name_key_and_remedy():
+    assert "private_tasks: 'world' does not name 2 different tasks" in message(private_tasks="world")
+    assert "private_tasks: 'world,,sports' does not name 3" in message(private_tasks="world,,sports", entities=3)
+    assert "private_tasks: 'sports,sports' does not name 2" in message(private_tasks="sports,sports")
+    assert "talk: '1' is not 2 numbers, one above 0; write for example 1,1" in message(talk="1")
+    assert "talk: '0,0' is not 2 numbers" in message(talk="0,0")
+    assert "symbiotic: there is no entity 3 of 2" in message(symbiotic=3)
+    assert "written: 199 texts, but 200 of one entity are read" in message(written=199, alpha=1.0)
+    assert "train_size: 100 texts, but round 0 reads 200 of one task" in message(train_size=100)
+    assert "prompts: 24 is more than the test_size 10" in message(test_size=10)
+    assert "student_corpus: needed to pre-train" in message(student="small")
+    assert "encoder: 'miniature' knows only words of the miniature" in message(encoder="miniature", public_task="x")
+
+
+def test_all_mistakes_are_listed_with_the_nearest_name_of_this_experiment():
+    lines = message(aplha=0.5, entities=1).splitlines()
+    assert len(lines) == 2 and "x.yaml: unknown parameter 'aplha' (did you mean 'alpha'?)" in lines
+
+
+def test_runs_of_this_experiment_have_names_like_all_others():
+    settings = InteractionSettings(variant="k3_listener", seed=12, scale="interaction_miniature")
+    assert settings.run_id.startswith("interaction_miniature/interaction/interaction-k3_listener-s12@")
+    assert settings.fingerprint != settings.model_copy(update={"beta": 0.25}).fingerprint
+    assert settings.fingerprint == settings.model_copy(update={"reports_dir": "x"}).fingerprint
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("scale", SCALES, ids=lambda path: path.stem)
+def test_scale_and_variant_are_complete_together(scale, variant):
+    first, second = read_params(scale), read_params(variant)
+    assert not set(first) & set(second)
+    assert set(first) | set(second) == set(InteractionSettings.model_fields) - {"study", "seed", "reports_dir"}
+    if variant.stem.startswith("k4") and "miniature" not in scale.stem:  # three real tasks
+        assert "does not name 4 different tasks" in message(**first | second)
+        return
+    settings = make_settings("x", InteractionSettings, **first | second)
+    assert (settings.scale, settings.variant) == (scale.stem, variant.stem)
+    assert variant.stem.startswith(f"k{settings.entities}_")
+    known = _parameters(ROOT / "notebooks" / "04_model_interaction.ipynb")
+    assert set(known) >= set(InteractionSettings.model_fields)
+    assert not [name for name, value in (first | second).items() if type(value) is not type(known[name])]
+
+
+def _parameters(path):
+    cell = next(cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+    return {node.target.id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
+
+
+def test_the_paper_scale_is_the_published_setting():
+    given = read_params("params/interaction_paper.yaml") | read_params("params/interaction/k2_alpha050.yaml")
+    settings = make_settings("x", InteractionSettings, **given)
+    assert (settings.student, settings.steps, settings.learning_rate) == ("facebook/opt-350m", 100, 8e-6)
+    assert (settings.warmup_ratio, settings.max_length, settings.precision) == (0.025, 512, "bf16")
+    assert settings.student_revision == "08ab08cc4b72ff5593870b5d527cf4230323703c"
+    assert all(name in task_texts.HUB for name in settings.private)
+
+
+def test_a_gated_model_is_told_what_it_needs(monkeypatch):
+    def refused(*args, **kwargs):
+        raise OSError("401 gated repo")
+
+    monkeypatch.setattr(models, "snapshot_download", refused)
+    with pytest.raises(ModelError, match=r"a gated model also needs its licence accepted and a token"):
+        models.load("meta-llama/Llama-3.2-1B", "4e20de362430cd3b72f300e6b0f18e50e7166e08")
+
+
+def test_settings_of_the_other_runs_are_what_they_were():
+    assert make_settings().fingerprint == RunSettings().fingerprint and RunSettings().name == "symbiosis-s0"
+    assert isinstance(make_settings("x", InteractionSettings), InteractionSettings)
