@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from symbiosis import interaction_claims
 from symbiosis.files import write_atomic
 from symbiosis.results import HOW_TO_MAKE, PUBLISHED, ResultsError, arm_name, last_generation, read_results
 from symbiosis.settings import resolve
@@ -33,7 +34,9 @@ GUESSING = 1 / 4  # AG News and the miniature have four classes
 PUBLISHED_TEST_ROWS = 500  # the smallest test set that gives every published figure
 OFFICIAL_TEST_ROWS = 7600  # of AG News
 
-SOURCES = PAPER, SHEET, NOTE, PROJECT = "Symbiosis paper", "results sheet", "ratio-or-diversity note", "this project"
+PAPER, SHEET, NOTE = "Symbiosis paper", "results sheet", "ratio-or-diversity note"
+INTERACTION, PROJECT = interaction_claims.SOURCE, interaction_claims.PROJECT
+SOURCES = PAPER, SHEET, NOTE, INTERACTION, PROJECT
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 PUBLISHED_SCALE = "published"
 SCALES = {  # in the order of the ledger; scales that are not named here follow
@@ -41,6 +44,9 @@ SCALES = {  # in the order of the ledger; scales that are not named here follow
     "miniature": "Miniature world",
     "agnews_small": "AG News, small models",
     "paper": "AG News, the paper's models",
+    "interaction_miniature": "Models that train on each other's outputs: miniature world",
+    "interaction_small": "Models that train on each other's outputs: real tasks, small models",
+    "interaction_paper": "Models that train on each other's outputs: the paper's models",
 }
 COLUMNS = (
     "scale", "claim", "source", "statement", "test", "study", "numbers",
@@ -425,6 +431,7 @@ CLAIMS = tuple(sorted((
         "Accuracy of the last generation minus that of generation 3 lies within 0.02 on either side of 0.",
         (stays("static", 3, SATURATED),), "long",
     ),
+    *interaction_claims.of_interaction(Claim, Part),
 ), key=lambda claim: SOURCES.index(claim.source)))  # fmt: skip
 
 
@@ -458,14 +465,21 @@ def ledger(reports_dir: str | Path, scales: Sequence[str] | None = None) -> pd.D
 
 
 def scale_rows(scale: str, studies: dict[str, pd.DataFrame]) -> list[dict]:
-    """Every claim held against the studies of one scale {study: rows with `arm`}; Holm over all their parts."""
+    """Claims that a scale can speak to, against its studies {study: rows with `arm`}; Holm over all their parts."""
     nothing = pd.DataFrame(columns=["arm", "seed", "generation", "metric", "value"])
-    found = [[decide(part, studies.get(claim.study, nothing)) for part in claim.parts] for claim in CLAIMS]
+    claims = asked_of(studies)
+    found = [[decide(part, studies.get(claim.study, nothing)) for part in claim.parts] for claim in claims]
     adjusted = iter(holm([finding.p for findings in found for finding in findings]))
     result = []
-    for claim, findings in zip(CLAIMS, found, strict=True):
+    for claim, findings in zip(claims, found, strict=True):
         result.append(_row(scale, claim, findings, [next(adjusted) for _ in findings]))
     return result
+
+
+def asked_of(studies: dict[str, pd.DataFrame]) -> list[Claim]:
+    """Claims about interaction where that study was run (its scales hold nothing else), all others elsewhere."""
+    interaction = interaction_claims.STUDY in studies
+    return [claim for claim in CLAIMS if (claim.study == interaction_claims.STUDY) == interaction]
 
 
 def decide(part: Part, rows: pd.DataFrame) -> Finding:

@@ -458,12 +458,27 @@ def save_figure(fig: Figure, name: str, reports_dir: str | Path, rows: pd.DataFr
     `study` names the folder of a figure of several studies; without it, rows of more than one are refused.
     """
     stem = _stem("figures", name, reports_dir, rows, study)
+    _write_figure(fig, stem)
+    _save_source(stem, reports_dir, rows)
+    return stem.with_suffix(".pdf")
+
+
+def _write_figure(fig: Figure, stem: Path) -> None:
     formats = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
     with plt.rc_context({"pdf.fonttype": 42}):  # TrueType: text stays text, as journals ask
         contents = {suffix: _rendered(fig, suffix, metadata) for suffix, metadata in formats.items()}
     for suffix, content in contents.items():
         write_atomic(stem.with_suffix(f".{suffix}"), content)
-    _save_source(stem, reports_dir, rows)
+
+
+def save_theory(fig: Figure, name: str, reports_dir: str | Path, source: dict) -> Path:
+    """figures/theory/name.pdf, .png and .json of a figure of closed forms, which shows no run; returns the PDF.
+
+    source: what it was computed from; the .json holds it.
+    """
+    stem = resolve(reports_dir) / "figures" / "theory" / name
+    _write_figure(fig, stem)
+    write_atomic(stem.with_suffix(".json"), (json.dumps(source, indent=1) + "\n").encode())
     return stem.with_suffix(".pdf")
 
 

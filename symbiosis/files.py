@@ -1,6 +1,7 @@
-"""Files and folders that appear whole or not at all, and locks between processes."""
+"""Files and folders that appear whole or not at all, their checksums, and locks between processes."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -8,7 +9,11 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+
+SUMS = "SHA256SUMS"  # in the format of sha256sum: `sha256sum --check SHA256SUMS` says the same as `damaged`
+PART = ".part"  # ends the hidden name of whatever is not whole yet
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -16,10 +21,12 @@ def write_atomic(path: Path, content: bytes) -> None:
     if path.is_file() and path.read_bytes() == content:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
         partial.write_bytes(content)
+        sync(partial)
         os.replace(partial, path)
+        sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -33,27 +40,114 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     for leftover in folder.parent.glob(f".{folder.name}-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    temporary = _beside(folder)
     try:
         yield temporary
+        if not folder.parent.name.endswith(PART):  # else it is synced with the folder it is made for
+            for path in (*temporary.rglob("*"), temporary):
+                sync(path)
         if folder.exists():
-            shutil.rmtree(folder)
+            remove(folder)
         os.replace(temporary, folder)
+        if not folder.parent.name.endswith(PART):
+            sync(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder, in one step for whoever looks: it is renamed away first, so a killed process leaves no half."""
+    trash = _beside(folder)
+    os.replace(folder, trash)
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Clear what killed processes left half-written anywhere below `folder`; the caller holds its lock."""
+    for leftover in list(folder.rglob(f".*{PART}")):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+
+
+def _beside(folder: Path) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=PART, dir=folder.parent))
+
+
+def sync(path: Path) -> None:
+    """Force a file's content, or a folder's names, onto the disk: a power loss cannot undo what comes after."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot sync a folder
+            raise
+    finally:
+        os.close(handle)
+
+
+# --- checksums -----------------------------------------------------------------------------------------------------
+def sha256(path: Path) -> str:
+    """Hex digits over one file's content."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def digest(paths: Iterable[Path]) -> str:
     """sha256 over the contents of files, in the order given."""
     content = hashlib.sha256()
     for path in paths:
-        content.update(hashlib.sha256(path.read_bytes()).digest())
+        content.update(bytes.fromhex(sha256(path)))
     return content.hexdigest()
 
 
+def write_checksums(folder: Path, also: Iterable[Path] = ()) -> None:
+    """SHA256SUMS over every file in `folder`, and over files elsewhere that belong to it."""
+    files = [*_files(folder), *also]
+    lines = sorted((os.path.relpath(path, folder), sha256(path)) for path in files)
+    (folder / SUMS).write_text("".join(f"{mark}  {name}\n" for name, mark in lines))
+
+
+def damaged(folder: Path) -> list[str]:
+    """Names of files that are not as SHA256SUMS of their folder has them: changed, cut, gone, or not listed.
+
+    A listed subfolder that is gone as a whole was dropped on purpose and is no damage; a missing list is.
+    """
+    if not (folder / SUMS).is_file():
+        return [SUMS]
+    listed = _listed(folder)
+    gone = dropped(folder)
+    wrong = [n for n, mark in listed.items() if n not in gone and not _is(folder / n, mark)]
+    return wrong + sorted({path.relative_to(folder).as_posix() for path in _files(folder)} - set(listed))
+
+
+def dropped(folder: Path) -> set[str]:
+    """The files listed in SHA256SUMS of `folder` whose subfolder is gone as a whole."""
+    inside = [name for name in _listed(folder) if "/" in name and not name.startswith("..")]
+    return {name for name in inside if not (folder / name).parent.is_dir()}
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """Name -> sha256; none where there is no list. A line that was cut names a file that cannot match."""
+    text = (folder / SUMS).read_text(errors="replace") if (folder / SUMS).is_file() else ""
+    return {name: mark for mark, _, name in (line.partition("  ") for line in text.splitlines())}
+
+
+def _is(path: Path, mark: str) -> bool:
+    return path.is_file() and sha256(path) == mark
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files below, but the list itself and anything hidden."""
+    inner = [(path, path.relative_to(folder).parts) for path in folder.rglob("*") if path.is_file()]
+    return [path for path, parts in inner if parts != (SUMS,) and not any(part.startswith(".") for part in parts)]
+
+
+# --- locks ---------------------------------------------------------------------------------------------------------
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold the lock file at `path`; where another process has it, wait, or raise BlockingIOError that names it."""
+    """Hold the lock file at `path`; where another process has it, wait, or raise BlockingIOError that names it.
+
+    The system frees the lock of a process that is gone, however it went; what the file says is for people.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+") as handle:
         try:
@@ -62,6 +156,6 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
             handle.seek(0)
             raise BlockingIOError(handle.read().strip() or "another process") from None
         handle.truncate(0)
-        handle.write(f"process {os.getpid()} on {platform.node()}")
+        handle.write(f"process {os.getpid()} on {platform.node()} since {datetime.now(UTC).isoformat(' ', 'seconds')}")
         handle.flush()
         yield

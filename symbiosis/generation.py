@@ -1,13 +1,27 @@
-"""Batched sampling from a causal LM."""
+"""Batched sampling from a causal LM: by transformers, or by vLLM where it is installed and asked for."""
 
+import hashlib
+import importlib.util
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
 from transformers import GenerationConfig
 
-from symbiosis.models import autocast, batches_by_length, pad
-from symbiosis.settings import RunSettings
+from symbiosis.errors import SymbiosisError
+from symbiosis.models import autocast, batches_by_length, pad, save
+from symbiosis.settings import RunSettings, derive_seed
+
+VLLM_MEMORY = 0.4  # vLLM's share of the GPU; the rest is for the models that are trained and scored in this process
+
+_engines: dict[str, Any] = {}  # weights' digest -> vLLM's engine, the last one only: starting one takes a minute
+
+
+class GenerationError(SymbiosisError):
+    """Texts that cannot be written, with the remedy."""
 
 
 @torch.inference_mode()
@@ -25,8 +39,11 @@ def generate(
 
     prompts: n rows of token ids. Sampled at `temperature` from the `top_p` nucleus, at most `max_new_tokens` long.
     Prompts of like length share a batch of about `generation_batch_size` texts; each prompt is read once, however many
-    samples are drawn. The same seed gives the same texts.
+    samples are drawn. The same seed gives the same texts, by one `generation_engine`. Raises GenerationError where
+    vLLM is asked for and not installed.
     """
+    if getattr(settings, "generation_engine", "transformers") == "vllm":  # only runs have the choice
+        return _by_vllm(model, tokenizer, prompts, settings, seed, samples)
     config = GenerationConfig(
         do_sample=True, temperature=settings.temperature, top_p=settings.top_p, top_k=0,
         max_new_tokens=settings.max_new_tokens, use_cache=True,
@@ -56,3 +73,52 @@ def _read_once(model, inputs: dict, samples: int) -> dict:
     cache = model(**seen, use_cache=True, logits_to_keep=1).past_key_values
     cache.batch_repeat_interleave(samples)
     return {name: value.repeat_interleave(samples, 0) for name, value in inputs.items()} | {"past_key_values": cache}
+
+
+# --- vLLM ----------------------------------------------------------------------------------------------------------
+
+
+def require_engine(settings: RunSettings) -> None:
+    """Raises GenerationError where this environment does not have the `generation_engine`."""
+    if settings.generation_engine == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise GenerationError(
+            "generation_engine: 'vllm' is not installed here; make the environment of its own that the README "
+            "describes and run from there, or set generation_engine to transformers"
+        )
+
+
+def _by_vllm(model, tokenizer, prompts, settings: RunSettings, seed: int, samples: int) -> list[str]:
+    """generate() by vLLM; every prompt has a seed of its own, or equal prompts would be answered with one text."""
+    require_engine(settings)
+    from vllm import SamplingParams
+
+    stops = model.generation_config.eos_token_id
+    asked = [
+        SamplingParams(
+            n=samples, temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_new_tokens,
+            seed=derive_seed(seed, i, "vllm") % 2**31, stop_token_ids=stops if isinstance(stops, list) else [stops],
+        )
+        for i in range(len(prompts))
+    ]  # fmt: skip
+    rows = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
+    answers = _engine(model, tokenizer, settings).generate(rows, asked, use_tqdm=False)
+    ids = [sample.token_ids for answer in answers for sample in answer.outputs]
+    return [" ".join(text.split()) for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+
+def _engine(model, tokenizer, settings: RunSettings):
+    """vLLM's engine over the weights as they stand: the last one, or, since they were trained, a new one."""
+    from vllm import LLM
+
+    digest = hashlib.sha256(settings.precision.encode())
+    for p in model.parameters():
+        digest.update(p.detach().cpu().contiguous().numpy().data)
+    if digest.hexdigest() not in _engines:
+        _engines.clear()  # gives its memory back first
+        with tempfile.TemporaryDirectory(prefix="symbiosis-vllm-") as folder:
+            save(model, tokenizer, Path(folder) / "model")
+            dtype = {"fp32": "float32", "bf16": "bfloat16"}[settings.precision]
+            _engines[digest.hexdigest()] = LLM(
+                model=f"{folder}/model", dtype=dtype, gpu_memory_utilization=VLLM_MEMORY, trust_remote_code=False
+            )
+    return _engines[digest.hexdigest()]

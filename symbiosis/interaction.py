@@ -18,25 +18,20 @@ the numbers of an unbroken one.
 
 import io
 import json
-import platform
-import resource
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoModel, AutoTokenizer
 
-from symbiosis import bases, models
+from symbiosis import bases, encoders, models
 from symbiosis.diversity import distinct_n, homogenisation, self_bleu, unique_share
 from symbiosis.errors import SymbiosisError
-from symbiosis.files import write_atomic
+from symbiosis.files import remove, write_atomic
 from symbiosis.generation import generate
 from symbiosis.interaction_bases import base_folder, made_name
 from symbiosis.mixing import kept_rows
@@ -44,7 +39,7 @@ from symbiosis.models import start_ids, token_ids
 from symbiosis.pretraining import schedule
 from symbiosis.representations import hidden_states
 from symbiosis.results import COLUMNS, UNREPORTED, read_rows
-from symbiosis.runs import RunError, git_state, metric, run_folder, stage, writing
+from symbiosis.runs import RunError, metric, provenance, rewind, run_folder, stage, writing
 from symbiosis.scoring import text_losses, token_losses
 from symbiosis.settings import InteractionSettings, RunSettings, derive_seed, make_settings, resolve
 from symbiosis.task_texts import TaskTexts, load_tasks
@@ -107,10 +102,12 @@ def run(settings: InteractionSettings) -> pd.DataFrame:
 
 def _run_all(experiment: Experiment) -> None:
     settings, state = experiment.settings, experiment.folder / "state"
+    rewind(state, _stage_names(settings), _entity)
     results = [stage(state, "base", lambda out: _base(experiment))]
     for t in tqdm(range(settings.generations + 1), desc=settings.run_id):
         if t:
-            results.append(stage(state, f"write-{t}", lambda out, t=t: _write(experiment, t)))
+            lesson = [experiment.folder / "lessons" / f"gen-{t}.parquet"]
+            results.append(stage(state, f"write-{t}", lambda out, t=t: _write(experiment, t), also=lesson))
         for k in experiment.entities:
             results.append(stage(state, f"train-{t}-{k}", lambda out, t=t, k=k: _train(experiment, t, k, out)))
         results.append(stage(state, f"compare-{t}", lambda out, t=t: _compare(experiment, t)))
@@ -119,6 +116,20 @@ def _run_all(experiment: Experiment) -> None:
     rows = pd.DataFrame([head | row for result in results for row in result["rows"]], columns=list(COLUMNS))
     write_atomic(experiment.folder / "rows.csv", rows.to_csv(index=False).encode())
     _write_record(experiment, results)
+
+
+def _stage_names(settings: InteractionSettings) -> list[str]:
+    """The stages of a run, in the order in which they are made."""
+    names = ["base"]
+    for t in range(settings.generations + 1):
+        names += [f"write-{t}"] * (t > 0)
+        names += [*(f"train-{t}-{k}" for k in range(1, settings.entities + 1)), f"compare-{t}"]
+    return names
+
+
+def _entity(stage_name: str) -> str:
+    """Whose weights a stage leaves; of a stage that leaves none a name of its own."""
+    return stage_name.rpartition("-")[2] if stage_name.startswith("train-") else stage_name
 
 
 def _base(experiment: Experiment) -> dict:
@@ -166,7 +177,9 @@ def _compare(experiment: Experiment, generation: int) -> dict:
 def _forget(experiment: Experiment, generation: int) -> None:
     """Drop the weights of a round that a later one has replaced."""
     for k in experiment.entities:
-        shutil.rmtree(experiment.folder / "state" / f"train-{generation}-{k}" / "model", ignore_errors=True)
+        model = experiment.folder / "state" / f"train-{generation}-{k}" / "model"
+        if model.is_dir():
+            remove(model)
 
 
 # --- writing -------------------------------------------------------------------------------------------------------
@@ -386,23 +399,8 @@ def _encoder(experiment: Experiment):
     if settings.encoder in ("base", "miniature"):
         model, tokenizer = experiment.load(0, -1) if settings.encoder == "base" else _well_read(settings)
         return lambda texts: hidden_states(model, tokenizer, texts, settings)
-    local = resolve(settings.encoder).is_dir()
-    name = str(resolve(settings.encoder)) if local else settings.encoder
-    if not local and not settings.encoder_revision:
-        raise InteractionError(f"encoder: {name} is no folder, and a hub id needs its commit as encoder_revision")
-    known = {"revision": settings.encoder_revision or None, "trust_remote_code": False}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **known)
-        model = AutoModel.from_pretrained(name, use_safetensors=True, dtype=torch.float32, **known).eval()
-    except (OSError, ValueError) as error:
-        raise InteractionError(
-            f"encoder: {name} could not be loaded ({' '.join(str(error).split())[:200]}); copy its folder here and "
-            "name it, or take encoder: base"
-        ) from None
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= model.get_input_embeddings().num_embeddings:
-        tokenizer.pad_token = tokenizer.eos_token  # the mask tells padding, not the id
-    model.to(models.pick_device(settings.device))
-    return lambda texts: _mean_pooled(model, tokenizer, texts, settings)
+    known = {"device": settings.device, "max_length": settings.max_length}
+    return encoders.load(settings.encoder, settings.encoder_revision, **known)
 
 
 def _well_read(settings: InteractionSettings):
@@ -412,20 +410,6 @@ def _well_read(settings: InteractionSettings):
 
 def _reader(settings: InteractionSettings) -> RunSettings:
     return RunSettings(seed=settings.seed)
-
-
-@torch.inference_mode()
-def _mean_pooled(model, tokenizer, texts: Sequence[str], settings: InteractionSettings) -> np.ndarray:
-    """(n, d) mean over each text's tokens of a text encoder's last hidden states."""
-    parts = []
-    for start in range(0, len(texts), settings.generation_batch_size):
-        batch = list(texts[start : start + settings.generation_batch_size])
-        inputs = tokenizer(batch, padding=True, truncation=True, max_length=settings.max_length, return_tensors="pt")
-        inputs = inputs.to(model.device)
-        mask = inputs["attention_mask"][:, :, None].float()
-        hidden = model(**inputs).last_hidden_state
-        parts.append(((hidden * mask).sum(1) / mask.sum(1)).cpu().numpy())
-    return np.concatenate(parts)
 
 
 # --- the folder ----------------------------------------------------------------------------------------------------
@@ -468,23 +452,12 @@ def _inputs(settings: InteractionSettings, tasks: Sequence[TaskTexts]) -> dict:
     return inputs
 
 
-def _write_record(experiment: Experiment, results: Sequence[dict]) -> None:
+def _write_record(experiment: Experiment, results: list[dict]) -> None:
     """record.json: all that is needed to trust or repeat the run. Its presence says the run is finished."""
-    settings, packages = experiment.settings, ("torch", "transformers", "datasets", "numpy")
-    record = {
-        "run_id": settings.run_id,
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        **git_state(),
-        "device": str(models.pick_device(settings.device)),
-        "threads": torch.get_num_threads(),
-        "wall_s": round(sum(result["wall_s"] for result in results), 2),
-        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
-        "inputs": _inputs(settings, experiment.tasks),
-        "settings": settings.model_dump(),
-        "stages": {result["stage"]: result["wall_s"] for result in results},
-    }
-    write_atomic(experiment.folder / "record.json", json.dumps(record, indent=1).encode())
+    settings, folder = experiment.settings, experiment.folder
+    record = provenance(folder, settings, models.pick_device(settings.device), results)
+    record["inputs"] = _inputs(settings, experiment.tasks)
+    write_atomic(folder / "record.json", json.dumps(record, indent=1).encode())
 
 
 # --- readers -------------------------------------------------------------------------------------------------------

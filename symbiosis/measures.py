@@ -60,6 +60,7 @@ SUBTOPIC_UNITS = {  # diversity against a known world
     "tail_mass": "share", "vendi": "1", "semantic_dispersion": "1",
 }  # fmt: skip
 QUALITY_UNITS = {"label_purity": "share", "writable": "share", "log_likelihood": "nats/word"}
+SEMANTIC_UNITS = {"vendi": "1", "semantic_dispersion": "1", "mauve": "1"}  # of an encoder's vectors, on real text
 TAIL_UNITS = {  # diversity against real text
     "word_tail_coverage": "share", "word_tail_mass": "share", "word_new_mass": "share", "word_js": "nats",
 }  # fmt: skip
@@ -67,16 +68,17 @@ COMPLEXITY_UNITS = {
     "mean_words": "words/text", "mean_sentences": "sentences/text", "mean_clauses": "clauses/sentence",
     "base_lm_loss": "nats/token",
 }  # fmt: skip
-UNITS = WORD_UNITS | SUBTOPIC_UNITS | TAIL_UNITS | QUALITY_UNITS | COMPLEXITY_UNITS
+UNITS = WORD_UNITS | SUBTOPIC_UNITS | SEMANTIC_UNITS | TAIL_UNITS | QUALITY_UNITS | COMPLEXITY_UNITS
 LEVERS = {  # which measures speak of which lever
     "quality": tuple(QUALITY_UNITS),
-    "diversity": (*(name + end for end in SIZES for name in WORD_UNITS), *SUBTOPIC_UNITS, *TAIL_UNITS),
+    "diversity": (*(name + end for end in SIZES for name in WORD_UNITS), *SUBTOPIC_UNITS, "mauve", *TAIL_UNITS),
     "complexity": tuple(COMPLEXITY_UNITS),
 }
 
 
 BAND_COLUMNS = ("scale", "study", "metric", "low", "high", "n_texts", "draws")
 BAND_NUMBERS = {"low": float, "high": float, "n_texts": int, "draws": int}
+BASE, INTERACTION = "base", "interaction"  # the initial Student as encoder; the study of notebook 04
 DRAWS = 100  # lessons of real text behind a null band
 REAL_MASS = 0.1  # the rare words of real text are those that hold its last tenth
 CLAUSE_STARTS = (
@@ -197,6 +199,35 @@ def real_words(texts: Sequence[str], real: RealWords) -> dict[str, float]:
     }
 
 
+@dataclass(frozen=True, eq=False)
+class RealText:
+    """What lessons on real text are held against: its words and, with an encoder, the vectors of N_TEXTS of its texts.
+
+    encode: texts -> (n, d), or None for words alone.
+    """
+
+    words: RealWords
+    encode: Callable[[Sequence[str]], np.ndarray] | None = None
+    vectors: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, texts: Sequence[str], encode: Callable[[Sequence[str]], np.ndarray] | None = None) -> "RealText":
+        return cls(RealWords.of(texts), encode, encode(list(texts[:N_TEXTS])) if encode else None)
+
+
+def semantic_diversity(texts: Sequence[str], real: RealText, rng: np.random.Generator) -> dict[str, float]:
+    """Variety of meaning as an encoder sees it: Vendi score and dispersion of the texts' vectors, MAUVE to real text.
+
+    mauve is in (0, 1], 1 for the same distribution; it moves with the number of texts. Formulas: `symbiosis.diversity`.
+    """
+    vectors = real.encode(texts)
+    return {
+        "vendi": diversity.vendi(vectors),
+        "semantic_dispersion": diversity.semantic_dispersion(vectors),
+        "mauve": diversity.mauve(vectors, real.vectors, rng=rng),
+    }
+
+
 def _plain_words(texts: Sequence[str]) -> list[str]:
     return [word for text in texts for word in re.findall(r"[a-z0-9]+", text.lower())]
 
@@ -230,7 +261,7 @@ def lesson_rows(
     *,
     rng: np.random.Generator,
     sizes: Mapping[str, int] = SIZES,
-    real: RealWords | None = None,
+    real: RealText | None = None,
     base_loss: Callable[[Sequence[str]], float] | None = None,
 ) -> list[dict]:
     """Every measure of one lesson: rows metric, value, unit, n; value nan and n 0 where it cannot be measured.
@@ -240,7 +271,7 @@ def lesson_rows(
         world:     the known truth; without one there is no quality and no subtopic.
         rng:       draws the parts of equal size.
         sizes:     {end of the metric's name: words of the part}.
-        real:      words of real text, where no world is known; measured at the smallest size.
+        real:      real text, where no world is known; its words are measured at the smallest size.
         base_loss: see `complexity`.
 
     The frame of template_diversity is the function words of the world's templates. Without a world it is the lesson's
@@ -254,7 +285,11 @@ def lesson_rows(
         found = word_diversity(part, frame) if part else dict.fromkeys(WORD_UNITS, float("nan"))
         rows += _rows(found, n_tokens, end)
     if real:  # `part` is that of the last, smallest size
-        rows += _rows(real_words(part, real) if part else dict.fromkeys(TAIL_UNITS, float("nan")), n_tokens)
+        rows += _rows(real_words(part, real.words) if part else dict.fromkeys(TAIL_UNITS, float("nan")), n_tokens)
+    if real and real.encode:
+        part = _texts_of_equal_size([text for text in texts if text], rng)
+        found = semantic_diversity(part, real, rng) if part else dict.fromkeys(SEMANTIC_UNITS, float("nan"))
+        rows += _rows(found, N_TEXTS)
     if world:
         part = _texts_of_equal_size(texts, rng)
         found = subtopic_diversity(part, world) if part else dict.fromkeys(SUBTOPIC_UNITS, float("nan"))
@@ -268,7 +303,7 @@ def null_band(
     n_texts: int,
     *,
     rng: np.random.Generator,
-    real: RealWords | None = None,
+    real: RealText | None = None,
     draws: int = 200,
     coverage: float = 0.95,
 ) -> pd.DataFrame:
@@ -277,7 +312,7 @@ def null_band(
     Args:
         source:   a world, which writes a fresh lesson for every draw; or real texts, of which each draw takes a part.
         n_texts:  texts per lesson, as many as the lessons compared have.
-        real:     words of real text, best of other texts than those of `source`.
+        real:     real text to hold them against, best of other texts than those of `source`.
         draws:    lessons drawn.
         coverage: share of the draws between low and high, in (0, 1).
 
@@ -328,29 +363,40 @@ def _rows(found: Mapping[str, float], n: int, end: str = "") -> list[dict]:
 
 
 # --- from runs to reports/measures.csv -------------------------------------------------------------------------------
-def collect(reports_dir: str | Path, scale: str | None = None, study: str | None = None) -> list[str]:
+def collect(
+    reports_dir: str | Path,
+    scale: str | None = None,
+    study: str | None = None,
+    *,
+    encoder: str = BASE,
+    encoder_revision: str = "",
+) -> list[str]:
     """Merge the lessons of finished runs (of one scale, one study) into measures.csv; the run_ids merged, sorted.
+
+    encoder: of the semantic measures on real text, whose meanings no world tells: 'base' (the run's initial Student), a
+    local folder or a hub id at `encoder_revision`.
 
     The columns and the rule are those of `results.collect`: a run replaces the rows of the same study, method, variant,
     scale and seed, all others stay; a repeat changes no byte; scale 'smoke' never enters. Each study's null band comes
-    into null_bands.csv.
+    into null_bands.csv. Runs of method interaction have no lessons of this kind and are passed over.
     """
-    reports_dir = resolve(reports_dir)
+    reports_dir, asked = resolve(reports_dir), (encoder, encoder_revision)
     records = sorted(reports_dir.glob(f"runs/{scale or '*'}/{study or '*'}/*/record.json"))
-    folders = [path.parent for path in records if path.parts[-4] != UNREPORTED]
+    folders = [path.parent for path in records if path.parts[-4] != UNREPORTED and path.parts[-3] != INTERACTION]
     if not folders:
         return []
-    rows = pd.concat([run_rows(folder) for folder in folders], ignore_index=True)
+    rows = pd.concat([run_rows(folder, *asked) for folder in folders], ignore_index=True)
     rows = rows[rows["scale"] != UNREPORTED]
     path = reports_dir / "measures.csv"
     write_atomic(path, csv_bytes(merge(read_or_empty(path, COLUMNS, NUMBERS), rows), COLUMNS))
-    _collect_bands(reports_dir, {folder.parts[-3:-1]: folder for folder in reversed(folders)})
+    firsts = {folder.parts[-3:-1]: folder for folder in reversed(folders)}
+    _collect_bands(reports_dir, [band_of_run(folder, *asked) for folder in firsts.values()])
     return sorted(set(rows["run_id"]))
 
 
-def _collect_bands(reports_dir: Path, first: Mapping[tuple[str, str], Path]) -> None:
-    """Bring the band of each (scale, study), from the settings of its first run, into null_bands.csv."""
-    path, found = reports_dir / "null_bands.csv", [band_of_run(folder) for folder in first.values()]
+def _collect_bands(reports_dir: Path, found: Sequence[pd.DataFrame]) -> None:
+    """Bring the bands, one of each (scale, study), into null_bands.csv."""
+    path = reports_dir / "null_bands.csv"
     old, new = read_or_empty(path, BAND_COLUMNS, BAND_NUMBERS), pd.concat(found)
     key = ["scale", "study"]
     kept = old[~pd.MultiIndex.from_frame(old[key]).isin(pd.MultiIndex.from_frame(new[key]))]
@@ -359,7 +405,7 @@ def _collect_bands(reports_dir: Path, first: Mapping[tuple[str, str], Path]) -> 
 
 
 @functools.lru_cache(maxsize=8)
-def band_of_run(folder: Path) -> pd.DataFrame:
+def band_of_run(folder: Path, encoder: str = BASE, encoder_revision: str = "") -> pd.DataFrame:
     """`null_band` of lessons as large as this run's, of the world of seed 0 or of its task's train split.
 
     Rare words of real text are those of the pool, which shares no text with train. Empty where the task's files are
@@ -371,7 +417,7 @@ def band_of_run(folder: Path) -> pd.DataFrame:
     if settings.task == "miniature":
         band = null_band(_world(0), n, rng=rng, draws=DRAWS)
     elif (task := _task(settings)) and len(task.train) >= 2 * n and len(task.pool):
-        real = RealWords.of(task.pool["text"][:])
+        real = RealText.of(task.pool["text"][:], _encoder(settings, encoder, encoder_revision))
         band = null_band(task.train["text"][:], n, rng=rng, real=real, draws=DRAWS)
     else:
         return pd.DataFrame(columns=columns)
@@ -389,32 +435,33 @@ def read(reports_dir: str | Path, scale: str, study: str = "main") -> pd.DataFra
     return read_long(resolve(reports_dir) / "measures.csv", scale, study, HOW_TO_MAKE)
 
 
-def run_rows(folder: str | Path) -> pd.DataFrame:
+def run_rows(folder: str | Path, encoder: str = BASE, encoder_revision: str = "") -> pd.DataFrame:
     """The measures of every lesson of one finished run, as long rows.
 
-    Kept as measures.csv in the run's folder, with a digest beside it over the sources of the measures, the run's record
-    and the file itself: a changed formula, another run or a damaged file is measured anew.
+    Kept as measures.csv in the run's folder, with a digest beside it over the sources of the measures, the run's
+    record, the encoder and the file itself: a changed formula, another run or a damaged file is measured anew.
     """
-    folder = Path(folder)
+    folder, asked = Path(folder), (encoder, encoder_revision)
     table, mark = folder / "measures.csv", folder / "measures.digest"
-    if not (table.is_file() and mark.is_file() and mark.read_text() == _mark(folder)):
-        write_atomic(table, csv_bytes(_measured(folder), COLUMNS))
-        write_atomic(mark, _mark(folder).encode())
+    if not (table.is_file() and mark.is_file() and mark.read_text() == _mark(folder, *asked)):
+        write_atomic(table, csv_bytes(_measured(folder, *asked), COLUMNS))
+        write_atomic(mark, _mark(folder, *asked).encode())
     return read_table(table, COLUMNS, NUMBERS)
 
 
-def _mark(folder: Path) -> str:
+def _mark(folder: Path, encoder: str, encoder_revision: str) -> str:
     sources = [Path(module) for module in (__file__, diversity.__file__, miniature.__file__)]
-    return digest([*sources, folder / "record.json", folder / "measures.csv"])
+    return f"{digest([*sources, folder / 'record.json', folder / 'measures.csv'])} {encoder} {encoder_revision}"
 
 
-def _measured(folder: Path) -> pd.DataFrame:
+def _measured(folder: Path, encoder: str, encoder_revision: str) -> pd.DataFrame:
     settings, run_id = _read_settings(folder / "record.json")
     head = {name: getattr(settings, name) for name in ("study", "method", "variant", "scale", "seed")}
     world = _world(settings.seed) if settings.task == "miniature" else None
     task = None if world else _task(settings)
-    known = {"real": RealWords.of(task.pool["text"][:]) if task and len(task.pool) else None}
-    known["base_loss"] = _base_loss(settings)
+    known = {"base_loss": _base_loss(settings)}
+    if task and len(task.pool):
+        known["real"] = RealText.of(task.pool["text"][:], _encoder(settings, encoder, encoder_revision))
     rows = []
     for generation in range(1, settings.generations + 1):
         lesson = load_lesson(folder / "lessons" / f"gen-{generation}.parquet")
@@ -436,14 +483,34 @@ def _task(settings: RunSettings):
         return None
 
 
-def _base_loss(settings: RunSettings) -> Callable[[Sequence[str]], float] | None:
-    """Mean LM loss of texts under the run's initial Student; None where that model cannot be had."""
-    from symbiosis import bases, models, scoring  # torch is needed here only
+def _encoder(settings: RunSettings, name: str, revision: str) -> Callable[[Sequence[str]], np.ndarray] | None:
+    """texts -> vectors; None where the run's initial Student is asked for and cannot be had."""
+    from symbiosis import encoders, models, representations  # torch is needed here only
+
+    models.use_threads(settings.threads)
+    if name != BASE:
+        return encoders.load(name, revision, device=settings.device)
+    student = _initial_student(settings)
+    return (lambda texts: representations.hidden_states(*student, texts, settings)) if student else None
+
+
+def _initial_student(settings: RunSettings):
+    """(model, tokenizer) all arms of the run's seed begin with; None where it cannot be had."""
+    from symbiosis import bases
 
     try:
-        student, tokenizer = _student(bases.base_folder("student", settings), settings.student_revision)
+        return _student(bases.base_folder("student", settings), settings.student_revision)
     except SymbiosisError:
         return None
+
+
+def _base_loss(settings: RunSettings) -> Callable[[Sequence[str]], float] | None:
+    """Mean LM loss of texts under the run's initial Student; None where that model cannot be had."""
+    from symbiosis import models, scoring
+
+    if not (found := _initial_student(settings)):
+        return None
+    student, tokenizer = found
     models.use_threads(settings.threads)
     start, end = models.start_ids(tokenizer), [tokenizer.eos_token_id]
 

@@ -5,12 +5,13 @@ remote code. What is trained or scored under bf16 is autocast, not stored.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import get_token, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from transformers import (
@@ -25,7 +26,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging as transformers_logging
 
 from symbiosis.errors import SymbiosisError
-from symbiosis.files import whole_folder
+from symbiosis.files import digest, whole_folder
 from symbiosis.settings import resolve
 
 transformers_logging.disable_progress_bar()  # a bar per weight file says nothing here
@@ -58,7 +59,10 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> tuple[PreTra
             folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
     except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(f"{folder}: could not be loaded ({_short(error)}); copy or download it again") from error
+        raise ModelError(
+            f"{folder}: could not be loaded ({_short(error)}); copy or download it again, or delete it if it was made "
+            "here: then it is made anew"
+        ) from error
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{name}: its tokenizer has no end token; set eos_token in tokenizer_config.json")
     rows = model.get_input_embeddings().num_embeddings
@@ -76,6 +80,11 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
     with whole_folder(folder) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+
+
+def weights_mark(folder: Path) -> str:
+    """sha256 over the files of a model, in the order of their names: which weights these really are."""
+    return digest(sorted({path for pattern in FILES for path in folder.glob(pattern)}))
 
 
 def use_threads(threads: int) -> None:
@@ -144,7 +153,7 @@ def _download(name: str, revision: str) -> Path:
             f"where it can (`hf download {name} --revision {revision} --local-dir models/{name.split('/')[-1]}`), copy "
             "that folder here and name it in `student:` or `generator:`; a gated model also needs its licence "
             "accepted and a token"
-        ) from error
+        ) from None  # what the client says may hold the token, and a chained error would be printed in full
 
 
 def _tokenizer_class(folder: Path):
@@ -157,7 +166,13 @@ def _tokenizer_class(folder: Path):
 
 
 def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return redact(" ".join(str(error).split()))[:200]
+
+
+def redact(text: str) -> str:
+    """The text without the user's hub token, nor anything that looks like one."""
+    token = get_token()
+    return re.sub(r"hf_[A-Za-z0-9]{16,}", "[token]", text.replace(token, "[token]") if token else text)
 
 
 def _as_list(value) -> list:

@@ -1,22 +1,25 @@
 """Run a method: generation by generation, stage by stage, atomic, resumable, recorded.
 
 A stage (evaluate, lesson, student, teach) writes into a temporary folder that is renamed when whole; a killed run
-continues at the first missing stage. Randomness is derived from (seed, generation, stage), so a continued run gives the
-numbers of an unbroken one.
+continues at the first missing stage. Each stage keeps the checksums of its files; one that is damaged is made again.
+Randomness is derived from (seed, generation, stage), so a continued run gives the numbers of an unbroken one.
 """
 
 import contextlib
 import errno
+import functools
 import json
 import platform
 import resource
-import shutil
+import signal
 import subprocess
+import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +31,16 @@ from tqdm.auto import tqdm
 from symbiosis import methods, models
 from symbiosis.bases import base_folder, made_name
 from symbiosis.data import Task, load_lesson, load_task, save_lesson
+from symbiosis.devices import claim
 from symbiosis.diversity import distinct_n, unique_share
 from symbiosis.errors import SymbiosisError
-from symbiosis.files import locked, whole_folder, write_atomic
+from symbiosis.files import damaged, dropped, locked, remove, sha256, sweep, whole_folder, write_atomic, write_checksums
+from symbiosis.generation import require_engine
 from symbiosis.methods import NEEDS_GENERATOR, Actors
 from symbiosis.representations import inside, random_model
 from symbiosis.results import COLUMNS, UNREPORTED, read_rows
 from symbiosis.scoring import evaluate
-from symbiosis.settings import RunSettings, make_settings, resolve, root
+from symbiosis.settings import RunSettings, Settings, make_settings, resolve, root
 from symbiosis.teaching import kl_to_initial
 from symbiosis.training import train_student
 
@@ -47,6 +52,7 @@ DISK_TROUBLE = (
     errno.EPERM,
     errno.ENOTDIR,
     errno.EEXIST,
+    errno.EFBIG,
     errno.EIO,
 )
 UNITS = {"accuracy": "share", "label_loss": "nats", "lm_loss": "nats/token"}
@@ -56,13 +62,26 @@ class RunError(SymbiosisError):
     """A run folder that cannot be used, with the remedy."""
 
 
+class RunStopped(SystemExit):
+    """SIGTERM reached a run: the process ends with 143, as the shell reports such an end, if nothing catches this.
+
+    Like KeyboardInterrupt no Exception, so that no library's `except Exception` carries on after it.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(message)
+        self.code = 128 + signal.SIGTERM
+
+
 def run(settings: RunSettings) -> pd.DataFrame:
     """The rows of a run: read where it is finished, continued where it stopped, begun where it is new."""
     folder = run_folder(settings)
     with writing(folder):
         _same_settings(folder, settings)
         _same_models(folder, settings)
-        if not (folder / "record.json").exists():
+        if (folder / "record.json").exists():
+            _check_products(folder)
+        else:
             _run_all(folder, settings)
     return read_rows(folder)
 
@@ -73,12 +92,15 @@ def run_folder(settings: RunSettings) -> Path:
 
 def prepare(settings: RunSettings, task: Task | None = None) -> Actors:
     """Task, initial Student and (where the method has one) Generator, as every method of this seed starts with them."""
+    require_engine(settings)
     models.use_threads(settings.threads)
+    if settings.device != "cpu":
+        claim(settings.num_processes, wait=True)
     actors = Actors(settings, task or load_task(settings), *_load_base("student", settings))
-    actors.bases["student"] = _which(actors.student)
+    actors.bases |= _which("student", actors.student)
     if settings.method in NEEDS_GENERATOR:
         actors.generator, actors.generator_tokenizer = _load_base("generator", settings)
-        actors.bases["generator"] = _which(actors.generator)
+        actors.bases |= _which("generator", actors.generator)
     return actors
 
 
@@ -86,21 +108,25 @@ def _load_base(role: str, settings: RunSettings):
     return models.load(base_folder(role, settings), getattr(settings, f"{role}_revision"), device=settings.device)
 
 
-def _which(model) -> str:
-    """The folder's name; of a hub model its own with the commit that was really resolved."""
+def _which(role: str, model) -> dict[str, str]:
+    """The folder's name (of a hub model its own, with the commit that was really resolved) and what is in it."""
     folder = Path(model.config._name_or_path)
-    return f"{folder.parts[-3]}@{folder.name}" if folder.parent.name == "snapshots" else folder.name
+    name = f"{folder.parts[-3]}@{folder.name}" if folder.parent.name == "snapshots" else folder.name
+    return {role: name, f"{role}_weights": models.weights_mark(folder)}
 
 
 def _run_all(folder: Path, settings: RunSettings) -> None:
     actors = prepare(settings)
     state = folder / "state"
+    rewind(state, stage_names(settings))
     results = [stage(state, "student-0", lambda out: _generation_zero(actors, out))]
     _restore_student(actors, state / "student-0")
     bar = tqdm(range(1, settings.generations + 1), desc=settings.run_id)
     for generation in bar:
-        lesson = stage(state, f"lesson-{generation}", lambda out, g=generation: _lesson(actors, g, folder, out))
-        actors.previous = load_lesson(folder / "lessons" / f"gen-{generation}.parquet")
+        taught = folder / "lessons" / f"gen-{generation}.parquet"
+        make = functools.partial(_lesson, actors, generation, taught)
+        lesson = stage(state, f"lesson-{generation}", make, also=[taught])
+        actors.previous = load_lesson(taught)
         _restore_rows(actors, state / f"lesson-{generation}")
         student = stage(state, f"student-{generation}", lambda out, g=generation: _student(actors, g, out))
         _restore_student(actors, state / f"student-{generation}")
@@ -118,16 +144,65 @@ def _run_all(folder: Path, settings: RunSettings) -> None:
 # --- stages --------------------------------------------------------------------------------------------------------
 
 
-def stage(state: Path, name: str, make: Callable[[Path], dict]) -> dict:
-    """The result of a stage: read from `state/name`, or made; the folder appears only when all of it is written."""
+def stage(state: Path, name: str, make: Callable[[Path], dict], *, also: Sequence[Path] = ()) -> dict:
+    """The result of a stage: read from `state/name`, or made; the folder appears only when all of it is written.
+
+    `also` are files that the stage writes elsewhere. Whatever is not as its checksum says is made again, and so is a
+    stage without checksums: it was left half-way by an older version, and nothing unchecked should feed a run.
+    """
     folder = state / name
-    if not (folder / "result.json").exists():
+    if not is_whole(folder):
         began = time.perf_counter()
         with whole_folder(folder) as out:
             result = make(out) | {"stage": name}
             result["wall_s"] = round(time.perf_counter() - began, 2)
             (out / "result.json").write_text(json.dumps(result))
+            write_checksums(out, also)
     return json.loads((folder / "result.json").read_text())
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a stage is there as it was written; one that is there otherwise is told in a line."""
+    if not folder.is_dir():
+        return False
+    wrong = damaged(folder)
+    if wrong:
+        tqdm.write(f"{folder}: {', '.join(wrong)} not as it was written; this stage is made again")
+    return not wrong
+
+
+def stage_names(settings: RunSettings) -> list[str]:
+    """The stages of a run, in the order in which they are made."""
+    names = ["student-0"]
+    for generation in range(1, settings.generations + 1):
+        names += [f"lesson-{generation}", f"student-{generation}"]
+        if settings.looks_at_pool and generation < settings.generations:
+            names.append(f"teach-{generation}")
+    return names
+
+
+def _role(name: str) -> str:
+    return name.partition("-")[0]
+
+
+def rewind(state: Path, names: Sequence[str], role_of: Callable[[str], str] = _role) -> None:
+    """Remove damaged stages, and whole ones before them that must be made again because their weights are dropped.
+
+    `role_of` says of a stage whose weights it leaves, if any; a stage needs the last weights of every role before it.
+    """
+    again = {i for i, name in enumerate(names) if not is_whole(state / name)}
+    for first in sorted(again):
+        again |= set(range(_last_with_weights(state, names, first, role_of), first))
+    for name in (names[i] for i in sorted(again)):
+        if (state / name).is_dir():
+            remove(state / name)
+
+
+def _last_with_weights(state: Path, names: Sequence[str], first: int, role_of: Callable[[str], str]) -> int:
+    """Where to begin so that stage `first` finds the weights of every role before it."""
+    last = {role_of(name): i for i, name in enumerate(names[:first])}
+    gone = [i for i in last.values() if dropped(state / names[i])]
+    return _last_with_weights(state, names, min(gone), role_of) if gone else first
 
 
 def _generation_zero(actors: Actors, out: Path) -> dict:
@@ -142,10 +217,10 @@ def _generation_zero(actors: Actors, out: Path) -> dict:
     return {"rows": _evaluation(actors, 0) + labels_well}
 
 
-def _lesson(actors: Actors, generation: int, folder: Path, out: Path) -> dict:
+def _lesson(actors: Actors, generation: int, path: Path, out: Path) -> dict:
     actors.counts = Counter()
     lesson = methods.lesson(actors, generation)
-    save_lesson(lesson, folder / "lessons" / f"gen-{generation}.parquet")
+    save_lesson(lesson, path)
     if actors.so_far is not None:
         save_lesson(actors.so_far, out / "so_far.parquet")
     known = {"generation": generation, "step": "lesson", "rows": len(lesson)}
@@ -203,7 +278,9 @@ def _forget(state: Path, generation: int, settings: RunSettings) -> None:
     """Drop the weights of a generation that a later one has replaced."""
     if not settings.keep_checkpoints:
         for role in ("student", "teach"):
-            shutil.rmtree(state / f"{role}-{generation}" / "model", ignore_errors=True)
+            model = state / f"{role}-{generation}" / "model"
+            if model.is_dir():
+                remove(model)
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------
@@ -298,9 +375,11 @@ def _value(result: dict, name: str) -> float:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """One writer per run folder; what the disk refuses becomes one sentence."""
+    """One writer per run folder; what the disk refuses becomes one sentence, and SIGTERM a clean end."""
     try:
-        with locked(folder / ".lock", wait=False):
+        with locked(folder / ".lock", wait=False), _stoppable(folder):
+            if not (folder / "record.json").exists():  # a finished run may be read, and measured, by others
+                sweep(folder)
             yield
     except BlockingIOError as error:
         raise RunError(f"{folder}: in use by {error}; wait for it or stop it") from None
@@ -313,13 +392,33 @@ def writing(folder: Path) -> Iterator[None]:
         ) from None
 
 
+@contextlib.contextmanager
+def _stoppable(folder: Path) -> Iterator[None]:
+    """SIGTERM (a batch system's notice before it kills) raises RunStopped, so that every block on the way cleans up."""
+
+    def stop(number, frame):
+        raise RunStopped(f"{folder}: stopped by SIGTERM; its whole stages are kept, run it again to continue from them")
+
+    if threading.current_thread() is not threading.main_thread():  # Python lets no other thread take a signal
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except RunStopped as stopped:
+        print(stopped, file=sys.stderr, flush=True)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
 def _same_settings(folder: Path, settings: RunSettings) -> None:
     """A run folder holds one setting only: a changed parameter is another run."""
     path = folder / "settings.json"
     if not path.exists():
         write_atomic(path, settings.model_dump_json(indent=1).encode())
         return
-    stored, now = json.loads(path.read_text()), settings.model_dump()
+    stored, now = _read_json(path), settings.model_dump()
     changed = [f"{k}: {stored.get(k)!r} there, {v!r} now" for k, v in now.items() if stored.get(k) != v]
     if make_settings(str(path), **stored).fingerprint != settings.fingerprint:
         raise RunError(
@@ -332,16 +431,17 @@ def _same_models(folder: Path, settings: RunSettings) -> None:
     """A finished run was made with today's initial models; a smoke run that was not is made again."""
     if not (folder / "record.json").exists():
         return
-    inputs = json.loads((folder / "record.json").read_text())["inputs"]
+    inputs = _read_json(folder / "record.json")["inputs"]
     old = [
         role
         for role in ("student", "generator")
         if role in inputs and made_name(role, settings) not in ("", inputs[role])
     ]
     if old and settings.scale == UNREPORTED:
-        for name in ("record.json", "rows.csv"):
-            (folder / name).unlink()
-        shutil.rmtree(folder / "state")
+        if (folder / "state").is_dir():
+            remove(folder / "state")
+        for name in ("rows.csv", "record.json"):  # the record last: while it is there, this is done again
+            (folder / name).unlink(missing_ok=True)
     elif old:
         raise RunError(
             f"{folder}: its {' and '.join(old)} was made by other code or data than today's; delete the folder to "
@@ -349,24 +449,86 @@ def _same_models(folder: Path, settings: RunSettings) -> None:
         )
 
 
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise RunError(
+            f"{path}: not valid JSON ({error}); delete this file and run again: whole stages are kept and used"
+        ) from None
+
+
+def products(folder: Path) -> dict[str, str]:
+    """sha256 of what a run gives its readers: rows.csv and the lessons."""
+    paths = [folder / "rows.csv", *sorted((folder / "lessons").glob("*.parquet"))]
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in paths if path.is_file()}
+
+
+def _check_products(folder: Path) -> None:
+    """A finished run's rows and lessons are still those it wrote; records without checksums are taken as they are."""
+    kept, now = _read_json(folder / "record.json").get("products", {}), products(folder)
+    wrong = [name for name, mark in kept.items() if now.get(name) != mark]
+    if wrong:
+        raise RunError(
+            f"{folder}: {', '.join(wrong)} not as the run wrote it; restore the file from a copy, or delete "
+            "record.json there and run again: whole stages are kept and used"
+        )
+
+
+PACKAGES = ("torch", "transformers", "datasets", "numpy", "accelerate", "peft", "papermill")
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of those packages that are installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def hardware(device: torch.device) -> str:
+    """The name of the GPU, or of the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text().splitlines() if cpu.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def constraints_mark() -> str | None:
+    """sha256 of constraints.txt, which pins every package; None where it is not there."""
+    path = root() / "constraints.txt"
+    return sha256(path) if path.is_file() else None
+
+
 def write_record(folder: Path, settings: RunSettings, actors: Actors, results: list[dict]) -> None:
     """record.json: all that is needed to trust or repeat the run. Its presence says the run is finished."""
-    packages = ("torch", "transformers", "datasets", "numpy")
-    record = {
+    task = actors.task
+    inputs = {"task": task.fingerprint, "task_source": task.source, "overlap": task.overlap, **actors.bases}
+    record = provenance(folder, settings, actors.student.device, results) | {"inputs": inputs}
+    record["yield"] = [r["yield"] for r in results if "yield" in r]
+    write_atomic(folder / "record.json", json.dumps(record, indent=1).encode())
+
+
+def provenance(folder: Path, settings: Settings, device: torch.device, results: list[dict]) -> dict:
+    """What made the rows in `folder`: code, environment, machine, settings, time and memory."""
+    return {
         "run_id": settings.run_id,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         **git_state(),
-        "device": str(actors.student.device),
+        "constraints": constraints_mark(),
+        "device": str(device),
+        "hardware": hardware(device),
         "threads": torch.get_num_threads(),
         "wall_s": round(sum(r["wall_s"] for r in results), 2),
         "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
-        "inputs": {"task": actors.task.fingerprint, "overlap": actors.task.overlap, **actors.bases},
+        "versions": versions(),
+        "products": products(folder),
         "settings": settings.model_dump(),
         "stages": {r["stage"]: r["wall_s"] for r in results},
-        "yield": [r["yield"] for r in results if "yield" in r],
     }
-    write_atomic(folder / "record.json", json.dumps(record, indent=1).encode())
 
 
 def git_state() -> dict:
@@ -382,4 +544,4 @@ def git_state() -> dict:
 
 def read_record(settings: RunSettings) -> dict:
     """The record of a finished run."""
-    return json.loads((run_folder(settings) / "record.json").read_text())
+    return _read_json(run_folder(settings) / "record.json")

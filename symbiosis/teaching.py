@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from symbiosis.errors import SymbiosisError
-from symbiosis.generation import generate
+from symbiosis.generation import GenerationError, generate
 from symbiosis.models import token_ids
 from symbiosis.prompts import (
     GENERATOR_EXPLAIN,
@@ -23,10 +22,6 @@ from symbiosis.prompts import (
 from symbiosis.scoring import generator_beliefs, shorten, text_losses
 from symbiosis.settings import RunSettings, derive_seed
 from symbiosis.training import train_generator, train_preferences
-
-
-class GenerationError(SymbiosisError):
-    """A writer that keeps returning empty or duplicate texts."""
 
 
 @dataclass

@@ -1,10 +1,12 @@
 """Fine-tuning: the Student on a lesson, the Generator on texts or preferences.
 
 A plain loop: AdamW (fused), fresh for every lesson, clipped gradients, length-bucketed batches, seeded order. The same
-rows and epochs give the same number of optimiser steps to every method.
+rows and epochs give the same number of optimiser steps to every method. Under `num_processes` ranks share each batch:
+the same batches and steps, and the same losses but for the order of their sums.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -12,9 +14,10 @@ import torch
 from torch.nn.functional import logsigmoid
 from tqdm.auto import tqdm
 
-from symbiosis.errors import SymbiosisError
+from symbiosis import ranks
 from symbiosis.models import token_ids
 from symbiosis.prompts import chat
+from symbiosis.ranks import TrainingError, everyone
 from symbiosis.scoring import student_labels, student_prefixes, student_texts, token_losses
 from symbiosis.settings import RunSettings
 
@@ -22,18 +25,17 @@ MAX_GRAD_NORM = 1.0
 WEIGHT_DECAY = 0.01
 
 
-class TrainingError(SymbiosisError):
-    """Training that cannot go on; nothing of it is saved."""
-
-
 def train_student(
     student, tokenizer, lesson, label_names: Sequence[str], settings: RunSettings, *, seed: int
 ) -> list[dict]:
     """Step B: teach the Student one lesson, in place. Returns each step's losses, see `student_losses`."""
+    if ranks.wanted(settings):
+        names = list(label_names)
+        return ranks.train("train_student", student, tokenizer, settings, seed=seed, lesson=lesson, label_names=names)
     losses, lengths = student_losses(student, tokenizer, lesson, label_names, settings)
     return fit(
         student, losses, lengths, epochs=settings.epochs, batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate, seed=seed, what="Student",
+        learning_rate=settings.learning_rate, seed=seed, what="Student", sharding=settings.sharding,
     )  # fmt: skip
 
 
@@ -63,8 +65,8 @@ def student_losses(
         nll, row = token_losses(student, tokenizer, rows, known, settings)
         is_label = row < len(label_rows)
         # a label word counts once, however many tokens
-        label_loss = (nll * w[row])[is_label].sum() / weight[batch].sum()
-        lm_loss = (nll * w[row])[~is_label].sum() / w[row][~is_label].sum()
+        label_loss = (nll * w[row])[is_label].sum() / everyone(weight[batch].sum())
+        lm_loss = (nll * w[row])[~is_label].sum() / everyone(w[row][~is_label].sum())
         return {"loss": label_loss + settings.lm_weight * lm_loss, "label_loss": label_loss, "lm_loss": lm_loss}
 
     return losses, [len(r) for r in written]
@@ -100,6 +102,10 @@ def train_generator(
 
     weights: (n,) of the pairs, 1 where None. With `generator_lora_rank` only adapters are trained, then merged.
     """
+    if ranks.wanted(settings):
+        given = {"prompts": list(prompts), "answers": list(answers)}
+        given["weights"] = None if weights is None else [float(w) for w in weights]
+        return ranks.train("train_generator", generator, tokenizer, settings, seed=seed, **given)
     rows, known = _answered(tokenizer, prompts, answers, settings)
     weight = torch.tensor(np.ones(len(rows)) if weights is None else weights, dtype=torch.float32)
     weight = weight.to(generator.device)
@@ -108,7 +114,7 @@ def train_generator(
         def losses(batch: np.ndarray) -> dict[str, torch.Tensor]:
             nll, row = token_losses(generator, tokenizer, [rows[i] for i in batch], [known[i] for i in batch], settings)
             w = weight[batch][row]
-            return {"loss": (nll * w).sum() / w.sum()}
+            return {"loss": (nll * w).sum() / everyone(w.sum())}
 
         return _fit_generator(generator, losses, rows, settings, seed)
 
@@ -130,6 +136,9 @@ def train_preferences(
     log p is summed over the answer's tokens, p0 is the Generator as it was, beta `dpo_beta`. The step's history also
     holds `preferred`, the share of pairs whose bracket is positive. Rafailov et al. 2023, arXiv 2305.18290.
     """
+    if ranks.wanted(settings):
+        given = {"prompts": list(prompts), "best": list(best), "worst": list(worst)}
+        return ranks.train("train_preferences", generator, tokenizer, settings, seed=seed, **given)
     n = len(prompts)
     rows, known = _answered(tokenizer, [*prompts, *prompts], [*best, *worst], settings)
 
@@ -144,9 +153,11 @@ def train_preferences(
 
         def losses(batch: np.ndarray) -> dict[str, torch.Tensor]:
             both = np.concatenate([batch, batch + n])
-            gain, loss = (log_p(both) - before[both]).chunk(2)
-            margin = gain - loss
-            return {"loss": -logsigmoid(settings.dpo_beta * margin).mean(), "preferred": (margin > 0).float().mean()}
+            better, worse = (log_p(both) - before[both]).chunk(2)
+            margin = better - worse
+            share = len(batch) / everyone(torch.tensor(float(len(batch)), device=margin.device))  # 1 in one process
+            loss = -logsigmoid(settings.dpo_beta * margin).mean()
+            return {"loss": loss * share, "preferred": (margin > 0).float().mean() * share}
 
         return _fit_generator(generator, losses, rows[:n], settings, seed)
 
@@ -162,7 +173,7 @@ def _answered(tokenizer, prompts, answers, settings: RunSettings) -> tuple[list[
 def _fit_generator(generator, losses, rows, settings: RunSettings, seed: int) -> list[dict]:
     return fit(
         generator, losses, [len(r) for r in rows], epochs=settings.generator_epochs, batch_size=settings.batch_size,
-        learning_rate=settings.generator_learning_rate, seed=seed, what="Generator",
+        learning_rate=settings.generator_learning_rate, seed=seed, what="Generator", sharding=settings.sharding,
     )  # fmt: skip
 
 
@@ -201,11 +212,14 @@ def fit(
     learning_rate: float,
     seed: int,
     what: str,
+    sharding: str = "none",
 ) -> list[dict]:
     """Minimise losses(batch)["loss"] over all rows, `epochs` times; returns each step's losses as floats.
 
-    Raises TrainingError at the first loss that is not finite.
+    In a rank the losses must be linear, see `ranks.together`, which also says what `sharding` does. Raises
+    TrainingError at the first loss that is not finite.
     """
+    losses = ranks.together(model, losses, sharding)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
     rng = np.random.default_rng(seed)
@@ -214,17 +228,18 @@ def fit(
     model.train()
     for step, batch in enumerate(tqdm(batches, desc=f"training the {what}", leave=False)):
         parts = losses(batch)
-        if not torch.isfinite(parts["loss"]):
+        values = ranks.total(parts)
+        if not math.isfinite(values["loss"]):
             raise TrainingError(
-                f"{what}: the loss became {parts['loss'].item()} at step {step + 1} of {len(batches)}; nothing of this "
+                f"{what}: the loss became {values['loss']} at step {step + 1} of {len(batches)}; nothing of this "
                 "stage was saved and the run continues from the last whole one: lower learning_rate "
                 "(generator_learning_rate for step D) in the params file"
             )
         optimizer.zero_grad(set_to_none=True)
-        parts["loss"].backward()
+        (parts["loss"] * ranks.size()).backward()  # the ranks' gradients are averaged, not summed
         torch.nn.utils.clip_grad_norm_(trained, MAX_GRAD_NORM)
         optimizer.step()
-        history.append({name: value.item() for name, value in parts.items()})
+        history.append(values)
     model.eval()
     return history
 

@@ -252,7 +252,8 @@ def test_every_claim_has_one_row_per_scale_in_one_order(tmp_path):
     for _, rows in found.groupby("scale"):
         assert rows["source"].map(claims.SOURCES.index).is_monotonic_increasing  # grouped
     small = found[found["scale"] == "agnews_small"]
-    assert len(small) == len(claims.CLAIMS) and set(small["verdict"]) == {UNDECIDED} and small["p_holm"].isna().all()
+    assert len(small) == len(claims.asked_of({})) and set(small["verdict"]) == {UNDECIDED}
+    assert small["p_holm"].isna().all()
 
 
 def test_an_unknown_scale_and_a_missing_table_are_refused(tmp_path):
@@ -337,7 +338,7 @@ def test_the_file_has_the_rule_every_claim_and_whole_tables(tmp_path):
     write_results(tmp_path, rows_of(ACCURACY))
     text = claims.markdown(claims.ledger(tmp_path))
     assert "*supported* if the whole 95% t-interval" in text and "fewer than 3 seeds" in text
-    assert all(text.count(f"`{claim.slug}`") >= 2 for claim in claims.CLAIMS)  # in its scale, and how it is decided
+    assert all(text.count(f"`{claim.slug}`") >= 2 for claim in claims.asked_of({}))  # in its scale, and how
     assert "## Miniature world (`miniature`)" in text and "nan" not in text
     for section in text.split("\n## ")[1:]:
         bars = {line.count("|") for line in section.splitlines() if line.startswith("|")}
@@ -397,3 +398,9 @@ def test_the_tail_gap_is_the_tails_own_loss_against_real_lessons(tmp_path):
     alike = by_claim(write_results(tmp_path, *rows(head=0.6, tail=0.9))).loc["inside-static"]
     assert alike["verdict"] == CONTRADICTED
     assert by_claim(tmp_path).loc["inside-symbiosis", "verdict"] == UNDECIDED  # not run
+
+
+def test_claims_about_interaction_are_asked_where_it_was_run_and_nowhere_else():
+    here, elsewhere = claims.asked_of({"interaction": pd.DataFrame()}), claims.asked_of({"main": pd.DataFrame()})
+    assert {claim.study for claim in here} == {"interaction"} and len(here) + len(elsewhere) == len(claims.CLAIMS)
+    assert {claim.source for claim in here} == {claims.INTERACTION, claims.PROJECT}

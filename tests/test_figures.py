@@ -629,3 +629,14 @@ def test_a_recursion_shows_its_band_and_every_seed():
     assert [line.get_ydata()[0] for line in axes[1].lines] == pytest.approx([10, 20, 15])  # two seeds and their mean
     assert axes[0].get_yscale() == "log" and axes[1].get_ylim()[0] == 0
     assert [patch.get_height() for patch in axes[1].patches] == pytest.approx([10]) and not axes[0].patches
+
+
+def test_a_figure_of_theory_names_its_setting_and_repeats_to_the_byte(tmp_path):
+    fig, (ax,) = figures.new_figure()
+    ax.plot([0, 1], [1, 0])
+    path = figures.save_theory(fig, "curve", tmp_path, {"from": "a closed form"})
+    assert path == tmp_path / "figures" / "theory" / "curve.pdf"
+    first = path.read_bytes()
+    figures.save_theory(fig, "curve", tmp_path, {"from": "a closed form"})
+    assert path.read_bytes() == first and path.with_suffix(".png").stat().st_size > 0
+    assert json.loads(path.with_suffix(".json").read_text()) == {"from": "a closed form"}

@@ -1,11 +1,14 @@
 import copy
+import sys
 from collections import Counter
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from symbiosis import models, teaching
+from symbiosis import generation, models, teaching
 from symbiosis.generation import generate
 from symbiosis.prompts import STYLES, name_prompt, write_prompt
 from symbiosis.settings import RunSettings
@@ -150,3 +153,71 @@ def test_preferred_drafts_become_likelier_than_the_others(generator):
     history = teaching.learn_preferences(learner, ["Oil rose."] * 4, drafts, scores, seed=0)
     assert history[-1]["preferred"] == 1 and history[-1]["loss"] < history[0]["loss"] - 0.05
     assert history[0]["loss"] == pytest.approx(np.log(2), abs=1e-3)  # before any step the two margins are equal
+
+
+# --- vLLM ----------------------------------------------------------------------------------------------------------
+VLLM = SETTINGS.model_copy(update={"generation_engine": "vllm", "temperature": 0.7, "top_p": 0.9})
+
+
+@pytest.fixture
+def vllm(monkeypatch):
+    """A stand-in for the package: keeps what it is given; answers a prompt with itself and the sample's number."""
+    module, seen = ModuleType("vllm"), SimpleNamespace(engines=[], asked=[])
+
+    class LLM:
+        def __init__(self, *, model, dtype, gpu_memory_utilization, trust_remote_code):
+            assert 0 < gpu_memory_utilization < 1 and not trust_remote_code
+            seen.engines.append((models.load(model, device="cpu")[0], dtype, Path(model)))
+
+        def generate(self, prompts, sampling_params, *, use_tqdm):
+            seen.asked += sampling_params
+            return [
+                SimpleNamespace(outputs=[SimpleNamespace(token_ids=[*row["prompt_token_ids"], 300 + k, 2]) for k in
+                                         range(params.n)])
+                for row, params in zip(prompts, sampling_params, strict=True)
+            ]  # fmt: skip
+
+    module.LLM, module.SamplingParams = LLM, lambda **given: SimpleNamespace(**given)
+    module.__spec__ = SimpleNamespace()
+    monkeypatch.setitem(sys.modules, "vllm", module)
+    monkeypatch.setattr(generation, "_engines", {})
+    return seen
+
+
+def test_vllm_is_asked_with_token_ids_and_the_settings_and_its_answers_keep_their_order(generator, vllm):
+    model, tokenizer = generator
+    prompts = models.token_ids(tokenizer, ["Write.", "A text about  the moon.", "Write."])
+    texts = generate(model, tokenizer, prompts, VLLM, seed=4, samples=2)
+    expected = [tokenizer.decode([*prompt, 300 + k]) for prompt in prompts for k in range(2)]
+    assert texts == [" ".join(text.split()) for text in expected]
+    for asked in vllm.asked:
+        assert (asked.n, asked.temperature, asked.top_p, asked.max_tokens) == (2, 0.7, 0.9, SETTINGS.max_new_tokens)
+        assert asked.stop_token_ids == [tokenizer.eos_token_id]
+    seeds = [asked.seed for asked in vllm.asked]
+    assert len(set(seeds)) == 3  # the two equal prompts, too
+    generate(model, tokenizer, prompts, VLLM, seed=4, samples=2)
+    generate(model, tokenizer, prompts, VLLM, seed=5, samples=2)
+    assert [a.seed for a in vllm.asked[3:6]] == seeds and not {a.seed for a in vllm.asked[6:]} & set(seeds)
+
+
+def test_vllm_writes_with_the_weights_as_they_stand(generator, vllm):
+    model, tokenizer = copy.deepcopy(generator[0]), generator[1]
+    for _ in range(2):
+        generate(model, tokenizer, [[5, 6]], VLLM, seed=0)
+    assert len(vllm.engines) == 1  # an engine is kept while nothing is trained
+    learner = Teacher(model, tokenizer, ["World", "Sports"], VLLM, Counter())
+    teaching.learn_pool(learner, ["Shares fell.", "A probe landed."], seed=0)
+    generate(model, tokenizer, [[5, 6]], VLLM.model_copy(update={"precision": "bf16"}), seed=0)
+    (old, fp32, _), (new, bf16, folder) = vllm.engines
+    same = [torch.equal(p, q) for p, q in zip(new.parameters(), model.parameters(), strict=True)]
+    assert all(same) and not torch.equal(next(old.parameters()), next(model.parameters()))
+    assert (fp32, bf16) == ("float32", "bfloat16") and not folder.exists() and len(generation._engines) == 1
+
+
+def test_vllm_that_is_not_installed_is_a_clear_stop(generator, monkeypatch):
+    monkeypatch.setattr(generation.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        generation.GenerationError, match=r"'vllm' is not installed here; .* generation_engine to trans"
+    ):
+        generate(*generator, [[5, 6]], VLLM, seed=0)
+    generation.require_engine(SETTINGS)  # transformers is always there

@@ -13,6 +13,7 @@ from datasets import Dataset
 
 from symbiosis import diversity, measures, models, results
 from symbiosis.data import DataError, load_lesson, make_lesson, save_lesson
+from symbiosis.encoders import EncoderError
 from symbiosis.measures import (
     LEVERS,
     N_TEXTS,
@@ -30,7 +31,8 @@ from symbiosis.results import ResultsError
 WORLD = World.make(0)
 SUBTOPICS = len(LABEL_NAMES) * len(WORLD.shares)
 GARBAGE = ["qqq zzz", "xyzzy"]  # no word of the world
-STATED = {name for names in LEVERS.values() for name in names} - set(measures.TAIL_UNITS)  # these need real text
+OF_REAL = {*measures.TAIL_UNITS, "mauve"}
+STATED = {name for names in LEVERS.values() for name in names} - OF_REAL  # these need real text
 NO_BASE = {"base_lm_loss"}  # of a lesson without its run's models
 
 
@@ -296,6 +298,27 @@ def test_real_text_has_a_band_against_its_pool(tmp_path, monkeypatch):
     assert set(measures.TAIL_UNITS) <= found
     band = measures.read_band(tmp_path, "agnews_small", "main")
     assert set(measures.TAIL_UNITS) <= set(band.index) and band.loc["word_tail_mass", "low"] > 0
+    assert "mauve" not in band.index  # no model, no vectors
+    measures._task.cache_clear()
+
+
+def test_meaning_on_real_text_is_an_encoders(tmp_path, monkeypatch, neox_folder):
+    real = written(400, 1)["text"].tolist()
+    one_hot = np.eye(4)[[0, 1, 2, 3] * 100]
+    seen = measures.RealText.of(real, lambda texts: one_hot[: len(texts)])
+    found = values({"text": written(400)["text"].tolist()}, None, real=seen)
+    assert found["vendi"] == pytest.approx(4) and found["semantic_dispersion"] == pytest.approx(0.75, abs=0.01)
+    assert found["mauve"] == pytest.approx(1, abs=0.01)
+
+    train, pool = (Dataset.from_dict({"text": texts}) for texts in (written(700, 2)["text"].tolist(), real))
+    monkeypatch.setattr(measures, "load_task", lambda settings: SimpleNamespace(train=train, pool=pool))
+    measures._task.cache_clear()
+    folder = write_run(tmp_path, scale="agnews_small", task="data/ag_news")
+    assert "mauve" not in set(measures.run_rows(folder)["metric"])  # its initial Student is not there
+    rows = measures.run_rows(folder, str(neox_folder))
+    assert set(measures.SEMANTIC_UNITS) <= set(rows["metric"]) and rows.query("metric == 'vendi'")["value"].ge(1).all()
+    with pytest.raises(EncoderError, match="not/there is no folder, and a hub id needs its commit"):
+        measures.run_rows(folder, "not/there")
     measures._task.cache_clear()
 
 

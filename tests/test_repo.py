@@ -15,14 +15,16 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from symbiosis import claims, results
+from symbiosis import batch, verify
 from symbiosis.settings import RunSettings, SettingsError, make_settings, read_params
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SCALES = ["miniature", "agnews_small", "paper"]
-ARMS = sorted({path.stem for path in (ROOT / "params").glob("*.yaml")} - set(SCALES))
+ARMS = sorted(
+    {path.stem for path in (ROOT / "params").glob("*.yaml") if not path.stem.startswith("interaction_")} - set(SCALES)
+)  # the scales of 04_model_interaction are tested in test_interaction.py
 OF_THE_RUN = {"study", "seed", "reports_dir", "keep_checkpoints"}  # set by hand or with -p, not by a params file
 STUDIES = sorted(path.stem for path in (ROOT / "params" / "studies").glob("*.yaml"))
 ABLATION = sorted(path.stem for path in (ROOT / "params" / "ablation").glob("*.yaml"))
@@ -31,6 +33,7 @@ NEUTRAL = {  # may be left out: the notebooks' default and the package's are the
     "dev_rows", "attributes", "first_sources", "feedback_student", "hardest_skipped", "max_similarity", "pool_share",
     "candidates", "soft_labels", "update_temperature", "dpo_beta", "generator_lora_rank",
     "mixing", "real_share", "real_rows", "weak_accuracy", "subtopic_power", "label_noise", "inside",
+    "num_processes", "sharding", "generation_engine",
 }  # fmt: skip
 
 
@@ -51,12 +54,12 @@ def test_environment_yml_adds_nothing_to_pyproject():
     assert environment["channels"] == ["conda-forge", "nodefaults"]
     python, pip, by_pip = environment["dependencies"]
     assert python == "python" + PROJECT["requires-python"] and pip == "pip"
-    assert by_pip == {"pip": ["-e .[dev]", "-c constraints.txt"]}
+    assert by_pip == {"pip": ["-e .[dev,batch]", "-c constraints.txt"]}
 
 
 def test_every_dependency_is_pinned_within_its_range():
     pinned = pins()
-    for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]:
+    for line in itertools.chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
         wanted = Requirement(line)
         version = pinned[wanted.name].removeprefix("==")
         assert wanted.specifier.contains(version), f"{line}: constraints.txt has {version}"
@@ -119,7 +122,8 @@ def test_every_cell_of_the_ablation_is_an_arm_of_its_own_name(cell):
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_a_study_changes_the_world_for_every_arm_alike(study):
-    scale, own = read_params("params/miniature.yaml"), read_params(f"params/studies/{study}.yaml")
+    neutral = {name: RunSettings.model_fields[name].default for name in NEUTRAL}
+    scale, own = neutral | read_params("params/miniature.yaml"), read_params(f"params/studies/{study}.yaml")
     assert own.pop("study") == study and set(own) <= set(scale)
     assert all(own[key] != scale[key] for key in own)
     make_settings(study, **scale | read_params("params/symbiosis_best.yaml") | own)
@@ -219,32 +223,40 @@ def make(*words):
     return run.stdout
 
 
-def plan(**words):
-    """[(notebook, folder, params files, seed)] of what make would run."""
-    told = make("--dry-run", "--always-make", "runs", *[f"{key}={value}" for key, value in words.items()])
-    found = re.findall(
-        r"papermill notebooks/(\S+)\.ipynb reports/(\S+)/run\.part\.ipynb ((?:-f \S+ +)+)-p seed (\d+)", told
-    )
-    return [(notebook, folder, re.findall(r"-f (\S+)", files), int(seed)) for notebook, folder, files, seed in found]
-
-
 @pytest.mark.parametrize("study", ["main", *STUDIES])
-def test_make_plans_every_run_in_the_folder_the_run_chooses(study):
-    planned = plan(STUDY=study, SEEDS=2, SCALE="miniature")
-    assert [row[-1] for row in planned[:2]] == [11, 12]  # every seed's models are made at once, not one after the other
-    assert len(planned) == 2 * len({tuple(row[2]) for row in planned}) >= 2
-    for notebook, folder, files, seed in planned:
-        given = {key: value for file in files for key, value in read_params(file).items()}
-        chosen = make_settings(**given | {"seed": seed})
-        assert folder == f"runs/{chosen.scale}/{chosen.study}/{chosen.name}" and chosen.study == study
-        assert notebook == ("03_symbiosis_loop" if chosen.method == "symbiosis" else "02_baselines")
+def test_every_planned_run_has_the_folder_the_run_chooses(study):
+    planned = batch.plan("miniature", [study], seeds=2)
+    assert [run.seed for run in planned[:2]] == [11, 12]
+    assert len(planned) == 2 * len({tuple(run.files) for run in planned}) >= 2
+    for run in planned:
+        chosen = make_settings(run.folder, **{k: v for path in run.files for k, v in read_params(path).items()})
+        assert run.folder == f"reports/runs/{chosen.scale}/{chosen.study}/{chosen.name[:-1]}{run.seed}"
+        assert chosen.study == study and run.given()["seed"] == run.seed
+        assert (
+            run.notebook == f"notebooks/{'03_symbiosis_loop' if chosen.method == 'symbiosis' else '02_baselines'}.ipynb"
+        )
+
+
+def test_make_gives_a_batch_what_it_was_told():
+    told = make("--dry-run", "batch", "SCALE=paper", "STUDY=main", "ARMS=real static", "SEEDS=2", "ARGS=-p task x")
+    assert re.search(r'scale=paper seeds=2 args="-p task x" study="main" arms="real static" -- runs', told)
+    assert "--workflow-profile profiles/default --cores all" in told and told.index("-- runs") < told.index(
+        "-- reports"
+    )
+    cluster = make("--dry-run", "runs", "PROFILE=profiles/slurm", "FIRST_SEED=5")
+    assert (
+        "--workflow-profile profiles/slurm --config" in cluster and "first_seed=5" in cluster
+    )  # the profile says how many
 
 
 def test_make_studies_leaves_no_params_file_out():
-    arms = re.search(r'runs ARMS="([^"]+)"', make("--dry-run", "studies", "RUNS=none", "MAKE=true"))[1].split()
-    assert set(arms) == set(ARMS)
+    told = make("--dry-run", "studies", "SCALE=miniature")
+    arms = re.search(r'arms="([^"]+)" -- runs', told)[1].split()
+    files = {Path(run.files[1]).stem for run in batch.plan("miniature", arms=arms, seeds=1)}
+    assert files == {arm for arm in ARMS if "method" in read_params(f"params/{arm}.yaml")}
+    assert set(re.search(r'study="([^"]+)" -- runs', told)[1].split()) == set(STUDIES) - {"recursion_5"}
     for study, folder in (("ablation", "ablation"), ("ratio_or_diversity", "factorial"), ("mixing", "mixing")):
-        cells = {Path(files[1]).stem for _, _, files, _ in plan(STUDY=study, SEEDS=1, SCALE="miniature")}
+        cells = {Path(run.files[1]).stem for run in batch.plan("miniature", [study], seeds=1)}
         assert cells == {path.stem for path in (ROOT / "params" / folder).glob("*.yaml")} and len(cells) > 5
 
 
@@ -255,16 +267,10 @@ def test_readme_names_make_targets_that_exist():
     assert {"reproduce", "test"} <= named <= targets
 
 
-def test_readme_tables_are_those_of_the_committed_results():
-    reports, readme = ROOT / "reports", (ROOT / "README.md").read_text()
-    worlds = {"pool as the test": "main", "pool rarely shows it": "rare_tail"}
-    rows = {name: results.read_results(reports, "miniature", study) for name, study in worlds.items()}
-    assert results.markdown_final(rows) in readme
-    assert results.markdown_by_seed(results.read_results(reports, "agnews_small")) in readme
-
-
-def test_committed_claims_are_those_of_the_committed_results():
-    assert claims.markdown(claims.ledger(ROOT / "reports")) == (ROOT / "reports" / "claims.md").read_text()
+def test_committed_tables_and_claims_are_those_of_the_committed_results():
+    checks = dict(verify.verify())
+    assert not [what for what, matches in checks.items() if not matches]
+    assert {"README.md: table of miniature", "README.md: table of agnews_small", "reports/claims.md"} < set(checks)
 
 
 # --- files ---------------------------------------------------------------------------------------------------------

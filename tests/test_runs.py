@@ -1,17 +1,23 @@
+import hashlib
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from symbiosis import methods, models, runs, training
+from symbiosis import methods, models, results, runs, training
+from symbiosis.bases import base_folder
 from symbiosis.data import load_lesson
 from symbiosis.runs import RunError
-from symbiosis.settings import RunSettings
+from symbiosis.settings import RunSettings, root
 
 TINY = {
     "generations": 2, "lesson_size": 24, "train_size": 48, "pool_size": 60, "dev_size": 16, "test_size": 40,
@@ -40,6 +46,48 @@ def test_a_run_leaves_rows_lessons_and_a_record(unbroken):
     lesson = load_lesson(folder / "lessons" / "gen-2.parquet").to_pandas()
     assert len(lesson) == 24 and set(lesson["prompt_kind"]) == {"explain", "write"}
     assert (lesson["prompt_kind"] == "explain").sum() == 18 and (lesson["text"].str.len() > 0).all()
+
+
+def test_a_record_says_with_what_and_from_what_the_run_was_made(unbroken, monkeypatch):
+    settings, record = unbroken[0], runs.read_record(unbroken[0])
+    assert record["constraints"] == hashlib.sha256((root() / "constraints.txt").read_bytes()).hexdigest()
+    for name in ("torch", "transformers", "datasets", "numpy", "accelerate", "papermill"):
+        assert record["versions"][name] == metadata.version(name)
+    assert record["hardware"] and record["device"] == "cpu" and record["threads"] == 1
+    inputs, folder = record["inputs"], runs.run_folder(settings)
+    assert inputs["task_source"] == "miniature" and inputs["generator_weights"] != inputs["student_weights"]
+    assert inputs["student_weights"] == models.weights_mark(Path(base_folder("student", settings)))
+    assert list(record["products"]) == ["rows.csv", "lessons/gen-1.parquet", "lessons/gen-2.parquet"]
+    for name, mark in record["products"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == mark
+    assert re.fullmatch(r"[0-9a-f]{40}", record["commit"]) and record["dirty"] in (True, False)
+    monkeypatch.setattr(runs, "PACKAGES", ("torch", "no-such-package"))
+    assert set(runs.versions()) == {"python", "torch"}  # what is not installed is left out
+
+
+def test_the_weights_mark_sees_a_single_bit_and_no_stranger(qwen_folder, tmp_path):
+    shutil.copytree(qwen_folder, tmp_path / "copy")
+    mark = models.weights_mark(qwen_folder)
+    (tmp_path / "copy" / "notes.pkl").write_text("no part of a model")
+    assert models.weights_mark(tmp_path / "copy") == mark
+    weights = tmp_path / "copy" / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert models.weights_mark(tmp_path / "copy") != mark
+
+
+def test_the_collector_reads_old_and_new_records(unbroken, tmp_path):
+    for variant, leave_out in (("new", ()), ("old", ("constraints", "hardware", "products"))):
+        settings = unbroken[0].model_copy(update={"variant": variant, "reports_dir": str(tmp_path)})
+        folder = runs.run_folder(settings)
+        shutil.copytree(runs.run_folder(unbroken[0]), folder)
+        rows = pd.read_csv(folder / "rows.csv").assign(variant=variant, run_id=settings.run_id)
+        rows.to_csv(folder / "rows.csv", index=False)
+        record = {k: v for k, v in runs.read_record(unbroken[0]).items() if k not in leave_out}
+        (folder / "record.json").write_text(json.dumps(record | {"run_id": settings.run_id}))
+    assert len(results.collect(tmp_path)) == 2
+    new, old = results.read_records(tmp_path).drop(columns="run_id").to_dict("records")
+    assert new == old and new["device"] == "cpu"
 
 
 def test_only_the_last_weights_are_kept(unbroken):
@@ -129,7 +177,7 @@ def test_two_writers_of_one_run_are_refused_by_name(tmp_path):
     settings = tiny(tmp_path)
     with (
         runs.writing(runs.run_folder(settings)),
-        pytest.raises(RunError, match=rf"in use by process {os.getpid()} on .*; wait for it"),
+        pytest.raises(RunError, match=rf"in use by process {os.getpid()} on .* since 2\d\d\d-.*; wait for it"),
     ):
         runs.run(settings)
 

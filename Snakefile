@@ -1,0 +1,204 @@
+# Batches: one notebook run per (scale, study, arm, seed), then the reports; the same graph on a laptop and a cluster.
+# `make batch` calls it; by hand: snakemake --workflow-profile profiles/slurm --config scale=paper seeds=3 -- runs
+#
+# A run declares only its executed notebook, and that as `update`: Snakemake deletes what is declared before it runs a
+# job again and after a failed one. What else the folder holds (stages, record, rows) the run guards itself.
+import logging
+import shlex
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from symbiosis import batch
+
+PYTHON = shlex.quote(sys.executable)
+SCALE = config.get("scale") or "miniature"
+ARGS = shlex.split(str(config.get("args") or ""))
+PLAN = batch.plan(
+    SCALE,
+    studies=str(config.get("study") or "main").split(),
+    arms=str(config.get("arms") or "").split(),
+    seeds=config.get("seeds", 3),
+    first_seed=config.get("first_seed"),
+)
+HELD = ExitStack()  # the batch's lock, till this process ends
+BEGAN = time.monotonic()
+if {"-n", "--dry-run", "--dryrun"} & set(sys.argv):
+    print(batch.done_already(PLAN), file=sys.stderr)
+
+
+wildcard_constraints:
+    scale="[a-z0-9_]+",
+    study="[a-z0-9_]+",
+    arm="[a-z0-9_]+(-[a-z0-9_]+)?",
+    seed="[0-9]+",
+
+
+def of(wildcards):
+    return batch.Run(wildcards.scale, wildcards.study, wildcards.arm, int(wildcards.seed))
+
+
+def ask(name):
+    return lambda wildcards: batch.needs(wildcards.scale)[name]
+
+
+localrules:
+    runs,
+    reports,
+
+
+rule runs:
+    input:
+        [f"{run.folder}/run.ipynb" for run in PLAN],
+    message:
+        "all runs are there"
+
+
+rule reports:
+    input:
+        [f"reports/runs/{SCALE}/{name}.ipynb" for name in batch.report_notebooks(SCALE)],
+    message:
+        "all reports are there"
+
+
+# The models that all arms of a seed begin with, pre-trained once: without this, parallel runs would wait for another.
+rule base:
+    output:
+        touch(".cache/symbiosis/ready/{scale}-{study}-s{seed}"),
+    message:
+        "pre-training the models of {wildcards.scale}/{wildcards.study}, seed {wildcards.seed}"
+    priority: 1
+    log:
+        ".cache/symbiosis/ready/{scale}-{study}-s{seed}.log",
+    threads: lambda wildcards: batch.threads(wildcards.scale)
+    resources:
+        mem_mb=ask("mem_mb"),
+        gpu=ask("gpu"),
+        runtime=ask("runtime"),
+    params:
+        args=shlex.join(ARGS),
+    shell:
+        "{PYTHON} -m symbiosis.batch bases {wildcards.scale} {wildcards.study} all {wildcards.seed} -- {params.args} "
+        "> {log} 2>&1"
+
+
+# The scale's file, the arm's, the study's: the last changes the world of every arm alike. The executed notebook appears
+# only when all of it ran; until then the folder holds the finished stages, and the next attempt continues there.
+rule run:
+    input:
+        files=lambda wildcards: of(wildcards).files,
+        notebook=lambda wildcards: ancient(of(wildcards).notebook),
+        base=lambda wildcards: [] if of(wildcards).finished else of(wildcards).base,
+    output:
+        update("reports/runs/{scale}/{study}/{arm}-s{seed}/run.ipynb"),
+    message:
+        "running {wildcards.scale}/{wildcards.study}/{wildcards.arm}-s{wildcards.seed}"
+    log:
+        "reports/runs/{scale}/{study}/{arm}-s{seed}/run.log",
+    threads: lambda wildcards: batch.threads(wildcards.scale)
+    resources:
+        mem_mb=ask("mem_mb"),
+        gpu=ask("gpu"),
+        runtime=ask("runtime"),
+    params:
+        run="{scale} {study} {arm} {seed}",
+        files=lambda wildcards, input: " ".join(f"-f {path}" for path in input.files),
+        part="reports/runs/{scale}/{study}/{arm}-s{seed}/run.part.ipynb",
+        args=shlex.join(ARGS),
+    shell:
+        "{PYTHON} -m symbiosis.batch aside {params.run} -- {params.args}; "
+        "{PYTHON} -m papermill {input.notebook} {params.part} {params.files} -p seed {wildcards.seed} {params.args} "
+        "> {log} 2>&1 || {{ tail -n 15 {log} >&2; echo 'FAILED (all of it: {log})' >&2; exit 1; }}; "
+        "mv {params.part} {output}"
+
+
+# The reports read rows, so they are made again when rows changed: not because a run's notebook was executed again.
+def rows(wildcards):
+    found = sorted(map(str, Path("reports/runs", wildcards.scale).glob("*/*/rows.csv")))
+    return found + ["reports/results.csv"] * Path("reports/results.csv").is_file()
+
+
+REPORT = (
+    "{PYTHON} -m papermill {input.notebook} {output} -p scale {wildcards.scale} > {log} 2>&1 || "
+    "{{ tail -n 15 {log} >&2; echo 'FAILED (all of it: {log})' >&2; exit 1; }}"
+)
+
+
+rule analysis:
+    input:
+        rows=rows,
+        notebook="notebooks/06_analysis.ipynb",
+    output:
+        "reports/runs/{scale}/06_analysis.ipynb",
+    message:
+        "analysing {wildcards.scale}"
+    log:
+        "reports/runs/{scale}/06_analysis.log",
+    shell:
+        REPORT
+
+
+# These read results.csv, into which the analysis merges the runs.
+rule figures:
+    input:
+        rows=rows,
+        notebook="notebooks/{report}.ipynb",
+        merged="reports/runs/{scale}/06_analysis.ipynb",
+    output:
+        "reports/runs/{scale}/{report}.ipynb",
+    wildcard_constraints:
+        report="05_ratio_or_diversity|07_paper_figures",
+    message:
+        "running {wildcards.report} of {wildcards.scale}"
+    log:
+        "reports/runs/{scale}/{report}.log",
+    shell:
+        REPORT
+
+
+# Rows of models that train on each other's outputs are merged, then read by the notebook that also makes them.
+rule interaction:
+    input:
+        rows=rows,
+        notebook="notebooks/04_model_interaction.ipynb",
+    output:
+        "reports/runs/{scale}/04_model_interaction.ipynb",
+    wildcard_constraints:
+        scale="interaction_[a-z0-9_]+",
+    message:
+        "analysing {wildcards.scale}"
+    log:
+        "reports/runs/{scale}/04_model_interaction.log",
+    params:
+        files="-f params/{scale}.yaml -f params/interaction/k2_alpha050.yaml",
+        seed=ask("first_seed"),
+        args=shlex.join(ARGS),
+    shell:
+        "{PYTHON} -c \"from symbiosis import results; results.collect('reports', '{wildcards.scale}')\"; "
+        "{PYTHON} -m papermill {input.notebook} {output} {params.files} -p seed {params.seed} {params.args} "
+        "> {log} 2>&1 || {{ tail -n 15 {log} >&2; echo 'FAILED (all of it: {log})' >&2; exit 1; }}"
+
+
+class Line(logging.Handler):
+    """The whole batch in one line after each step."""
+
+    def emit(self, record):
+        if getattr(record, "event", None) == LogEvent.PROGRESS:
+            minutes = (time.monotonic() - BEGAN) / 60
+            print(batch.progress(PLAN, minutes, record.done, record.total), file=sys.stderr, flush=True)
+
+
+onstart:
+    HELD.enter_context(batch.only_one())
+    logging.getLogger("snakemake.logging").addHandler(Line())
+
+
+onsuccess:
+    batch.report(PLAN)
+
+
+onerror:
+    batch.report(PLAN)

