@@ -32,7 +32,7 @@ export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
 # Every run is a process that imports torch and transformers: 5 s with stored bytecode, 15 s without.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup reproduce batch plan runs studies reports verify test lab lint clean
+.PHONY: help setup reproduce batch plan runs studies reports verify test bench lab lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
@@ -94,6 +94,14 @@ test: $(READY)  ## all tests, then every notebook with its defaults
 	$(BIN)/python -m pytest tests || status=$$?; \
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks || status=$$?; \
 	exit $$status
+
+bench: $(READY)  ## what it costs beside what others do, at true shapes (an hour of one idle core); tables in reports/benchmarks
+	$(BIN)/python benchmarks/training.py --shape pythia-160m
+	$(BIN)/python benchmarks/scoring.py --shape pythia-160m
+	$(BIN)/python benchmarks/influence.py --shape pythia-160m
+	$(BIN)/python benchmarks/generation.py --shape qwen2-0.5b
+	$(BIN)/python benchmarks/diversity.py
+	$(BIN)/python benchmarks/growth.py
 
 lab: $(READY)  ## JupyterLab in this environment
 	cd notebooks && ../$(BIN)/jupyter lab

@@ -1,5 +1,6 @@
-"""Batched sampling from a causal LM: by transformers, or by vLLM where it is installed and asked for."""
+"""Batched sampling from a causal LM: by transformers, by our own loop, or by vLLM where it is installed."""
 
+import contextlib
 import hashlib
 import importlib.util
 import tempfile
@@ -13,6 +14,7 @@ from transformers import GenerationConfig
 
 from symbiosis.errors import SymbiosisError
 from symbiosis.models import autocast, batches_by_length, pad, save
+from symbiosis.sampling import sample, weights_as
 from symbiosis.settings import RunSettings, derive_seed
 
 VLLM_MEMORY = 0.4  # vLLM's share of the GPU; the rest is for the models that are trained and scored in this process
@@ -42,8 +44,10 @@ def generate(
     samples are drawn. The same seed gives the same texts, by one `generation_engine`. Raises GenerationError where
     vLLM is asked for and not installed.
     """
-    if getattr(settings, "generation_engine", "transformers") == "vllm":  # only runs have the choice
-        return _by_vllm(model, tokenizer, prompts, settings, seed, samples)
+    engine = getattr(settings, "generation_engine", "transformers")  # only runs have the choice
+    if engine != "transformers":
+        by = {"refill": _by_refill, "vllm": _by_vllm}[engine]
+        return by(model, tokenizer, prompts, settings, seed, samples)
     config = GenerationConfig(
         do_sample=True, temperature=settings.temperature, top_p=settings.top_p, top_k=0,
         max_new_tokens=settings.max_new_tokens, use_cache=True,
@@ -73,6 +77,23 @@ def _read_once(model, inputs: dict, samples: int) -> dict:
     cache = model(**seen, use_cache=True, logits_to_keep=1).past_key_values
     cache.batch_repeat_interleave(samples)
     return {name: value.repeat_interleave(samples, 0) for name, value in inputs.items()} | {"past_key_values": cache}
+
+
+def _by_refill(model, tokenizer, prompts, settings: RunSettings, seed: int, samples: int) -> list[str]:
+    """generate() by symbiosis.sampling; a text depends on the seed and its place alone, not on generation_batch_size.
+
+    Under bf16 the weights are rounded, too, once for all steps: autocast would round them at every one.
+    """
+    if not prompts:
+        return []  # a tokenizer decodes nothing to one empty text
+    repeated = [prompt for prompt in prompts for _ in range(samples)]
+    rounded = weights_as(model, torch.bfloat16) if settings.precision == "bf16" else contextlib.nullcontext()
+    with rounded:
+        ids = sample(
+            model, tokenizer, repeated, [settings.max_new_tokens] * len(repeated), temperature=settings.temperature,
+            top_p=settings.top_p, batch_size=settings.generation_batch_size, seed=seed,
+        )  # fmt: skip
+    return [" ".join(text.split()) for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
 
 # --- vLLM ----------------------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ from symbiosis.results import (
     read_long,
     read_or_empty,
     read_table,
+    with_arm,
 )
 from symbiosis.settings import RunSettings, derive_seed, make_settings, resolve
 
@@ -383,6 +384,7 @@ def collect(
     reports_dir, asked = resolve(reports_dir), (encoder, encoder_revision)
     records = sorted(reports_dir.glob(f"runs/{scale or '*'}/{study or '*'}/*/record.json"))
     folders = [path.parent for path in records if path.parts[-4] != UNREPORTED and path.parts[-3] != INTERACTION]
+    folders = [folder for folder in folders if (folder / "lessons").is_dir()]  # others were cleared of their texts
     if not folders:
         return []
     rows = pd.concat([run_rows(folder, *asked) for folder in folders], ignore_index=True)
@@ -433,6 +435,13 @@ def read_band(reports_dir: str | Path, scale: str, study: str) -> pd.DataFrame:
 def read(reports_dir: str | Path, scale: str, study: str = "main") -> pd.DataFrame:
     """Rows of reports/measures.csv of one scale and study, with the column `arm`."""
     return read_long(resolve(reports_dir) / "measures.csv", scale, study, HOW_TO_MAKE)
+
+
+def held(reports_dir: str | Path, scale: str, study: str = "main") -> pd.DataFrame:
+    """As `read`, but empty where the lessons of that study have not been measured."""
+    path = resolve(reports_dir) / "measures.csv"
+    rows = with_arm(read_or_empty(path, COLUMNS, NUMBERS))
+    return rows[(rows["scale"] == scale) & (rows["study"] == study)].reset_index(drop=True)
 
 
 def run_rows(folder: str | Path, encoder: str = BASE, encoder_revision: str = "") -> pd.DataFrame:

@@ -1,6 +1,10 @@
-"""Likelihoods: of label words, of texts; and the evaluation built from them."""
+"""Likelihoods: of label words, of texts; and the evaluation built from them.
 
-from collections import defaultdict
+`precision: bf16` takes shorter ways to the same likelihoods (`lowered`, `label_passes`, fewer tokens before the head at
+a time); fp32 keeps the longer ones, so that published numbers stay as they are to the last bit.
+"""
+
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +17,7 @@ from symbiosis.prompts import STUDENT_CLASSIFY, STUDENT_WRITE, label_prompt
 from symbiosis.settings import RunSettings
 
 HEAD_TOKENS = 2048  # tokens whose logits are held at once: 400 MB at a vocabulary of 50,000
+CPU_HEAD_TOKENS = 128  # where nothing is kept for a gradient: 25 MB, which malloc hands out again instead of new pages
 
 
 def student_prefixes(tokenizer, texts: Sequence[str], max_length: int) -> list[list[int]]:
@@ -43,6 +48,37 @@ def shorten(tokenizer, texts: Sequence[str], max_length: int) -> list[str]:
     return [t if len(r) <= max_length else tokenizer.decode(r[:max_length]) for t, r in zip(texts, rows, strict=True)]
 
 
+def lowered(model, precision: str):
+    """For scoring under bf16: the model with its linear layers cast once, instead of by autocast in every batch.
+
+    Numbers are autocast's to the bit. All other weights are shared; the copies take 2 bytes per linear weight. fp32:
+    the model itself.
+    """
+    if precision != "bf16":
+        return model
+    low = copy.deepcopy(model, {id(p): p for p in model.parameters()})  # new modules around the same weights
+    for layer in [m for m in low.modules() if isinstance(m, torch.nn.Linear)]:
+        for name, p in list(layer.named_parameters(recurse=False)):
+            setattr(layer, name, torch.nn.Parameter(p.detach().bfloat16(), requires_grad=False))
+    return low
+
+
+def label_passes(labels: Sequence[Sequence[int]], *, shared: bool) -> dict[tuple[int, ...], list[int]]:
+    """{leading tokens: labels} of the forward passes, each over prefix + leading tokens, that see every label.
+
+    A pass sees the labels with all but the last token equal to its own; where `shared`, also those that end earlier
+    along the way: of "World" and "Sci" "/" "Tech", a pass over "Sci" "/" sees both.
+    """
+    leads = sorted({tuple(tokens[:-1]) for tokens in labels}, key=len)
+    if shared:
+        leads = [a for a in leads if not any(a == b[: len(a)] for b in leads if b != a)]
+    passes = {lead: [] for lead in leads}
+    for column, tokens in enumerate(labels):
+        own = tuple(tokens[:-1])
+        passes[next(lead for lead in leads if lead[: len(own)] == own)].append(column)
+    return passes
+
+
 @torch.inference_mode()
 def label_log_probs(
     model, tokenizer, prefixes: Sequence[Sequence[int]], labels: Sequence[Sequence[int]], settings: RunSettings
@@ -51,33 +87,31 @@ def label_log_probs(
 
         score_c = sum_j log p(y_cj | prefix, y_c<j),   log p = log_softmax_c(score)
 
-    labels: C rows of token ids; a label word may have several tokens. Labels that differ only in their last token share
-    one forward pass, and logits are computed at the label's positions alone.
+    labels: C rows of token ids; a label word may have several tokens. Labels share forward passes, see `label_passes`,
+    and logits are computed at the label's positions alone.
     """
-    groups = defaultdict(list)
-    for column, tokens in enumerate(labels):
-        groups[tuple(tokens[:-1])].append(column)
+    passes = label_passes(labels, shared=settings.precision == "bf16")
+    model = lowered(model, settings.precision)
     scores = np.zeros((len(prefixes), len(labels)))
     for batch in batches_by_length([len(p) for p in prefixes], settings.generation_batch_size):
-        for lead, columns in groups.items():
+        for lead, columns in passes.items():
             rows = [[*prefixes[i], *lead] for i in batch]
             inputs = pad(tokenizer, rows, left=True, device=model.device)
             with autocast(model, settings.precision):
                 logits = model(**inputs, logits_to_keep=len(lead) + 1).logits
             log_p = logits.float().log_softmax(-1)
-            shared = sum(log_p[:, j, token] for j, token in enumerate(lead))
             for column in columns:
-                scores[batch, column] = (shared + log_p[:, -1, labels[column][-1]]).cpu().numpy()
+                scores[batch, column] = sum(log_p[:, j, t] for j, t in enumerate(labels[column])).cpu().numpy()
     return log_softmax(scores, axis=1)
 
 
 def token_losses(
-    model, tokenizer, rows, known: Sequence[int], settings: RunSettings
+    model, tokenizer, rows, known: Sequence[int], settings: RunSettings, *, head_tokens: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Negative log-likelihood of each token after its row's `known` leading ones [nats], and its row: both (m,).
 
     Rows are padded on the right, so a causal model needs no mask; the head, most of the cost where the vocabulary is
-    large, sees predicted tokens only, HEAD_TOKENS at a time.
+    large, sees predicted tokens only, `head_tokens` (None: HEAD_TOKENS) at a time.
     """
     inputs = pad(tokenizer, rows, left=False, device=model.device)
     known = torch.tensor(known, device=model.device)
@@ -86,7 +120,8 @@ def token_losses(
     targets = ids[:, 1:][predicted]
     with autocast(model, settings.precision):
         hidden = model.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state[predicted]
-        parts = zip(hidden.split(HEAD_TOKENS), targets.split(HEAD_TOKENS), strict=True)
+        n = head_tokens or HEAD_TOKENS
+        parts = zip(hidden.split(n), targets.split(n), strict=True)
         head = model.get_output_embeddings()
         losses = [cross_entropy(head(h).float(), t, reduction="none") for h, t in parts]
     return torch.cat(losses), predicted.nonzero()[:, 0]
@@ -98,8 +133,11 @@ def text_losses(
 ) -> np.ndarray:
     """Mean negative log-likelihood of each row's tokens after its `known` leading ones: (n,) [nats/token]."""
     losses = np.zeros(len(rows))
+    n = CPU_HEAD_TOKENS if settings.precision == "bf16" and model.device.type == "cpu" else HEAD_TOKENS
+    model = lowered(model, settings.precision)
     for batch in batches_by_length([len(r) for r in rows], settings.generation_batch_size):
-        nll, row = token_losses(model, tokenizer, [rows[i] for i in batch], [known[i] for i in batch], settings)
+        some, given = [rows[i] for i in batch], [known[i] for i in batch]
+        nll, row = token_losses(model, tokenizer, some, given, settings, head_tokens=n)
         row = row.cpu().numpy()
         losses[batch] = np.bincount(row, nll.cpu().numpy(), len(batch)) / np.bincount(row, minlength=len(batch))
     return losses

@@ -104,8 +104,10 @@ class RunSettings(Settings):
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling; 1 samples from everything")
     max_new_tokens: int = Field(40, ge=4, description="tokens a written text may have")
     generation_batch_size: int = Field(256, ge=1, description="texts written or scored at a time")
-    generation_engine: Literal["transformers", "vllm"] = Field(
-        "transformers", description="what samples texts; vllm is an environment of its own", json_schema_extra=LATER
+    generation_engine: Literal["transformers", "refill", "vllm"] = Field(
+        "transformers",
+        description="what samples texts: the library's generate, our own faster loop, or an environment of its own",
+        json_schema_extra=LATER,
     )
     max_redraws: int = Field(5, ge=0, description="rounds of new draws for empty or duplicate texts")
 

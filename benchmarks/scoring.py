@@ -1,0 +1,147 @@
+"""Scoring texts beside a plain evaluation loop: mean loss per text, and the likelihood of four label words.
+
+    python benchmarks/scoring.py --shape pythia-160m
+
+`file order` pads batches of 32 texts, as they come, to their longest, in fp32, and takes the logits of every position;
+`fixed 128` pads all to 128 tokens. The label words have 1, 1, 1 and 3 tokens, like those of AG News under GPT-NeoX's
+tokenizer. The ceiling is the rate at which the machine multiplies the same matrices in the way's precision, over real
+tokens only. Weights are random, which is the hardest case for `rank_correlation` (Spearman, of a bf16 way with the same
+way in fp32): texts then differ least in their losses.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import common
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from torch.nn.functional import cross_entropy
+
+from symbiosis import models, scoring
+from symbiosis.settings import RunSettings
+
+TABLE = "scoring.csv"
+WIDTH = 128  # tokens, the length texts are cut and, in the fixed way, padded to
+NAIVE_BATCH, BATCH = 32, 8  # sorted texts want small batches: less padding, and products are near their best rate
+LABELS = [[20], [30], [40], [50, 60, 70]]
+FIXED, NAIVE = "fixed 128 fp32", "file order fp32"
+LOSS_FP32, LOSS_BF16 = "symbiosis fp32, text loss", "symbiosis bf16, text loss"
+LABEL_FP32, LABEL_BF16 = "symbiosis fp32, label words", "symbiosis bf16, label words"
+GOALS = {
+    (LOSS_BF16, NAIVE): 2.5,
+    (LOSS_BF16, FIXED): 5.0,
+    (LABEL_BF16, NAIVE): 4.0,
+    (LOSS_FP32, NAIVE): None,
+    (LABEL_BF16, LABEL_FP32): None,
+}
+SAME_ORDER = {LOSS_BF16: LOSS_FP32, LABEL_BF16: LABEL_FP32}  # whose ranks must agree with whose
+ORDER_GOAL = 0.999
+
+
+# --- the ways ------------------------------------------------------------------------------------------------------
+@torch.inference_mode()
+def naive(model, tokenizer, rows, *, width: int | None) -> np.ndarray:
+    """(n,) mean loss per text [nats/token]: batches as they come, padded to `width` (None: to their longest)."""
+    losses = []
+    for i in range(0, len(rows), NAIVE_BATCH):
+        batch = rows[i : i + NAIVE_BATCH]
+        longest = width or max(map(len, batch))
+        ids = torch.full((len(batch), longest), tokenizer.pad_token_id)
+        for j, row in enumerate(batch):
+            ids[j, : len(row)] = torch.tensor(row)
+        mask = torch.arange(longest)[None] < torch.tensor([len(row) for row in batch])[:, None]
+        ids, mask = ids.to(model.device), mask.to(model.device)
+        logits = model(input_ids=ids, attention_mask=mask.long()).logits[:, :-1]
+        nll = cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none") * mask[:, 1:]
+        losses.append((nll.sum(1) / mask[:, 1:].sum(1)).cpu().numpy())
+    return np.concatenate(losses)
+
+
+def text_loss(model, tokenizer, rows, *, precision: str) -> np.ndarray:
+    settings = RunSettings(precision=precision, generation_batch_size=BATCH)
+    return scoring.text_losses(model, tokenizer, rows, [1] * len(rows), settings)
+
+
+def label_words(model, tokenizer, rows, *, precision: str) -> np.ndarray:
+    settings = RunSettings(precision=precision, generation_batch_size=BATCH)
+    return scoring.label_log_probs(model, tokenizer, rows, LABELS, settings)
+
+
+WAYS: dict[str, tuple[Callable[..., np.ndarray], dict[str, Any]]] = {
+    FIXED: (naive, {"width": WIDTH}),
+    NAIVE: (naive, {"width": None}),
+    LOSS_FP32: (text_loss, {"precision": "fp32"}),
+    LOSS_BF16: (text_loss, {"precision": "bf16"}),
+    LABEL_FP32: (label_words, {"precision": "fp32"}),
+    LABEL_BF16: (label_words, {"precision": "bf16"}),
+}
+
+
+# --- what is measured ----------------------------------------------------------------------------------------------
+def run_once(shape: str, name: str, n_texts: int) -> None:
+    """One call of a way, for its peak memory."""
+    model, tokenizer = common.student(shape)
+    score, how = WAYS[name]
+    score(model, tokenizer, common.token_rows(tokenizer, n_texts, np.random.default_rng(common.SEED)), **how)
+
+
+def needed_flops(model, rows, name: str) -> int:
+    """Floating point operations that the linear layers cannot do without, for all rows: no padding, each text once."""
+    trunk, whole = common.linear_flops(model.base_model), common.linear_flops(model)
+    heads = len(rows) if name in (LABEL_FP32, LABEL_BF16) else sum(len(row) - 1 for row in rows)
+    return trunk * sum(map(len, rows)) + (whole - trunk) * heads
+
+
+def measure(shape: str, *, n_texts: int, repeats: int, device: str, memory: dict[str, float]) -> list[dict]:
+    """The table's rows: one per way, then one per goal."""
+    model, tokenizer = common.student(shape, device)
+    rows = common.token_rows(tokenizer, n_texts, np.random.default_rng(common.SEED))
+    scores: dict[str, np.ndarray] = {}
+
+    def work(name: str) -> Callable[[], None]:
+        score, how = WAYS[name]
+        return lambda: scores.update({name: score(model, tokenizer, rows, **how)})
+
+    seconds = common.interleaved({name: lambda name=name: work(name) for name in WAYS}, repeats, model.device)
+    per_batch = round(sum(map(len, rows)) / len(rows)) * BATCH
+    ceiling = {p: common.gemm_flops(model, per_batch, getattr(torch, p), repeats) for p in ("float32", "bfloat16")}
+    shared, about = {"stage": "scoring", "shape": shape}, {"texts": n_texts, "n": repeats, **common.about(model.device)}
+    rates = {name: len(rows) / s for name, s in seconds.items()}
+    table = []
+    for name, s in seconds.items():
+        best = ceiling["float32" if "fp32" in name else "bfloat16"]
+        table.append(
+            shared | {"way": name, "texts_per_s": rates[name], "peer": "", "ratio": None, "goal": None}
+            | {"share_of_ceiling": needed_flops(model, rows, name) / s / best, "peak_gb": memory.get(name)}
+            | {"rank_correlation": agreement(scores, name), "goal_rank_correlation": goal_of_order(name)} | about
+        )  # fmt: skip
+    for (way, peer), goal in GOALS.items():
+        beside = {"way": way, "texts_per_s": rates[way], "peer": peer, "ratio": rates[way] / rates[peer], "goal": goal}
+        table.append(shared | beside | about)
+    return table
+
+
+def agreement(scores: dict[str, np.ndarray], name: str) -> float | None:
+    """Spearman's rank correlation of a bf16 way's scores with fp32's: over texts, and the smallest over labels."""
+    if name not in SAME_ORDER:
+        return None
+    low, full = (scores[n].reshape(len(scores[n]), -1) for n in (name, SAME_ORDER[name]))
+    return float(min(spearmanr(a, b).statistic for a, b in zip(low.T, full.T, strict=True)))
+
+
+def goal_of_order(name: str) -> float | None:
+    return ORDER_GOAL if name in SAME_ORDER else None
+
+
+def main() -> None:
+    given = common.arguments(__doc__, texts=32).parse_args()
+    models.use_threads(1)
+    on_cpu = models.pick_device(given.device).type == "cpu"
+    memory = {name: common.peak_gb(run_once, given.shape, name, given.texts) for name in WAYS} if on_cpu else {}
+    rows = measure(given.shape, n_texts=given.texts, repeats=given.repeats, device=given.device, memory=memory)
+    common.write(f"{given.folder}/{TABLE}", rows)
+
+
+if __name__ == "__main__":
+    main()
