@@ -39,9 +39,19 @@ from symbiosis.models import start_ids, token_ids
 from symbiosis.pretraining import schedule
 from symbiosis.representations import hidden_states
 from symbiosis.results import COLUMNS, UNREPORTED, read_rows
-from symbiosis.runs import RunError, metric, provenance, rewind, run_folder, stage, writing
+from symbiosis.runs import (
+    RunError,
+    check_products,
+    metric,
+    provenance,
+    rewind,
+    run_folder,
+    same_settings,
+    stage,
+    writing,
+)
 from symbiosis.scoring import text_losses, token_losses
-from symbiosis.settings import InteractionSettings, RunSettings, derive_seed, make_settings, resolve
+from symbiosis.settings import InteractionSettings, RunSettings, derive_seed, resolve
 from symbiosis.task_texts import TaskTexts, load_tasks
 from symbiosis.training import MAX_GRAD_NORM, WEIGHT_DECAY, TrainingError, bucketed_batches
 
@@ -91,11 +101,13 @@ def run(settings: InteractionSettings) -> pd.DataFrame:
     """The rows of a run: read where it is finished, continued where it stopped, begun where it is new."""
     folder = run_folder(settings)
     with writing(folder):
-        _same_settings(folder, settings)
+        same_settings(folder, settings)
         models.use_threads(settings.threads)
         tasks = load_tasks(settings)
         _same_inputs(folder, settings, tasks)
-        if not (folder / "record.json").exists():
+        if (folder / "record.json").exists():
+            check_products(folder)
+        else:
             _run_all(Experiment(settings, tasks, base_folder(settings, tasks), folder))
     return read_rows(folder)
 
@@ -413,21 +425,6 @@ def _reader(settings: InteractionSettings) -> RunSettings:
 
 
 # --- the folder ----------------------------------------------------------------------------------------------------
-def _same_settings(folder: Path, settings: InteractionSettings) -> None:
-    """A run folder holds one setting only: a changed parameter is another run."""
-    path = folder / "settings.json"
-    if not path.exists():
-        write_atomic(path, settings.model_dump_json(indent=1).encode())
-        return
-    stored, now = json.loads(path.read_text()), settings.model_dump()
-    if make_settings(str(path), InteractionSettings, **stored).fingerprint != settings.fingerprint:
-        changed = [f"{k}: {stored.get(k)!r} there, {v!r} now" for k, v in now.items() if stored.get(k) != v]
-        raise RunError(
-            f"{folder}: holds a run of other settings ({'; '.join(changed)}); give this one its own `variant` or "
-            "`study`, or delete that folder"
-        )
-
-
 def _same_inputs(folder: Path, settings: InteractionSettings, tasks: Sequence[TaskTexts]) -> None:
     """A run, finished or begun, was made of today's texts and models; a smoke run that was not begins anew."""
     path, inputs = folder / "inputs.json", _inputs(settings, tasks)

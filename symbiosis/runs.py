@@ -77,10 +77,10 @@ def run(settings: RunSettings) -> pd.DataFrame:
     """The rows of a run: read where it is finished, continued where it stopped, begun where it is new."""
     folder = run_folder(settings)
     with writing(folder):
-        _same_settings(folder, settings)
+        same_settings(folder, settings)
         _same_models(folder, settings)
         if (folder / "record.json").exists():
-            _check_products(folder)
+            check_products(folder)
         else:
             _run_all(folder, settings)
     return read_rows(folder)
@@ -412,7 +412,7 @@ def _stoppable(folder: Path) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
-def _same_settings(folder: Path, settings: RunSettings) -> None:
+def same_settings(folder: Path, settings: Settings) -> None:
     """A run folder holds one setting only: a changed parameter is another run."""
     path = folder / "settings.json"
     if not path.exists():
@@ -420,7 +420,7 @@ def _same_settings(folder: Path, settings: RunSettings) -> None:
         return
     stored, now = _read_json(path), settings.model_dump()
     changed = [f"{k}: {stored.get(k)!r} there, {v!r} now" for k, v in now.items() if stored.get(k) != v]
-    if make_settings(str(path), **stored).fingerprint != settings.fingerprint:
+    if make_settings(str(path), type(settings), **stored).fingerprint != settings.fingerprint:
         raise RunError(
             f"{folder}: holds a run of other settings ({'; '.join(changed)}); give this one its own `variant` or "
             "`study`, or delete that folder"
@@ -464,7 +464,7 @@ def products(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256(path) for path in paths if path.is_file()}
 
 
-def _check_products(folder: Path) -> None:
+def check_products(folder: Path) -> None:
     """A finished run's rows and lessons are still those it wrote; records without checksums are taken as they are."""
     kept, now = _read_json(folder / "record.json").get("products", {}), products(folder)
     wrong = [name for name, mark in kept.items() if now.get(name) != mark]

@@ -486,3 +486,15 @@ def test_a_gated_model_is_told_what_it_needs(monkeypatch):
 def test_settings_of_the_other_runs_are_what_they_were():
     assert make_settings().fingerprint == RunSettings().fingerprint and RunSettings().name == "symbiosis-s0"
     assert isinstance(make_settings("x", InteractionSettings), InteractionSettings)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("lessons/gen-1.parquet", "not as the run wrote it"), ("settings.json", "not valid JSON")]
+)
+def test_a_damaged_finished_run_is_one_sentence(tmp_path, name, says):
+    settings = tiny(tmp_path, generations=1)
+    interaction.run(settings)
+    path = run_folder(settings) / name
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(RunError, match=rf"{Path(name).name}.* {says}"):
+        interaction.run(settings)
