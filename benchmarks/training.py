@@ -40,14 +40,12 @@ def ours(model, tokenizer, rows, precision: str) -> Work:
     """symbiosis.training.fit on the texts alone: what Trainer learns from, token for token."""
     settings = RunSettings(precision=precision, batch_size=BATCH)
 
-    def losses(batch: np.ndarray) -> dict[str, torch.Tensor]:
-        nll, _ = scoring.token_losses(model, tokenizer, [rows[i] for i in batch], [1] * len(batch), settings)
-        return {"loss": nll.mean()}
+    def losses(some: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
+        nll, _ = scoring.token_losses(model, tokenizer, [rows[i] for i in some], [1] * len(some), settings)
+        return {"loss": nll.sum() / sum(len(rows[i]) - 1 for i in batch)}
 
-    return lambda: training.fit(
-        model, losses, [len(r) for r in rows], epochs=1, batch_size=BATCH, learning_rate=RATE, seed=common.SEED,
-        what="Student",
-    )  # fmt: skip
+    batches = training.epochs_of([len(r) for r in rows], BATCH, 1, common.SEED)
+    return lambda: training.fit(model, losses, batches, learning_rate=RATE, what="Student")
 
 
 def both_formats(model, tokenizer, rows, precision: str) -> Work:
@@ -196,7 +194,7 @@ def ratio_row(shared: dict, about: dict, rates: dict[str, float], way: str, peer
 
 
 def main() -> None:
-    given = common.arguments(__doc__, texts=24, held_out=64).parse_args()
+    given = common.arguments(__doc__, texts=48, held_out=48).parse_args()
     models.use_threads(1)
     memory = peaks(given.shape) if models.pick_device(given.device).type == "cpu" else {}
     sizes = {"n_texts": given.texts, "held_out": given.held_out, "repeats": given.repeats}

@@ -17,6 +17,7 @@ the numbers of an unbroken one.
 """
 
 import io
+import itertools
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -53,7 +54,7 @@ from symbiosis.runs import (
 from symbiosis.scoring import text_losses, token_losses
 from symbiosis.settings import InteractionSettings, RunSettings, derive_seed, resolve
 from symbiosis.task_texts import TaskTexts, load_tasks
-from symbiosis.training import MAX_GRAD_NORM, WEIGHT_DECAY, TrainingError, bucketed_batches
+from symbiosis.training import bucketed_batches, fit
 
 MAX_REDRAWS = 5  # rounds of new drafts where an entity wrote empty texts
 SELF_BLEU_TEXTS = 200  # of a round's texts: its cost grows with their square
@@ -299,29 +300,19 @@ def fit_texts(
     finite.
     """
     rows = text_rows(tokenizer, texts, settings.max_length)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
-    batches, history = _passes([len(row) for row in rows], settings.batch_size, seed), []
-    model.train()
+    batches = list(itertools.islice(_passes([len(row) for row in rows], settings.batch_size, seed), settings.steps))
+
+    def losses(some: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
+        nll, _ = token_losses(model, tokenizer, [rows[i] for i in some], [1] * len(some), settings)
+        return {"loss": nll.sum() / sum(len(rows[i]) - 1 for i in batch)}
+
     with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)  # for models with dropout
-        for step in tqdm(range(settings.steps), desc=who, leave=False):
-            optimizer.param_groups[0]["lr"] = settings.learning_rate * schedule(
-                step, settings.steps, settings.warmup_ratio
-            )
-            batch = next(batches)
-            loss = token_losses(model, tokenizer, [rows[i] for i in batch], [1] * len(batch), settings)[0].mean()
-            if not torch.isfinite(loss):
-                raise TrainingError(
-                    f"{who}: the loss became {loss.item()} at step {step + 1} of {settings.steps}; nothing of this "
-                    "stage was saved and the run continues from the last whole one: lower learning_rate"
-                )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
-            optimizer.step()
-            history.append(loss.item())
-    model.eval()
-    return history
+        history = fit(
+            model, losses, batches, learning_rate=settings.learning_rate, what=who,
+            schedule=lambda step: schedule(step, settings.steps, settings.warmup_ratio),
+        )  # fmt: skip
+    return [step["loss"] for step in history]
 
 
 def _passes(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[np.ndarray]:

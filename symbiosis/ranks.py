@@ -25,7 +25,7 @@ from symbiosis import models
 from symbiosis.errors import SymbiosisError
 from symbiosis.settings import RunSettings
 
-Losses = Callable[[np.ndarray], dict[str, torch.Tensor]]
+Losses = Callable[[np.ndarray, np.ndarray], dict[str, torch.Tensor]]  # of rows, as parts of a batch's means
 
 
 class TrainingError(SymbiosisError):
@@ -61,12 +61,17 @@ def total(parts: dict[str, torch.Tensor]) -> dict[str, float]:
 
 
 def slice_of(batch: np.ndarray) -> np.ndarray:
-    """This rank's rows of a batch: every size()-th, so that lengths stay even.
+    """This rank's rows of a batch: every size()-th, so that lengths stay even; one process: all of them.
 
     Of a batch with fewer rows than ranks every rank takes all: rows and counts are then both size() times too many,
     which leaves every mean as it is.
     """
-    return batch[dist.get_rank() :: size()] if len(batch) >= size() else batch
+    return batch[dist.get_rank() :: size()] if joined() and len(batch) >= size() else batch
+
+
+def most_parts(batch: np.ndarray, parts: int) -> int:
+    """Into how many parts, none empty, every rank can split its slice of a batch; `parts` at most."""
+    return min(parts, len(batch) // size() or len(batch))
 
 
 class _Step(torch.nn.Module):
@@ -76,16 +81,16 @@ class _Step(torch.nn.Module):
         super().__init__()
         self.model, self.losses = model, losses
 
-    def forward(self, batch: np.ndarray) -> dict[str, torch.Tensor]:
-        return self.losses(slice_of(batch))
+    def forward(self, rows: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
+        return self.losses(rows, batch)
 
 
 def together(model: torch.nn.Module, losses: Losses, sharding: str) -> Losses:
-    """The losses of this rank's slice, whose gradients are averaged over the ranks; one process: losses itself.
+    """The losses of this rank's rows, whose gradients are averaged over the ranks; one process: losses itself.
 
-    losses(batch) must be linear: sums over rows, divided by `everyone`'s counts. size() times their averaged gradient
-    is then the gradient of one process. `fsdp` also shares weights, gradients and AdamW's moments among the ranks
-    (torch's fully_shard, a group per layer); the model's parameters are then replaced by their shards.
+    losses(rows, batch) must be linear: sums over rows, divided by `everyone`'s counts of the batch. size() times their
+    averaged gradient is then the gradient of one process. `fsdp` also shares weights, gradients and AdamW's moments
+    among the ranks (torch's fully_shard, a group per layer); the model's parameters are then replaced by their shards.
     """
     if not joined():
         return losses

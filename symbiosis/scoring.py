@@ -6,17 +6,20 @@ a time); fp32 keeps the longer ones, so that published numbers stay as they are 
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from scipy.special import log_softmax
 from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 
 from symbiosis.models import autocast, batches_by_length, pad, start_ids, token_ids
 from symbiosis.prompts import STUDENT_CLASSIFY, STUDENT_WRITE, label_prompt
 from symbiosis.settings import RunSettings
 
 HEAD_TOKENS = 2048  # tokens whose logits are held at once: 400 MB at a vocabulary of 50,000
+KEPT_LOGITS = 2**31  # bytes of logits that are kept for a gradient; where there are more, they are computed twice
 CPU_HEAD_TOKENS = 128  # where nothing is kept for a gradient: 25 MB, which malloc hands out again instead of new pages
 
 
@@ -48,19 +51,34 @@ def shorten(tokenizer, texts: Sequence[str], max_length: int) -> list[str]:
     return [t if len(r) <= max_length else tokenizer.decode(r[:max_length]) for t, r in zip(texts, rows, strict=True)]
 
 
-def lowered(model, precision: str):
+def lowered(model, precision: str, *, full_head: bool = False):
     """For scoring under bf16: the model with its linear layers cast once, instead of by autocast in every batch.
 
-    Numbers are autocast's to the bit. All other weights are shared; the copies take 2 bytes per linear weight. fp32:
-    the model itself.
+    Numbers are autocast's to the bit; with `full_head` the output embedding stays as it is and gives fp32 logits, under
+    autocast, too. All other weights are shared; the copies take 2 bytes per linear weight. fp32: the model itself.
     """
     if precision != "bf16":
         return model
     low = copy.deepcopy(model, {id(p): p for p in model.parameters()})  # new modules around the same weights
-    for layer in [m for m in low.modules() if isinstance(m, torch.nn.Linear)]:
+    head = low.get_output_embeddings() if full_head else None
+    for layer in [m for m in low.modules() if isinstance(m, torch.nn.Linear) and m is not head]:
         for name, p in list(layer.named_parameters(recurse=False)):
             setattr(layer, name, torch.nn.Parameter(p.detach().bfloat16(), requires_grad=False))
+    if full_head:
+        low.set_output_embeddings(NotCast(head))
     return low
+
+
+class NotCast(torch.nn.Module):
+    """A layer that autocast leaves alone."""
+
+    def __init__(self, layer: torch.nn.Module):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.layer(hidden.float())
 
 
 def label_passes(labels: Sequence[Sequence[int]], *, shared: bool) -> dict[tuple[int, ...], list[int]]:
@@ -88,10 +106,11 @@ def label_log_probs(
         score_c = sum_j log p(y_cj | prefix, y_c<j),   log p = log_softmax_c(score)
 
     labels: C rows of token ids; a label word may have several tokens. Labels share forward passes, see `label_passes`,
-    and logits are computed at the label's positions alone.
+    and logits are computed at the label's positions alone. These are so few that bf16, too, has its logits in fp32:
+    bf16 would round one of 16, not unusual in a trained model, by up to a 16th.
     """
     passes = label_passes(labels, shared=settings.precision == "bf16")
-    model = lowered(model, settings.precision)
+    model = lowered(model, settings.precision, full_head=True)
     scores = np.zeros((len(prefixes), len(labels)))
     for batch in batches_by_length([len(p) for p in prefixes], settings.generation_batch_size):
         for lead, columns in passes.items():
@@ -111,7 +130,8 @@ def token_losses(
     """Negative log-likelihood of each token after its row's `known` leading ones [nats], and its row: both (m,).
 
     Rows are padded on the right, so a causal model needs no mask; the head, most of the cost where the vocabulary is
-    large, sees predicted tokens only, `head_tokens` (None: HEAD_TOKENS) at a time.
+    large, sees predicted tokens only, `head_tokens` (None: HEAD_TOKENS) at a time, and keeps their logits for a
+    gradient only up to KEPT_LOGITS.
     """
     inputs = pad(tokenizer, rows, left=False, device=model.device)
     known = torch.tensor(known, device=model.device)
@@ -123,8 +143,14 @@ def token_losses(
         n = head_tokens or HEAD_TOKENS
         parts = zip(hidden.split(n), targets.split(n), strict=True)
         head = model.get_output_embeddings()
-        losses = [cross_entropy(head(h).float(), t, reduction="none") for h, t in parts]
+        twice = torch.is_grad_enabled() and 4 * len(targets) * head.out_features > KEPT_LOGITS
+        per_token = partial(checkpoint, _head_losses, use_reentrant=False) if twice else _head_losses
+        losses = [per_token(head, *part) for part in parts]
     return torch.cat(losses), predicted.nonzero()[:, 0]
+
+
+def _head_losses(head, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return cross_entropy(head(hidden).float(), targets, reduction="none")
 
 
 @torch.inference_mode()

@@ -90,6 +90,9 @@ class RunSettings(Settings):
     sharding: Literal["none", "fsdp"] = Field(
         "none", description="fsdp: each rank holds a part of weights, gradients and moments", json_schema_extra=LATER
     )
+    gradient_accumulation_steps: int = Field(
+        1, ge=1, description="parts a step's rows are read in: more take less memory", json_schema_extra=LATER
+    )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast; the weights stay fp32")
     max_length: int = Field(64, ge=8, description="tokens per training or scored text, longer ones are cut")
 

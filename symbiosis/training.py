@@ -1,8 +1,9 @@
 """Fine-tuning: the Student on a lesson, the Generator on texts or preferences.
 
 A plain loop: AdamW (fused), fresh for every lesson, clipped gradients, length-bucketed batches, seeded order. The same
-rows and epochs give the same number of optimiser steps to every method. Under `num_processes` ranks share each batch:
-the same batches and steps, and the same losses but for the order of their sums.
+rows and epochs give the same number of optimiser steps to every method. Under `num_processes` ranks share each batch,
+and under `gradient_accumulation_steps` it is read in parts: the same batches and steps, and the same losses but for the
+order of their sums.
 """
 
 import contextlib
@@ -15,9 +16,9 @@ from torch.nn.functional import logsigmoid
 from tqdm.auto import tqdm
 
 from symbiosis import ranks
-from symbiosis.models import token_ids
+from symbiosis.models import kept_memory, token_ids
 from symbiosis.prompts import chat
-from symbiosis.ranks import TrainingError, everyone
+from symbiosis.ranks import Losses, TrainingError, everyone
 from symbiosis.scoring import student_labels, student_prefixes, student_texts, token_losses
 from symbiosis.settings import RunSettings
 
@@ -33,16 +34,15 @@ def train_student(
         names = list(label_names)
         return ranks.train("train_student", student, tokenizer, settings, seed=seed, lesson=lesson, label_names=names)
     losses, lengths = student_losses(student, tokenizer, lesson, label_names, settings)
-    return fit(
-        student, losses, lengths, epochs=settings.epochs, batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate, seed=seed, what="Student", sharding=settings.sharding,
-    )  # fmt: skip
+    batches = epochs_of(lengths, settings.batch_size, settings.epochs, seed)
+    return fit(student, losses, batches, learning_rate=settings.learning_rate, what="Student", **_sharing(settings))
 
 
 def student_losses(
     student, tokenizer, lesson, label_names: Sequence[str], settings: RunSettings
-) -> tuple[Callable[[np.ndarray], dict[str, torch.Tensor]], list[int]]:
-    """(losses, lengths): losses(batch) of the lesson's rows `batch`, and each row's tokens.
+) -> tuple[Losses, list[int]]:
+    """(losses, lengths): losses(rows, batch), what some rows of the lesson give to the means of a batch, and each row's
+    tokens.
 
         loss = label_loss + lm_weight * lm_loss
 
@@ -55,21 +55,28 @@ def student_losses(
     names = [label_names[i] for i in lesson["label"]]
     written, given = student_texts(tokenizer, lesson["text"], names, settings.max_length)
     weight = torch.tensor(lesson["weight"], dtype=torch.float32, device=student.device)
+    token_weight = _token_weights(weight, written, given)
 
-    def losses(batch: np.ndarray) -> dict[str, torch.Tensor]:
-        label_rows = [(i, label, p) for i in batch for label, p in labels[i].items()]
-        rows = [[*asked[i], *words[label]] for i, label, _ in label_rows] + [written[i] for i in batch]
-        known = [len(asked[i]) for i, _, _ in label_rows] + [given[i] for i in batch]
-        share = torch.tensor([p for _, _, p in label_rows] + [1.0] * len(batch), device=weight.device)
-        w = weight[[i for i, _, _ in label_rows] + list(batch)] * share
-        nll, row = token_losses(student, tokenizer, rows, known, settings)
+    def losses(rows: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
+        label_rows = [(i, label, p) for i in rows for label, p in labels[i].items()]
+        tokens = [[*asked[i], *words[label]] for i, label, _ in label_rows] + [written[i] for i in rows]
+        known = [len(asked[i]) for i, _, _ in label_rows] + [given[i] for i in rows]
+        share = torch.tensor([p for _, _, p in label_rows] + [1.0] * len(rows), device=weight.device)
+        w = weight[[i for i, _, _ in label_rows] + list(rows)] * share
+        nll, row = token_losses(student, tokenizer, tokens, known, settings)
         is_label = row < len(label_rows)
         # a label word counts once, however many tokens
         label_loss = (nll * w[row])[is_label].sum() / everyone(weight[batch].sum())
-        lm_loss = (nll * w[row])[~is_label].sum() / everyone(w[row][~is_label].sum())
+        lm_loss = (nll * w[row])[~is_label].sum() / token_weight(batch)
         return {"loss": label_loss + settings.lm_weight * lm_loss, "label_loss": label_loss, "lm_loss": lm_loss}
 
     return losses, [len(r) for r in written]
+
+
+def _token_weights(weight: torch.Tensor, rows: Sequence[Sequence[int]], known: Sequence[int]):
+    """weights(batch): the summed weight of all predicted tokens of a batch, in all ranks."""
+    tokens = torch.tensor([len(row) - k for row, k in zip(rows, known, strict=True)], device=weight.device)
+    return lambda batch: everyone(weight[batch].repeat_interleave(tokens[batch]).sum())
 
 
 MIN_LABEL_PROB = 0.02  # a label less likely than this is left out of a soft label: most rows then have one or two
@@ -109,12 +116,12 @@ def train_generator(
     rows, known = _answered(tokenizer, prompts, answers, settings)
     weight = torch.tensor(np.ones(len(rows)) if weights is None else weights, dtype=torch.float32)
     weight = weight.to(generator.device)
+    token_weight = _token_weights(weight, rows, known)
     with adapters(generator, settings.generator_lora_rank):
 
-        def losses(batch: np.ndarray) -> dict[str, torch.Tensor]:
-            nll, row = token_losses(generator, tokenizer, [rows[i] for i in batch], [known[i] for i in batch], settings)
-            w = weight[batch][row]
-            return {"loss": (nll * w).sum() / everyone(w.sum())}
+        def losses(some: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
+            nll, row = token_losses(generator, tokenizer, [rows[i] for i in some], [known[i] for i in some], settings)
+            return {"loss": (nll * weight[some][row]).sum() / token_weight(batch)}
 
         return _fit_generator(generator, losses, rows, settings, seed)
 
@@ -151,11 +158,11 @@ def train_preferences(
         before = torch.cat([log_p(chunk) for chunk in chunks])
     with adapters(generator, settings.generator_lora_rank):
 
-        def losses(batch: np.ndarray) -> dict[str, torch.Tensor]:
-            both = np.concatenate([batch, batch + n])
+        def losses(some: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
+            both = np.concatenate([some, some + n])
             better, worse = (log_p(both) - before[both]).chunk(2)
             margin = better - worse
-            share = len(batch) / everyone(torch.tensor(float(len(batch)), device=margin.device))  # 1 in one process
+            share = len(some) / everyone(torch.tensor(float(len(batch)), device=margin.device))  # 1 where some is all
             loss = -logsigmoid(settings.dpo_beta * margin).mean()
             return {"loss": loss * share, "preferred": (margin > 0).float().mean() * share}
 
@@ -171,10 +178,14 @@ def _answered(tokenizer, prompts, answers, settings: RunSettings) -> tuple[list[
 
 
 def _fit_generator(generator, losses, rows, settings: RunSettings, seed: int) -> list[dict]:
-    return fit(
-        generator, losses, [len(r) for r in rows], epochs=settings.generator_epochs, batch_size=settings.batch_size,
-        learning_rate=settings.generator_learning_rate, seed=seed, what="Generator", sharding=settings.sharding,
-    )  # fmt: skip
+    batches = epochs_of([len(r) for r in rows], settings.batch_size, settings.generator_epochs, seed)
+    rate = settings.generator_learning_rate
+    return fit(generator, losses, batches, learning_rate=rate, what="Generator", **_sharing(settings))
+
+
+def _sharing(settings: RunSettings) -> dict:
+    """How a step is divided among processes and passes."""
+    return {name: getattr(settings, name) for name in ("sharding", "gradient_accumulation_steps")}
 
 
 @contextlib.contextmanager
@@ -202,46 +213,62 @@ def adapters(model, rank: int) -> Iterator[None]:
             p.requires_grad_(True)
 
 
+@kept_memory()
 def fit(
     model,
-    losses: Callable[[np.ndarray], dict[str, torch.Tensor]],
-    lengths: Sequence[int],
+    losses: Losses,
+    batches: Sequence[np.ndarray],
     *,
-    epochs: int,
-    batch_size: int,
     learning_rate: float,
-    seed: int,
     what: str,
+    schedule: Callable[[int], float] = lambda step: 1.0,
     sharding: str = "none",
+    gradient_accumulation_steps: int = 1,
 ) -> list[dict]:
-    """Minimise losses(batch)["loss"] over all rows, `epochs` times; returns each step's losses as floats.
+    """Minimise "loss" of losses(rows, batch), summed over the parts of a batch, a step per batch; each step's losses.
 
-    In a rank the losses must be linear, see `ranks.together`, which also says what `sharding` does. Raises
-    TrainingError at the first loss that is not finite.
+    losses(rows, batch): what `rows` give to the means of the batch they belong to, so that a batch read in
+    `gradient_accumulation_steps` parts has the gradient of the whole one. schedule(step): share of `learning_rate`. In
+    a rank the losses must be linear, see `ranks.together`, which also says what `sharding` does. Raises TrainingError
+    at the first loss that is not finite.
     """
     losses = ranks.together(model, losses, sharding)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
-    rng = np.random.default_rng(seed)
-    batches = [batch for _ in range(epochs) for batch in bucketed_batches(lengths, batch_size, rng)]
     history = []
     model.train()
     for step, batch in enumerate(tqdm(batches, desc=f"training the {what}", leave=False)):
-        parts = losses(batch)
-        values = ranks.total(parts)
+        optimizer.param_groups[0]["lr"] = learning_rate * schedule(step)
+        optimizer.zero_grad(set_to_none=True)
+        values = _add_gradients(losses, batch, gradient_accumulation_steps)
         if not math.isfinite(values["loss"]):
             raise TrainingError(
                 f"{what}: the loss became {values['loss']} at step {step + 1} of {len(batches)}; nothing of this "
                 "stage was saved and the run continues from the last whole one: lower learning_rate "
                 "(generator_learning_rate for step D) in the params file"
             )
-        optimizer.zero_grad(set_to_none=True)
-        (parts["loss"] * ranks.size()).backward()  # the ranks' gradients are averaged, not summed
         torch.nn.utils.clip_grad_norm_(trained, MAX_GRAD_NORM)
         optimizer.step()
         history.append(values)
     model.eval()
     return history
+
+
+def _add_gradients(losses: Losses, batch: np.ndarray, parts: int) -> dict[str, float]:
+    """The losses of a batch, read in `parts` parts, whose gradients are added to the model's."""
+    own, values = ranks.slice_of(batch), {}
+    for rows in np.array_split(own, ranks.most_parts(batch, parts)):
+        found = losses(rows, own)
+        for name, value in ranks.total(found).items():
+            values[name] = values.get(name, 0.0) + value
+        (found["loss"] * ranks.size()).backward()  # the ranks' gradients are averaged, not summed
+    return values
+
+
+def epochs_of(lengths: Sequence[int], batch_size: int, epochs: int, seed: int) -> list[np.ndarray]:
+    """Batches of all rows, `epochs` times over."""
+    rng = np.random.default_rng(seed)
+    return [batch for _ in range(epochs) for batch in bucketed_batches(lengths, batch_size, rng)]
 
 
 def bucketed_batches(lengths: Sequence[int], batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:

@@ -1,5 +1,7 @@
 """What bf16 scoring takes as short cuts gives the likelihoods of the long ways; fp32 keeps its numbers to the bit."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -55,6 +57,32 @@ def test_fewer_tokens_before_the_head_change_no_bf16_loss(loaded, monkeypatch):
     at_once = scoring.text_losses(model, tokenizer, rows, known, BF16)
     monkeypatch.setattr(scoring, "CPU_HEAD_TOKENS", 7)
     np.testing.assert_allclose(scoring.text_losses(model, tokenizer, rows, known, BF16), at_once, rtol=1e-3)
+
+
+def test_a_head_that_is_not_cast_gives_fp32_logits_of_the_lowered_hidden_states(loaded):
+    model, *_ = loaded
+    inputs = {"input_ids": torch.tensor([[5, 40, 50, 60, 70]])}
+    low = scoring.lowered(model, "bf16", full_head=True)
+    with torch.inference_mode(), models.autocast(model, "bf16"):
+        hidden, logits = low.base_model(**inputs).last_hidden_state, low(**inputs).logits
+        rounded = scoring.lowered(model, "bf16")(**inputs).logits
+    with torch.inference_mode():
+        expected = model.get_output_embeddings()(hidden.float())
+    assert logits.dtype == torch.float32 and torch.equal(logits, expected)
+    assert rounded.dtype == torch.bfloat16 and not torch.equal(rounded.float(), expected)
+    assert isinstance(model.get_output_embeddings(), torch.nn.Linear)  # the model's own head stays in its place
+
+
+def test_large_logits_keep_the_order_of_label_words_under_bf16(loaded, monkeypatch):
+    # as in a trained model: a head 20 times as large, whose logits bf16 alone would round by up to a 16th
+    model, tokenizer, rows, _ = loaded
+    model = copy.deepcopy(model)
+    model.get_output_embeddings().weight.data *= 20
+    full, low = (scoring.label_log_probs(model, tokenizer, rows, LABELS, s) for s in (FP32, BF16))
+    original = scoring.lowered
+    monkeypatch.setattr(scoring, "lowered", lambda model, precision, full_head: original(model, precision))
+    cast = scoring.label_log_probs(model, tokenizer, rows, LABELS, BF16)
+    assert np.abs(low - full).max() < np.abs(cast - full).max() / 1.5
 
 
 # --- label words that share a pass ---------------------------------------------------------------------------------

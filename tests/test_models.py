@@ -1,5 +1,8 @@
 import json
+import os
+import platform
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,3 +118,22 @@ def test_batches_by_length_hold_every_row_once_longest_first():
     batches = models.batches_by_length([3, 9, 1, 5], 2)
     assert [b.tolist() for b in batches] == [[1, 3], [0, 2]]
     assert sorted(np.concatenate(batches)) == [0, 1, 2, 3]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked to keep freed memory")
+def test_freed_memory_is_kept_inside_and_given_back_at_the_end():
+    resident = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")  # noqa: E731
+    size = 200 * 2**20
+    with models.kept_memory():
+        begun = resident()
+        torch.ones(size, dtype=torch.uint8)
+        kept = resident() - begun
+    assert kept > 0.9 * size
+    assert resident() - begun < 0.1 * size
+
+
+def test_kept_memory_ends_with_an_error_too_and_is_nothing_elsewhere(monkeypatch):
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(models.ctypes, "CDLL", lambda name: pytest.fail("no glibc here"))
+    with pytest.raises(ZeroDivisionError), models.kept_memory():
+        1 / 0  # noqa: B018

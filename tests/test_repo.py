@@ -33,7 +33,7 @@ NEUTRAL = {  # may be left out: the notebooks' default and the package's are the
     "dev_rows", "attributes", "first_sources", "feedback_student", "hardest_skipped", "max_similarity", "pool_share",
     "candidates", "soft_labels", "update_temperature", "dpo_beta", "generator_lora_rank",
     "mixing", "real_share", "real_rows", "weak_accuracy", "subtopic_power", "label_noise", "inside",
-    "num_processes", "sharding", "generation_engine",
+    "num_processes", "sharding", "gradient_accumulation_steps", "generation_engine",
 }  # fmt: skip
 
 

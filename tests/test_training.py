@@ -115,15 +115,15 @@ def test_a_soft_label_is_the_mean_of_its_labels_losses(student):
     model, tokenizer = student
     hard, soft = ({"text": LESSON["text"][:1], "weight": [1.0], "label": [0], "label_probs": [p]}
                   for p in (None, [0.75, 0.25, 0.0, 0.0]))  # fmt: skip
-    losses = []
+    losses, one = [], np.array([0])
     for label in (0, 1):
         by_label, _ = training.student_losses(
             model, tokenizer, Dataset.from_dict(hard | {"label": [label]}), LABELS, SETTINGS
         )
-        losses.append(by_label(np.array([0]))["label_loss"].item())
+        losses.append(by_label(one, one)["label_loss"].item())
     mixed, _ = training.student_losses(model, tokenizer, Dataset.from_dict(soft), LABELS, SETTINGS)
     assert losses[0] != losses[1]
-    assert mixed(np.array([0]))["label_loss"].item() == pytest.approx(0.75 * losses[0] + 0.25 * losses[1], rel=1e-5)
+    assert mixed(one, one)["label_loss"].item() == pytest.approx(0.75 * losses[0] + 0.25 * losses[1], rel=1e-5)
 
 
 def test_a_certain_soft_label_teaches_what_the_label_teaches(student):
@@ -163,3 +163,74 @@ def test_adapters_train_few_weights_and_leave_a_plain_model(qwen_folder):
     changed = {name for name, p in generator.named_parameters() if not torch.equal(p, before[name])}
     assert changed and all("proj" in name for name in changed)  # merged into the linear layers, nothing else moved
     assert all(p.requires_grad for p in generator.parameters())
+
+
+# --- the same step in less memory or time --------------------------------------------------------------------------
+UNEVEN = LESSON.remove_columns("weight").add_column("weight", [2.0, 1.0, 0.5, 1.0, 3.0, 1.0, 1.0, 0.25])
+
+
+def teach(model, tokenizer, settings):
+    return training.train_student(model, tokenizer, UNEVEN, LABELS, settings, seed=1)
+
+
+def tune(model, tokenizer, settings):
+    return training.train_generator(
+        model, tokenizer, ["Write."] * 8, LESSON["text"], settings, seed=1, weights=np.array(UNEVEN["weight"])
+    )
+
+
+def prefer(model, tokenizer, settings):
+    best, worst = LESSON["text"][:4], LESSON["text"][4:]
+    return training.train_preferences(model, tokenizer, ["Write."] * 4, best, worst, settings, seed=1)
+
+
+@pytest.mark.parametrize("train", [teach, tune, prefer])
+@pytest.mark.parametrize("parts", [2, 100])
+def test_a_batch_read_in_parts_has_the_losses_and_the_gradient_of_the_whole_one(student, train, parts):
+    begun, tokenizer = student
+    settings = SETTINGS.model_copy(update={"epochs": 3, "generator_epochs": 3, "generator_learning_rate": 5e-3})
+    (one, whole), (other, split) = [
+        (model, train(model, tokenizer, settings.model_copy(update={"gradient_accumulation_steps": k})))
+        for k, model in ((1, copy.deepcopy(begun)), (parts, copy.deepcopy(begun)))
+    ]
+    assert [list(step) for step in whole] == [list(step) for step in split] and len(whole) > 3
+    for a, b in zip(whole, split, strict=True):
+        assert list(b.values()) == pytest.approx(list(a.values()), abs=1e-5)
+    far = lambda a, b: sum(((p - q) ** 2).sum() for p, q in zip(a.parameters(), b.parameters(), strict=True))  # noqa: E731
+    assert far(one, other) < 1e-4 * far(one, begun)
+
+
+def test_the_mean_of_the_parts_means_would_have_been_another_loss(student):
+    losses, _ = training.student_losses(*student, UNEVEN, LABELS, SETTINGS)
+    rows = np.arange(8)
+    part = lambda some, batch: losses(some, batch)["loss"].item()  # noqa: E731
+    whole = part(rows, rows)
+    assert part(rows[:3], rows) + part(rows[3:], rows) == pytest.approx(whole, rel=1e-6)
+    assert abs((part(rows[:3], rows[:3]) + part(rows[3:], rows[3:])) / 2 - whole) > 1e-3
+
+
+def test_logits_computed_twice_change_nothing(student, monkeypatch):
+    begun, tokenizer = student
+    kept, twice = copy.deepcopy(begun), copy.deepcopy(begun)
+    plain = teach(kept, tokenizer, SETTINGS)
+    calls = []
+    twice.get_output_embeddings().register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    monkeypatch.setattr(scoring, "KEPT_LOGITS", 0)
+    assert teach(twice, tokenizer, SETTINGS) == plain
+    assert len(calls) == 2 * len(plain)
+    assert all(torch.equal(p, q) for p, q in zip(kept.parameters(), twice.parameters(), strict=True))
+
+
+def test_bf16_training_has_the_gradient_of_fp32_within_its_rounding(student):
+    model, tokenizer = student
+    gradients = {}
+    for precision in ("fp32", "bf16"):
+        model.zero_grad()
+        losses, _ = training.student_losses(
+            model, tokenizer, UNEVEN, LABELS, SETTINGS.model_copy(update={"precision": precision})
+        )
+        losses(np.arange(8), np.arange(8))["loss"].backward()
+        gradients[precision] = torch.cat([p.grad.flatten() for p in model.parameters()])
+    full, low = gradients["fp32"], gradients["bf16"]
+    assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters())
+    assert 1e-4 < ((full - low).norm() / full.norm()).item() < 2e-2
