@@ -1,19 +1,11 @@
 """The claims ledger: what the Symbiosis paper, its results sheet and this project say, and what the numbers say to it.
 
-A claim is made of parts. A part is one number per seed and the region the claim puts it in, (low, high); its verdict
-follows from the 95% t-interval over seeds alone:
-
-    supported     the interval lies inside the region
-    contradicted  the interval lies outside of it
-    undecided     otherwise, with fewer than MIN_SEEDS seeds, or where an arm was not run
-
-A claim is supported if all of its parts are, and contradicted if one is. reports/claims.md is written from here.
+The table of claims stands here; `verdicts` has the rule that decides them. reports/claims.md is written from here.
 """
 
 import csv
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,24 +13,35 @@ import pandas as pd
 
 from symbiosis import interaction_claims
 from symbiosis.files import write_atomic
-from symbiosis.results import HOW_TO_MAKE, PUBLISHED, ResultsError, arm_name, last_generation, read_results
+from symbiosis.published import GUESSING, PUBLISHED_HEAD, PUBLISHED_SCALE, published_rows
+from symbiosis.results import HOW_TO_MAKE, ResultsError, arm_name, read_results
 from symbiosis.settings import resolve
-from symbiosis.statistics import holm, mean_interval, paired_difference
+from symbiosis.statistics import holm
+from symbiosis.verdicts import (
+    CONTRADICTED,
+    LAST,
+    MIN_SEEDS,
+    NOTE,
+    PAPER,
+    PROJECT,
+    SHEET,
+    SOURCES,
+    SUPPORTED,
+    UNDECIDED,
+    Cells,
+    Claim,
+    Finding,
+    Part,
+    combine,
+    decide,
+    deciding,
+    in_words,
+)
 
 REGIME_STUDY = "rare_tail"  # the named regime: the pool rarely shows what the test asks for
 FACTORIAL_STUDY, MIXING_STUDY, INSIDE_STUDY = "ratio_or_diversity", "mixing", "inside"
-MIN_SEEDS = 3  # fewer give an interval too wide, or none, to decide anything
 FIVE_POINTS = 0.05
 SATURATED = 0.02  # accuracy that moves by less than this between generation 3 and the last has stopped moving
-GUESSING = 1 / 4  # AG News and the miniature have four classes
-PUBLISHED_TEST_ROWS = 500  # the smallest test set that gives every published figure
-OFFICIAL_TEST_ROWS = 7600  # of AG News
-
-PAPER, SHEET, NOTE = "Symbiosis paper", "results sheet", "ratio-or-diversity note"
-INTERACTION, PROJECT = interaction_claims.SOURCE, interaction_claims.PROJECT
-SOURCES = PAPER, SHEET, NOTE, INTERACTION, PROJECT
-SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
-PUBLISHED_SCALE = "published"
 SCALES = {  # in the order of the ledger; scales that are not named here follow
     PUBLISHED_SCALE: "The published table against its own sentences",
     "miniature": "Miniature world",
@@ -52,64 +55,6 @@ COLUMNS = (
     "scale", "claim", "source", "statement", "test", "study", "numbers",
     "estimate", "low", "high", "n", "p", "p_holm", "verdict",
 )  # fmt: skip
-LAST = -1  # generations below 0 count from the end, as indices do
-
-
-class Cells:
-    """Numbers of one scale and study, a value per seed; remembers what was asked for in vain."""
-
-    def __init__(self, rows: pd.DataFrame):
-        self.rows, self.missing = rows, []
-        self.last = last_generation(rows) if len(rows) else 0
-
-    def __call__(self, arm: str, generation: int = LAST, metric: str = "accuracy") -> pd.Series:
-        """Values by seed, nan-free; empty where the arm was not run or the metric not measured."""
-        generation = self.last + 1 + generation if generation < 0 else generation
-        of_arm = self.rows[self.rows["arm"] == arm]
-        found = of_arm[(of_arm["metric"] == metric) & (of_arm["generation"] == generation)].dropna(subset="value")
-        if found.empty:
-            self.missing.append(f"{arm_name(arm)} (no {metric})" if len(of_arm) else arm_name(arm))
-        return found.set_index("seed")["value"]
-
-    def over_generations(self, arm: str, metric: str) -> pd.DataFrame:
-        """(seeds, generations 1..last) of one metric."""
-        return pd.DataFrame({g: self(arm, g, metric) for g in range(1, max(self.last, 1) + 1)})
-
-
-@dataclass(frozen=True)
-class Part:
-    """One number per seed, `formula(cells)`, and the region (low, high) the claim puts its mean in."""
-
-    name: str
-    formula: Callable[[Cells], pd.Series]
-    low: float = 0.0
-    high: float = math.inf
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A sentence of the field, the test that decides it, and the parts that must all hold in one study."""
-
-    slug: str
-    source: str
-    statement: str
-    test: str
-    parts: tuple[Part, ...]
-    study: str = "main"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What the rows say to a part: mean over seeds, 95% interval, two-sided p (nan: not tested), verdict."""
-
-    part: Part
-    values: pd.Series
-    missing: list[str]
-    estimate: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    p: float = math.nan
-    verdict: str = UNDECIDED
 
 
 # ---- parts
@@ -431,11 +376,11 @@ CLAIMS = tuple(sorted((
         "Accuracy of the last generation minus that of generation 3 lies within 0.02 on either side of 0.",
         (stays("static", 3, SATURATED),), "long",
     ),
-    *interaction_claims.of_interaction(Claim, Part),
+    *interaction_claims.CLAIMS,
 ), key=lambda claim: SOURCES.index(claim.source)))  # fmt: skip
 
 
-# ---- from rows to verdicts
+# ---- the ledger
 
 
 def ledger(reports_dir: str | Path, scales: Sequence[str] | None = None) -> pd.DataFrame:
@@ -460,7 +405,7 @@ def ledger(reports_dir: str | Path, scales: Sequence[str] | None = None) -> pd.D
     found = []
     for scale in scales:
         studies = {study: read_results(reports_dir, scale, study) for s, study in sorted(held) if s == scale}
-        found += published_rows() if scale == PUBLISHED_SCALE else scale_rows(scale, studies)
+        found += published_rows(CLAIMS) if scale == PUBLISHED_SCALE else scale_rows(scale, studies)
     return pd.DataFrame(found, columns=list(COLUMNS))
 
 
@@ -482,64 +427,14 @@ def asked_of(studies: dict[str, pd.DataFrame]) -> list[Claim]:
     return [claim for claim in CLAIMS if (claim.study == interaction_claims.STUDY) == interaction]
 
 
-def decide(part: Part, rows: pd.DataFrame) -> Finding:
-    """Mean of the part over seeds, its 95% t-interval, and what they say.
-
-    p is two-sided, of the t-test of the mean against that end of the region that lies nearest: p < 0.05 exactly where
-    the interval decides. For a region with two ends that is the larger p of the two one-sided tests, doubled.
-
-    Equivalence by two one-sided tests: Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15:657.
-    """
-    at = Cells(rows)
-    values = part.formula(at).dropna().sort_index()
-    if at.missing or len(values) < MIN_SEEDS:
-        return Finding(part, values, list(dict.fromkeys(at.missing)), *mean_interval(values))
-    mean, low, high = mean_interval(values)
-    edge = min((part.low, part.high), key=lambda end: abs(mean - end))
-    p = paired_difference(values.to_dict(), dict.fromkeys(values.index, edge))[-1]
-    return Finding(part, values, [], mean, low, high, p, verdict(low, high, part))
-
-
-def verdict(low: float, high: float, part: Part) -> str:
-    """Where the interval [low, high] lies: inside the region of the part, outside, or across an end of it."""
-    if part.low < low and high < part.high:
-        return SUPPORTED
-    return CONTRADICTED if high < part.low or low > part.high else UNDECIDED
-
-
-def combine(verdicts: Sequence[str]) -> str:
-    """A claim needs all of its parts."""
-    if CONTRADICTED in verdicts:
-        return CONTRADICTED
-    return SUPPORTED if set(verdicts) == {SUPPORTED} else UNDECIDED
-
-
 def _row(scale: str, claim: Claim, findings: list[Finding], p_holm: list[float]) -> dict:
     whole = combine([finding.verdict for finding in findings])
-    i = _deciding(whole, findings)
+    i = deciding(whole, findings)
     one = findings[i]
     names = {"scale": scale, "claim": claim.slug, "source": claim.source, "statement": claim.statement}
     numbers = {"estimate": one.estimate, "low": one.low, "high": one.high, "n": len(one.values), "p": one.p}
     text = {"test": claim.test, "study": claim.study, "numbers": "; ".join(map(in_words, findings))}
     return names | text | numbers | {"p_holm": p_holm[i], "verdict": whole}
-
-
-def _deciding(whole: str, findings: list[Finding]) -> int:
-    """The strongest part against a contradicted claim, else the weakest of those that leave it where it is."""
-    p = np.array([math.inf if math.isnan(f.p) else f.p for f in findings])
-    chosen = [i for i, f in enumerate(findings) if f.verdict == whole]
-    return min(chosen, key=lambda i: p[i]) if whole == CONTRADICTED else max(chosen, key=lambda i: p[i])
-
-
-def in_words(finding: Finding) -> str:
-    """Estimate, interval and seeds; the number of each seed where they are too few; or what is missing."""
-    name, values = finding.part.name, finding.values
-    if finding.missing:
-        return f"{name}: not run: {' and '.join(finding.missing)}"
-    if len(values) >= MIN_SEEDS:
-        return f"{name}: {finding.estimate:+.3f} [{finding.low:+.3f}, {finding.high:+.3f}], n = {len(values)}"
-    single = ", ".join(f"{value:+.3f} (seed {seed})" for seed, value in values.items())
-    return f"{name}: {single or 'no seed has all of it'}"
 
 
 def _held(reports_dir: str | Path) -> set[tuple[str, str]]:
@@ -553,120 +448,6 @@ def _held(reports_dir: str | Path) -> set[tuple[str, str]]:
 
 def _in_order(scales: set[str]) -> list[str]:
     return [*(s for s in SCALES if s in scales), *sorted(scales - set(SCALES))]
-
-
-# ---- the published table
-
-
-@dataclass(frozen=True)
-class Sum:
-    """A weighted sum of published figures {'<arm> initial' | '<arm> final' | 'guessing': weight} and its side of 0."""
-
-    weights: dict[str, float]
-    side: int  # +1: the claim puts it above 0; -1: below
-
-    @property
-    def estimate(self) -> float:
-        """In points."""
-        return sum(weight * FIGURES[name] for name, weight in self.weights.items())
-
-    @property
-    def standard_error(self) -> float:
-        """In points, of independent draws of PUBLISHED_TEST_ROWS test rows: sqrt(sum_i w_i^2 x_i (100 - x_i) / n)."""
-        measured = [(weight, FIGURES[name]) for name, weight in self.weights.items() if name != "guessing"]
-        return math.sqrt(sum(w**2 * x * (100 - x) for w, x in measured) / PUBLISHED_TEST_ROWS)
-
-    @property
-    def verdict(self) -> str:
-        """Contradicted where the figure is not on the claimed side at all; supported from 1.96 standard errors on."""
-        if self.side * self.estimate <= 0:
-            return CONTRADICTED
-        return SUPPORTED if self.side * self.estimate > 1.96 * self.standard_error else UNDECIDED
-
-    def in_words(self) -> str:
-        """The sum as one does it by hand."""
-        factors = {name: f"{abs(w):g} x " if abs(w) != 1 else "" for name, w in self.weights.items()}
-        terms = [("- " if w < 0 else "+ ") + f"{factors[x]}{FIGURES[x]:.2f} ({x})" for x, w in self.weights.items()]
-        in_errors = f"{self.estimate / self.standard_error:+.1f} SE of {self.standard_error:.1f}"
-        return f"{' '.join(terms).removeprefix('+ ')} = {self.estimate:+.2f} points ({in_errors})"
-
-
-FIGURES = {"guessing": 100 * GUESSING} | {
-    f"{arm} {when}": value
-    for arm, pair in PUBLISHED.items()
-    for when, value in zip(("initial", "final"), pair, strict=True)
-}
-PUBLISHED_SUMS = {  # claim: (test, sums that must all lie on their side)
-    "below-real": ("Static - real, final.", (Sum({"static final": 1, "real final": -1}, -1),)),
-    "beats-static": ("Symbiosis - static, final.", (Sum({"symbiosis final": 1, "static final": -1}, +1),)),
-    "only-sustained": (
-        "Final - initial is above 0 for symbiosis, and not for static.",
-        (
-            Sum({"symbiosis final": 1, "symbiosis initial": -1}, +1),
-            Sum({"static final": 1, "static initial": -1}, -1),
-        ),
-    ),
-    "recursive-drop": (
-        "Recursive, final - initial, is below 0.",
-        (Sum({"recursive final": 1, "recursive initial": -1}, -1),),
-    ),
-    "approaches-real": (
-        "Symbiosis - (static + real) / 2, final, is above 0.",
-        (Sum({"symbiosis final": 1, "static final": -0.5, "real final": -0.5}, +1),),
-    ),
-    "above-guessing": (
-        "Symbiosis, final, is above the 25.00 of guessing among four classes.",
-        (Sum({"symbiosis final": 1, "guessing": -1}, +1),),
-    ),
-}
-
-
-def published_rows() -> list[dict]:
-    """The claims that the published table itself decides, by arithmetic; one run, so no interval over seeds."""
-    chosen = [claim for claim in CLAIMS if claim.slug in PUBLISHED_SUMS]
-    found = [*(_published_row(claim, *PUBLISHED_SUMS[claim.slug]) for claim in chosen), test_size_row()]
-    return sorted(found, key=lambda row: SOURCES.index(row["source"]))
-
-
-def _published_row(claim: Claim, test: str, sums: tuple[Sum, ...]) -> dict:
-    whole = combine([one.verdict for one in sums])
-    one = next(one for one in sums if one.verdict == whole)
-    half = 1.96 * one.standard_error
-    names = {"claim": claim.slug, "source": claim.source, "statement": claim.statement, "test": test}
-    numbers = {"estimate": one.estimate, "low": one.estimate - half, "high": one.estimate + half}
-    numbers = {name: value / 100 for name, value in numbers.items()}
-    return _of_published(**names, **numbers, numbers="; ".join(s.in_words() for s in sums), verdict=whole)
-
-
-def test_size_row() -> dict:
-    """Can the published figures come from the official test set?"""
-    odd = [x for x in _published_figures() if not is_share(x, OFFICIAL_TEST_ROWS)]
-    near = [math.floor(odd[0] * OFFICIAL_TEST_ROWS / 100) + i for i in (0, 1)] if odd else []
-    around = " and ".join(f"{k} rows give {100 * k / OFFICIAL_TEST_ROWS:.2f}" for k in near)
-    fit = [n for n in range(1, 1501) if all(is_share(x, n) for x in _published_figures())]
-    fifths = sum(math.isclose(5 * x, round(5 * x)) for x in _published_figures())
-    numbers = f"{fifths} of {len(_published_figures())} figures are multiples of 0.2; "
-    numbers += f"sizes up to 1500 that give them all: {', '.join(map(str, fit))}"
-    numbers += f"; {odd[0]:.2f} is no share of {OFFICIAL_TEST_ROWS}: {around}" if odd else ""
-    statement = f"The accuracies are those of the official test set of {OFFICIAL_TEST_ROWS:,} rows."
-    test = "Every figure is a whole number of rows divided by the number of rows, to two decimals."
-    names = {"claim": "test-size", "source": SHEET, "statement": statement, "test": test}
-    return _of_published(**names, numbers=numbers, verdict=CONTRADICTED if odd else UNDECIDED)
-
-
-def is_share(percent: float, n: int) -> bool:
-    """Is there a whole number k with 100 k / n = percent, to two decimals?"""
-    k = round(percent * n / 100)
-    return f"{100 * k / n:.2f}" == f"{percent:.2f}"
-
-
-def _published_figures() -> list[float]:
-    return [value for pair in PUBLISHED.values() for value in pair]
-
-
-def _of_published(**values) -> dict:
-    empty = dict.fromkeys(COLUMNS, math.nan)
-    return empty | {"scale": PUBLISHED_SCALE, "study": "", "n": 1} | values
 
 
 # ---- the ledger as people read it
@@ -685,12 +466,6 @@ all of them and is contradicted by one. With fewer than {MIN_SEEDS} seeds the nu
 over all tests of the scale. Verdicts go by the uncorrected interval: one whose p is 0.05 or more is a verdict that so
 many tests can produce by chance. Accuracies are shares of the test rows, differences are taken seed by seed, and *last*
 and *final* are the last generation that every arm of the study reached.
-
-"""
-PUBLISHED_HEAD = f"""One run per method is published, so there is no interval over seeds. The verdict says whether
-the published figures agree with the sentence: contradicted if they do not lie on the claimed side at all, supported if
-they do by more than 1.96 standard errors (SE) of test sets of {PUBLISHED_TEST_ROWS} rows, undecided between. Figures
-in percent, differences in points.
 
 """
 

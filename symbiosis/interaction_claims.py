@@ -1,4 +1,4 @@
-"""Numbers behind notebook 04: settings of the linear theory, tables of the experiment, and the claims it decides.
+"""Numbers behind notebook 04: tables of the experiment beside the linear theory, and the claims they decide.
 
 A cell of the experiment is a pair (entities, alpha): K entities, of whose training text the share alpha is synthetic.
 The arm of two entities at alpha = 0.5 is `interaction-k2_alpha050`. Losses of entity k on task j, both counted from 1,
@@ -10,7 +10,7 @@ The setting: Vu, Reeves and Wenger 2025, arXiv:2505.21677.
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,22 +30,16 @@ from symbiosis.results import (
 )
 from symbiosis.settings import resolve
 from symbiosis.statistics import holm, mean_interval
-from symbiosis.theory.many_models import (
-    Designs,
-    disagreement,
-    first_fit,
-    mse,
-    one_round,
-    owner_mse,
-    random_subspaces,
-    relative_efficiency,
-    simulate,
-    surface,
-    trajectory,
+from symbiosis.theory.linear_settings import (
+    aligned_surface,
+    efficiency_surface,
+    ring_designs,
+    subspace_designs,
+    theory_change,
 )
+from symbiosis.verdicts import INTERACTION, LAST, PROJECT, Cells, Claim, Part
 
 METHOD, STUDY = "interaction", "interaction"
-SOURCE, PROJECT = "arXiv 2505.21677", "this project"
 ENTITIES, ALPHAS = (2, 3, 4), (0.0, 0.5, 1.0)
 CELLS = tuple(itertools.product(ENTITIES, ALPHAS))
 BEYOND = {  # arm: name; three entities at alpha = 0.5
@@ -81,111 +75,7 @@ def read_scales(reports_dir: str | Path) -> dict[str, pd.DataFrame]:
     return {scale: part.reset_index(drop=True) for scale, part in chosen.groupby("scale")}
 
 
-# ---- settings of the linear theory
-
-
-def directions(n_entities: int) -> np.ndarray:
-    """(K, 2, 1) unit vectors at the angles k pi / K, k = 0..K-1: lines spread evenly over the plane."""
-    angles = np.arange(n_entities) * np.pi / n_entities
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1)[:, :, None]
-
-
-def ring_designs(n_entities: int = 4) -> Designs:
-    """K entities in the plane that know one direction each, and a public one between the first two.
-
-        S_k = 10 u_k u_k',   S_0 = 50 v v',   S~_k = 4 (u_k u_k' + v v'),   v at the angle pi / (2 K)
-
-    For K = 4 the setting 'T2' of the theory card, whose relative efficiency is largest at alpha = beta = 0.5; it was
-    chosen for that.
-    """
-    between = np.pi / (2 * n_entities)
-    public = np.array([[np.cos(between)], [np.sin(between)]])
-    return Designs.from_subspaces(public, directions(n_entities), n_public=50, n_private=10, n_synthetic=8)
-
-
-def subspace_designs(seed: int) -> Designs:
-    """Four entities that know random subspaces of rank 3 in 8 dimensions, beside a public one of rank 4.
-
-    'A*' of the theory card, S_k = 20 U_k U_k', S_0 = 40 U_0 U_0', 10 synthetic rows each: nobody identifies the truth
-    alone (3 + 4 < 8). Chosen after a scan on other seeds than the 100..119 that are reported.
-    """
-    public, private = random_subspaces(4, 8, private_rank=3, public_rank=4, rng=np.random.default_rng(seed))
-    return Designs.from_subspaces(public, private, n_public=40, n_private=20, n_synthetic=10)
-
-
-def separate_designs(n_entities: int, rows: float = 20) -> Designs:
-    """The linear counterpart of the experiment: K tasks that share nothing, and public rows that hold none of them.
-
-    K + 1 orthogonal directions e_0..e_K, with n rows in each data set, as every training set of the experiment has n:
-
-        S_0 = n e_0 e_0',   S_k = n e_k e_k',   S~_k = n / 2 (e_k e_k' + e_0 e_0')
-
-    rows: n, above 0.
-    """
-    axes = np.eye(n_entities + 1)
-    sizes = dict.fromkeys(["n_public", "n_private", "n_synthetic"], rows)
-    return Designs.from_subspaces(axes[:, :1], axes[1:, :, None], **sizes)
-
-
-def task_metrics(designs: Designs) -> dict[str, np.ndarray]:
-    """Metrics of the mean squared error: (K, d, d) of each entity's own task, and the mean of the others' tasks.
-
-        W_k = S_k / |S_k|  (largest eigenvalue 1),      mean_{j != k} W_j
-
-    Needs K of at least 2.
-    """
-    own = designs.private / np.linalg.norm(designs.private, ord=2, axis=(1, 2))[:, None, None]
-    return {"loss_own": own, "loss_others": (own.sum(axis=0) - own) / (len(own) - 1)}
-
-
-def round_curves(designs: Designs, alpha: float, beta: float, truth: np.ndarray, n_rounds: int) -> dict:
-    """Closed forms by round: {loss_own, loss_others, disagreement}: (n_rounds + 1,), squared units of a label.
-
-    Mean squared errors are means over the entities, in the metrics of `task_metrics`; `disagreement` as in the theory.
-    Raises as `one_round` and `first_fit`.
-    """
-    one = one_round(designs, alpha, beta)
-    moments = trajectory(first_fit(designs, beta, truth), [one] * n_rounds)
-    metrics = task_metrics(designs)
-    curves = {name: np.array([mse(m, truth, w).mean() for m in moments]) for name, w in metrics.items()}
-    return curves | {"disagreement": np.array([disagreement(m) for m in moments])}
-
-
-def round_draws(
-    designs: Designs,
-    alpha: float,
-    beta: float,
-    truth: np.ndarray,
-    n_rounds: int,
-    *,
-    n_runs: int,
-    rng: np.random.Generator,
-) -> dict:
-    """The same three by drawn labels and explicit least squares: {name: (n_runs, n_rounds + 1)}, one number per run."""
-    drawn = simulate(designs, alpha, beta, truth, n_rounds=n_rounds, n_runs=n_runs, rng=rng)
-    off = drawn - truth  # (n_rounds + 1, n_runs, K, d)
-    metrics = task_metrics(designs)
-    errors = {name: np.einsum("trki,kij,trkj->rt", off, w, off) / off.shape[2] for name, w in metrics.items()}
-    one, other = np.triu_indices(off.shape[2], 1)
-    apart = ((off[:, :, one] - off[:, :, other]) ** 2).sum(axis=-1).mean(axis=-1)
-    return errors | {"disagreement": apart.T}
-
-
-def aligned_surface(
-    alphas: Sequence[float],
-    betas: Sequence[float],
-    *,
-    n_entities: int = 4,
-    private: float = 20,
-    public: float = 10,
-    synthetic: float = 5,
-) -> np.ndarray:
-    """(alphas, betas) relative efficiency where every direction has one owner, public rows and talk of all.
-
-    RE = K ideal / (owner + (K - 1) others),     from `owner_mse`; as there, alpha below 1
-    """
-    found = [[owner_mse(n_entities, private, public, synthetic, a, b) for b in betas] for a in alphas]
-    return np.array([[n_entities * x.ideal / (x.owner + (n_entities - 1) * x.others) for x in row] for row in found])
+# ---- beside the linear theory
 
 
 def efficiency_surfaces(shares: Sequence[float], draws: Iterable[int] = range(100, 120)) -> dict[str, np.ndarray]:
@@ -193,28 +83,12 @@ def efficiency_surfaces(shares: Sequence[float], draws: Iterable[int] = range(10
 
     Those of `ring_designs`, of `subspace_designs` (mean over the draws, seeds) and of `aligned_surface`, in this order.
     """
-    random = [_efficiency(subspace_designs(draw), shares) for draw in draws]
+    random = [efficiency_surface(subspace_designs(draw), shares) for draw in draws]
     return {
-        "one direction each": _efficiency(ring_designs(), shares),
+        "one direction each": efficiency_surface(ring_designs(), shares),
         "random subspaces": np.mean(random, axis=0),
         "aligned tasks": aligned_surface(shares, shares),
     }
-
-
-def _efficiency(designs: Designs, shares: Sequence[float]) -> np.ndarray:
-    """The ratio of means over the entities; the truth does not matter, since no limit is biased here."""
-    truth = np.ones(len(designs.public))
-    return surface(designs, shares, shares, truth, lambda m: relative_efficiency(m, designs, truth)[1])[0]
-
-
-def theory_change(n_entities: int, alpha: float, n_rounds: int, beta: float = 0.5) -> dict[str, float]:
-    """What the linear counterpart expects of the losses: {loss_own, loss_others}, round n_rounds minus round 0.
-
-    Mean squared errors of `separate_designs` with the truth (1, ..., 1) and noise 1. Finite rounds, so that alpha = 1
-    has a value as well.
-    """
-    curves = round_curves(separate_designs(n_entities), alpha, beta, np.ones(n_entities + 1), n_rounds)
-    return {name: round(float(curves[name][-1] - curves[name][0]), 9) for name in LOSSES}  # equal cells tie exactly
 
 
 def trends(rows: pd.DataFrame) -> pd.DataFrame:
@@ -240,13 +114,13 @@ def changes(rows: pd.DataFrame, arm: str, metric: str, last: int) -> pd.Series:
     return (ends[last] - ends[0]).dropna()
 
 
-def rank_agreement(at: Callable, metric: str) -> pd.Series:
+def rank_agreement(at: Cells, metric: str) -> pd.Series:
     """Spearman's correlation by seed, over the nine cells (K, alpha), of a loss's change and the theory's.
 
     Both changes are from generation 0 to the last; K in 2, 3, 4 and alpha in 0, 0.5, 1; ties get their mean rank.
 
     Args:
-        at:     values by seed, at(arm, generation, metric), with the last generation as `at.last`.
+        at:     the rows of one scale.
         metric: 'loss_own' or 'loss_others'.
 
     In [-1, 1]; a seed that lacks a cell has none.
@@ -256,7 +130,7 @@ def rank_agreement(at: Callable, metric: str) -> pd.Series:
     return pd.Series([spearmanr(row, expected)[0] for row in change.to_numpy()], index=change.index, dtype=float)
 
 
-def beyond_baseline(at: Callable, arm: str, metric: str) -> pd.Series:
+def beyond_baseline(at: Cells, arm: str, metric: str) -> pd.Series:
     """Cosine of outputs to the same prompt less that to different prompts, by seed, last generation: `at` as above."""
     return at(arm, -1, metric) - at(arm, -1, f"{metric}_apart")
 
@@ -364,68 +238,70 @@ def similarity_changes(rows: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
 
 # ---- claims
 
+BELOW = {"low": -math.inf, "high": 0.0}
 
-def of_interaction(claim: type, part: type) -> tuple:
-    """The claims, as instances of `claims.Claim` and `claims.Part`; handed in, since that module imports this one."""
-    below = {"low": -math.inf, "high": 0.0}
 
-    def against(metric: str, k: int, alpha: float, other: float, **region):
-        name = f"K = {k}, {metric} at alpha {alpha:g} - {other:g}"
-        return part(name, lambda at: at(arm(k, alpha), metric=metric) - at(arm(k, other), metric=metric), **region)
+def against(metric: str, k: int, alpha: float, other: float, **region: float) -> Part:
+    """A metric of K entities at `alpha`, last generation, minus that at the alpha `other`: above 0, or in `region`."""
+    name = f"K = {k}, {metric} at alpha {alpha:g} - {other:g}"
+    return Part(name, lambda at: at(arm(k, alpha), metric=metric) - at(arm(k, other), metric=metric), **region)
 
-    def since_first(metric: str, k: int, alpha: float, **region):
-        name = f"K = {k}, alpha {alpha:g}, {metric}, last - generation 0"
-        return part(name, lambda at: at(arm(k, alpha), -1, metric) - at(arm(k, alpha), 0, metric), **region)
 
-    def agreement(metric: str, k: int):
-        name = f"K = {k}, {metric} beyond its baseline at alpha 0.5 - 0"
-        return part(
-            name, lambda at: beyond_baseline(at, arm(k, 0.5), metric) - beyond_baseline(at, arm(k, 0.0), metric)
+def since_first(metric: str, k: int, alpha: float, **region: float) -> Part:
+    """A metric of the cell (K, alpha), last generation minus generation 0: above 0, or in `region`."""
+    name = f"K = {k}, alpha {alpha:g}, {metric}, last - generation 0"
+    return Part(name, lambda at: at(arm(k, alpha), LAST, metric) - at(arm(k, alpha), 0, metric), **region)
+
+
+def agreement(metric: str, k: int) -> Part:
+    """A cosine of K entities beyond its baseline, at alpha = 0.5 minus alpha = 0, last generation: above 0."""
+    name = f"K = {k}, {metric} beyond its baseline at alpha 0.5 - 0"
+    return Part(name, lambda at: beyond_baseline(at, arm(k, 0.5), metric) - beyond_baseline(at, arm(k, 0.0), metric))
+
+
+CLAIMS = (
+    Claim(
+        "interaction-transfers", INTERACTION, "A moderate share of one another's text transfers the others' tasks.",
+        "Loss on the others' tasks at alpha = 0.5 minus that at alpha = 0, last generation, seed by seed, is below "
+        "0 for K = 2, 3 and 4.",
+        tuple(against("loss_others", k, 0.5, 0.0, **BELOW) for k in ENTITIES), STUDY,
+    ),
+    Claim(
+        "interaction-alone-harms", INTERACTION, "Training on nothing but one another's text harms the own task.",
+        "Loss on the own task at alpha = 1, last generation, minus that at alpha = 0, and minus its own at "
+        "generation 0, is above 0 for K = 2, 3 and 4.",
+        tuple(p for k in ENTITIES for p in (against("loss_own", k, 1.0, 0.0), since_first("loss_own", k, 1.0))),
+        STUDY,
+    ),
+    Claim(
+        "interaction-coexist", INTERACTION, "Transfer and homogenisation come together.",
+        "At alpha = 0.5, last generation minus generation 0: loss on the others' tasks is below 0, and the cosine "
+        "of two entities' answers to one prompt, public and private, above 0, for K = 2, 3 and 4.",
+        tuple(
+            p for k in ENTITIES
+            for p in (since_first("loss_others", k, 0.5, **BELOW), *(since_first(s, k, 0.5) for s in SIMILARITIES))
+        ),
+        STUDY,
+    ),
+    *(
+        Claim(
+            f"interaction-agree-{prompts}", PROJECT,
+            f"Interaction makes entities agree on {prompts} prompts; it does not only make their texts narrower.",
+            "Cosine of two entities' answers to one prompt less that to different prompts at alpha = 0.5, minus "
+            "the same at alpha = 0, last generation, is above 0 for K = 2, 3 and 4.",
+            tuple(agreement(f"similarity_{prompts}", k) for k in ENTITIES), STUDY,
         )
-
-    return (
-        claim(
-            "interaction-transfers", SOURCE, "A moderate share of one another's text transfers the others' tasks.",
-            "Loss on the others' tasks at alpha = 0.5 minus that at alpha = 0, last generation, seed by seed, is below "
-            "0 for K = 2, 3 and 4.",
-            tuple(against("loss_others", k, 0.5, 0.0, **below) for k in ENTITIES), STUDY,
+        for prompts in ("public", "private")
+    ),
+    Claim(
+        "interaction-follows-theory", INTERACTION, "Language models follow the trends of the linear theory.",
+        "Spearman's correlation over the nine cells K = 2, 3, 4 by alpha = 0, 0.5, 1 of the change of a loss from "
+        f"generation 0 to the last and that of the linear counterpart is above {AGREEMENT:g}, for the others' "
+        "tasks and for the own.",
+        tuple(
+            Part(f"rank agreement of {m}", lambda at, m=m: rank_agreement(at, m), low=AGREEMENT)
+            for m in LOSSES[::-1]
         ),
-        claim(
-            "interaction-alone-harms", SOURCE, "Training on nothing but one another's text harms the own task.",
-            "Loss on the own task at alpha = 1, last generation, minus that at alpha = 0, and minus its own at "
-            "generation 0, is above 0 for K = 2, 3 and 4.",
-            tuple(p for k in ENTITIES for p in (against("loss_own", k, 1.0, 0.0), since_first("loss_own", k, 1.0))),
-            STUDY,
-        ),
-        claim(
-            "interaction-coexist", SOURCE, "Transfer and homogenisation come together.",
-            "At alpha = 0.5, last generation minus generation 0: loss on the others' tasks is below 0, and the cosine "
-            "of two entities' answers to one prompt, public and private, above 0, for K = 2, 3 and 4.",
-            tuple(
-                p for k in ENTITIES
-                for p in (since_first("loss_others", k, 0.5, **below), *(since_first(s, k, 0.5) for s in SIMILARITIES))
-            ),
-            STUDY,
-        ),
-        *(
-            claim(
-                f"interaction-agree-{prompts}", PROJECT,
-                f"Interaction makes entities agree on {prompts} prompts; it does not only make their texts narrower.",
-                "Cosine of two entities' answers to one prompt less that to different prompts at alpha = 0.5, minus "
-                "the same at alpha = 0, last generation, is above 0 for K = 2, 3 and 4.",
-                tuple(agreement(f"similarity_{prompts}", k) for k in ENTITIES), STUDY,
-            )
-            for prompts in ("public", "private")
-        ),
-        claim(
-            "interaction-follows-theory", SOURCE, "Language models follow the trends of the linear theory.",
-            "Spearman's correlation over the nine cells K = 2, 3, 4 by alpha = 0, 0.5, 1 of the change of a loss from "
-            f"generation 0 to the last and that of the linear counterpart is above {AGREEMENT:g}, for the others' "
-            "tasks and for the own.",
-            tuple(
-                part(f"rank agreement of {m}", lambda at, m=m: rank_agreement(at, m), low=AGREEMENT)
-                for m in LOSSES[::-1]
-            ),
-            STUDY,
-        ),
-    )  # fmt: skip
+        STUDY,
+    ),
+)  # fmt: skip

@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from symbiosis.claims import MIN_SEEDS
 from symbiosis.figures import DIVERGING, THEORY_STYLES
 from symbiosis.interaction_claims import ALPHAS, BEYOND, arm, cell_of, entities_held
 from symbiosis.results import arm_name, summarise
 from symbiosis.statistics import mean_interval, paired_values
+from symbiosis.verdicts import MIN_SEEDS
 
 ALPHA_STYLE = dict(zip((0.0, 0.5, 0.9, 1.0), THEORY_STYLES, strict=False))  # (colour, marker), as in theory's curves
 ENTITIES_MARKER = {2: "o", 3: "^", 4: "s"}

@@ -1,15 +1,15 @@
-"""The claims ledger: what decides a claim, what cannot be decided, and the published table by hand."""
+"""The claims ledger: what each claim takes from the rows, what decides it, and the file people read."""
 
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
-from symbiosis import claims, results
-from symbiosis.claims import CONTRADICTED, SUPPORTED, UNDECIDED, Part
+from symbiosis import claims, results, verdicts
+from symbiosis.published import PUBLISHED_SUMS
 from symbiosis.results import ResultsError
+from symbiosis.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
 
 ACCURACY = {  # arm: accuracy of generations 0 to 3, before noise
     ("real", "plain"): (0.25, 0.70, 0.86, 0.91),
@@ -46,92 +46,6 @@ def by_claim(reports_dir, scale="miniature"):
     return claims.ledger(reports_dir, [scale]).set_index("claim")
 
 
-def hand_rows(**values):
-    """arm=[value of seed 0, 1, ...] at generation 0 of a study, as read rows."""
-    cells = [(arm, seed, value) for arm, column in values.items() for seed, value in enumerate(column)]
-    return pd.DataFrame(cells, columns=["arm", "seed", "value"]).assign(generation=0, metric="accuracy")
-
-
-def level(low=0.0, high=math.inf):
-    return Part("real", lambda at: at("real"), low, high)
-
-
-# ---- one part
-
-
-def test_the_interval_and_p_of_a_part_by_hand():
-    found = claims.decide(level(), hand_rows(real=[0.1, 0.2, 0.3]))
-    half = 4.302653 * 0.1 / math.sqrt(3)  # t(.975, 2)
-    assert (found.estimate, found.low, found.high) == pytest.approx((0.2, 0.2 - half, 0.2 + half), abs=1e-6)
-    assert found.p == pytest.approx(1 - math.sqrt(12 / 14))  # t = 2 sqrt 3 with two degrees of freedom
-    assert found.verdict == UNDECIDED and found.low < 0
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "says"),
-    [
-        (0.0, math.inf, SUPPORTED),
-        (-math.inf, 0.0, CONTRADICTED),
-        (0.10, math.inf, UNDECIDED),  # the interval is .075 to .125
-        (0.05, math.inf, SUPPORTED),
-        (0.13, math.inf, CONTRADICTED),  # above 0, but by less than claimed
-        (0.07, 0.13, SUPPORTED),
-        (0.09, 0.13, UNDECIDED),
-        (-0.02, 0.02, CONTRADICTED),
-    ],
-)
-def test_the_whole_interval_has_to_lie_on_one_side(low, high, says):
-    found = claims.decide(level(low, high), hand_rows(real=[0.09, 0.10, 0.11]))
-    assert (found.low, found.high) == pytest.approx((0.07516, 0.12484), abs=1e-5)
-    assert found.verdict == says
-    assert (found.p < 0.05) == (says != UNDECIDED)  # the test and the interval say one thing
-
-
-def test_p_is_taken_against_the_nearest_end_of_the_region():
-    values = [0.09, 0.10, 0.11]
-    for low, high, edge in ((0.05, math.inf, 0.05), (0.01, 0.13, 0.13), (-0.02, 0.02, 0.02)):
-        found = claims.decide(level(low, high), hand_rows(real=values))
-        assert found.p == pytest.approx(stats.ttest_1samp(values, edge).pvalue)
-
-
-def test_differences_are_taken_over_the_seeds_both_have():
-    rows = hand_rows(real=[0.9, 0.8, 0.7, 0.9], static=[0.5, 0.5, 0.5])
-    found = claims.decide(claims.lead("real", "static"), rows)
-    assert found.values.tolist() == pytest.approx([0.4, 0.3, 0.2]) and found.values.index.tolist() == [0, 1, 2]
-
-
-def test_two_seeds_decide_nothing_and_are_shown_one_by_one():
-    rows = hand_rows(real=[0.9, 0.8], static=[0.5, 0.45])
-    found = claims.decide(claims.lead("real", "static"), rows)
-    assert found.verdict == UNDECIDED and math.isnan(found.p)
-    assert claims.in_words(found) == "Real data - Static synthetic: +0.400 (seed 0), +0.350 (seed 1)"
-    third = hand_rows(real=[0.9, 0.8, 0.86], static=[0.5, 0.45, 0.5])  # one seed more, and it is decided
-    assert claims.decide(claims.lead("real", "static"), third).verdict == SUPPORTED
-
-
-def test_what_is_missing_is_named():
-    found = claims.decide(claims.lead("symbiosis", "static"), hand_rows(static=[0.5, 0.6, 0.5]))
-    assert found.verdict == UNDECIDED
-    assert claims.in_words(found) == "Symbiosis - Static synthetic: not run: Symbiosis"
-    unmeasured = claims.decide(claims.beats_teacher("pseudo_label"), hand_rows(pseudo_label=[0.5, 0.6, 0.7]))
-    assert claims.in_words(unmeasured).endswith("not run: Pseudo-labelled pool (no generator_accuracy)")
-    nothing = hand_rows().astype({"generation": int})  # a study without any run
-    assert claims.decide(claims.SPIKES[1], nothing).missing == ["Symbiosis", "Static synthetic"]
-    apart = pd.concat([hand_rows(real=[0.9]), hand_rows(static=[0.5]).assign(seed=7)])
-    assert claims.in_words(claims.decide(claims.lead("real", "static"), apart)).endswith(": no seed has all of it")
-
-
-def test_a_value_that_was_not_measured_takes_its_seed_out():
-    found = claims.decide(level(), hand_rows(real=[0.1, math.nan, 0.3, 0.2]))
-    assert found.values.index.tolist() == [0, 2, 3] and found.estimate == pytest.approx(0.2)
-
-
-def test_a_claim_needs_all_parts_and_falls_with_one():
-    assert claims.combine([SUPPORTED, SUPPORTED]) == SUPPORTED
-    assert claims.combine([SUPPORTED, UNDECIDED]) == UNDECIDED
-    assert claims.combine([UNDECIDED, CONTRADICTED, SUPPORTED]) == CONTRADICTED
-
-
 # ---- what each formula takes
 
 
@@ -139,7 +53,7 @@ def study_cells(**changes):
     tables = [rows_of(ACCURACY | changes.get("accuracy", {}), arms_noise=0)]
     loss = {(method, "plain"): column for method, column in LOSS.items()}
     tables.append(rows_of(loss, "train_label_loss", arms_noise=0, first=1))
-    return claims.Cells(results.with_arm(pd.concat(tables)))
+    return verdicts.Cells(results.with_arm(pd.concat(tables)))
 
 
 @pytest.mark.parametrize(
@@ -165,7 +79,7 @@ def test_a_student_is_held_against_the_generator_it_began_with():
     teacher = rows_of({("pseudo_label", "plain"): (0.80, 0.99)}, "generator_accuracy", arms_noise=0)
     rows = results.with_arm(pd.concat([rows_of(ACCURACY, arms_noise=0), teacher]))
     part = claims.beats_teacher("pseudo_label")
-    assert part.formula(claims.Cells(rows)).tolist() == pytest.approx([0.83 - 0.80] * 5)
+    assert part.formula(verdicts.Cells(rows)).tolist() == pytest.approx([0.83 - 0.80] * 5)
 
 
 # ---- the ledger
@@ -187,7 +101,7 @@ def test_verdicts_follow_the_numbers(tmp_path):
 def test_the_numbers_of_a_claim_are_those_of_the_part_that_decides(tmp_path):
     write_results(tmp_path, rows_of(ACCURACY))
     rows = results.read_results(tmp_path, "miniature")
-    _, static, _, pseudo = (claims.decide(part, rows) for part in claims.SUSTAINED)
+    _, static, _, pseudo = (verdicts.decide(part, rows) for part in claims.SUSTAINED)
     assert static.verdict == pseudo.verdict == CONTRADICTED
     row = by_claim(tmp_path).loc["only-sustained"]
     assert row["p"] == min(static.p, pseudo.p) < max(static.p, pseudo.p)  # the strongest against it
@@ -195,7 +109,7 @@ def test_the_numbers_of_a_claim_are_those_of_the_part_that_decides(tmp_path):
     write_results(tmp_path, rows_of(ACCURACY | fewer))
     rows = results.read_results(tmp_path, "miniature")
     row = by_claim(tmp_path).loc["only-sustained"]
-    assert row["p"] == max(claims.decide(part, rows).p for part in claims.SUSTAINED)  # the weakest for it
+    assert row["p"] == max(verdicts.decide(part, rows).p for part in claims.SUSTAINED)  # the weakest for it
 
 
 def test_only_means_that_no_rival_grows(tmp_path):
@@ -218,7 +132,9 @@ def test_holm_covers_every_part_of_the_scale_and_no_other_scale(tmp_path):
     other = rows_of(ACCURACY, scale="agnews_small", arms_noise=0.02)
     write_results(tmp_path, rows_of(ACCURACY, arms_noise=0.02), other)
     studies = {"main": results.read_results(tmp_path, "miniature")}
-    parts = [claims.decide(part, studies.get(c.study, studies["main"][:0])) for c in claims.CLAIMS for part in c.parts]
+    parts = [
+        verdicts.decide(part, studies.get(c.study, studies["main"][:0])) for c in claims.CLAIMS for part in c.parts
+    ]
     tested = sorted(found.p for found in parts if not math.isnan(found.p))
     assert len(tested) == 13  # nine claims of one part and one of four; the others lack their arms
     found = by_claim(tmp_path)
@@ -250,7 +166,7 @@ def test_every_claim_has_one_row_per_scale_in_one_order(tmp_path):
     assert list(found) == list(claims.COLUMNS) and not found.duplicated(["scale", "claim"]).any()
     assert found["scale"].unique().tolist() == ["published", "miniature", "agnews_small"]
     for _, rows in found.groupby("scale"):
-        assert rows["source"].map(claims.SOURCES.index).is_monotonic_increasing  # grouped
+        assert rows["source"].map(verdicts.SOURCES.index).is_monotonic_increasing  # grouped
     small = found[found["scale"] == "agnews_small"]
     assert len(small) == len(claims.asked_of({})) and set(small["verdict"]) == {UNDECIDED}
     assert small["p_holm"].isna().all()
@@ -266,53 +182,6 @@ def test_an_unknown_scale_and_a_missing_table_are_refused(tmp_path):
     path.write_text(path.read_text().replace("scale,", "scael,", 1))
     with pytest.raises(ResultsError, match="column 'scale' is missing"):
         claims.ledger(tmp_path)
-
-
-# ---- the published table
-
-
-def published():
-    return pd.DataFrame(claims.published_rows()).set_index("claim")
-
-
-def test_the_published_table_by_hand_arithmetic():
-    table = published()
-    expected = {  # points, verdict
-        "below-real": (-43.0, SUPPORTED),  # 41 - 84
-        "beats-static": (-16.0, CONTRADICTED),  # 25 - 41
-        "recursive-drop": (0.0, CONTRADICTED),  # 26.8 - 26.8
-        "approaches-real": (-37.5, CONTRADICTED),  # 25 - (41 + 84) / 2
-        "above-guessing": (0.0, CONTRADICTED),  # 25 - 100 / 4
-        "only-sustained": (17.4, CONTRADICTED),  # static: 41 - 23.6
-    }
-    for claim, (points, says) in expected.items():
-        assert (100 * table.loc[claim, "estimate"], table.loc[claim, "verdict"]) == (pytest.approx(points), says)
-    assert set(table.index) == {*expected, "test-size"}
-    assert (
-        "26.80 (recursive final) - 26.80 (recursive initial) = +0.00 points" in table.loc["recursive-drop", "numbers"]
-    )
-    assert (
-        "25.00 (symbiosis final) - 19.20 (symbiosis initial) = +5.80 points (+2.2 SE of 2.6)"
-        in (table.loc["only-sustained", "numbers"])
-    )
-
-
-def test_published_standard_errors_are_those_of_500_rows():
-    one = claims.Sum({"symbiosis final": 1, "guessing": -1}, +1)
-    assert one.standard_error == pytest.approx(100 * math.sqrt(0.25 * 0.75 / 500))  # 1.94 points
-    gap = claims.Sum({"symbiosis final": 1, "static final": -1}, +1)
-    assert gap.standard_error == pytest.approx(100 * math.sqrt((0.25 * 0.75 + 0.41 * 0.59) / 500))  # 2.93
-    assert claims.Sum({"recursive final": 1, "guessing": -1}, +1).verdict == UNDECIDED  # +1.8 points, 0.9 SE
-
-
-def test_published_figures_cannot_be_shares_of_the_official_test_set():
-    # 1793 / 7600 = .235921, 1794 / 7600 = .236053: neither is 23.60 %
-    assert not claims.is_share(23.60, 7600) and claims.is_share(84.00, 7600) and claims.is_share(26.80, 7600)
-    assert claims.is_share(23.60, 500) and not claims.is_share(23.60, 100)  # 118 of 500
-    row = published().loc["test-size"]
-    assert row["verdict"] == CONTRADICTED and "8 of 8 figures are multiples of 0.2" in row["numbers"]
-    assert "sizes up to 1500 that give them all: 500, 1000, 1500;" in row["numbers"]
-    assert row["numbers"].endswith("1793 rows give 23.59 and 1794 rows give 23.61")
 
 
 # ---- the file
@@ -347,7 +216,7 @@ def test_the_file_has_the_rule_every_claim_and_whole_tables(tmp_path):
 
 def test_slugs_are_unique_and_published_claims_exist():
     slugs = [claim.slug for claim in claims.CLAIMS]
-    assert len(set(slugs)) == len(slugs) and set(claims.PUBLISHED_SUMS) <= set(slugs)
+    assert len(set(slugs)) == len(slugs) and set(PUBLISHED_SUMS) <= set(slugs)
 
 
 def factorial_rows(accuracy):
@@ -371,9 +240,9 @@ def factorial_rows(accuracy):
 )
 def test_ratio_or_diversity_by_hand(accuracy, ratio_alone, diversity_more, narrow):
     rows = factorial_rows(accuracy)
-    found = {claim.slug: [claims.decide(part, rows).verdict for part in claim.parts]
+    found = {claim.slug: [verdicts.decide(part, rows).verdict for part in claim.parts]
              for claim in claims.CLAIMS if claim.study == claims.FACTORIAL_STUDY}  # fmt: skip
-    assert claims.combine(found["ratio-alone"]) == ratio_alone
+    assert verdicts.combine(found["ratio-alone"]) == ratio_alone
     if diversity_more != "undecided":
         assert found["diversity-more"] == [diversity_more]
     if narrow != "undecided":
@@ -403,4 +272,4 @@ def test_the_tail_gap_is_the_tails_own_loss_against_real_lessons(tmp_path):
 def test_claims_about_interaction_are_asked_where_it_was_run_and_nowhere_else():
     here, elsewhere = claims.asked_of({"interaction": pd.DataFrame()}), claims.asked_of({"main": pd.DataFrame()})
     assert {claim.study for claim in here} == {"interaction"} and len(here) + len(elsewhere) == len(claims.CLAIMS)
-    assert {claim.source for claim in here} == {claims.INTERACTION, claims.PROJECT}
+    assert {claim.source for claim in here} == {verdicts.INTERACTION, verdicts.PROJECT}

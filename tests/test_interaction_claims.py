@@ -1,4 +1,4 @@
-"""Models that learn from one another: the linear counterpart, the tables, and claims decided either way."""
+"""Models that learn from one another: the tables beside the theory, and claims decided either way."""
 
 import zlib
 
@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from symbiosis import claims, results
 from symbiosis import interaction_claims as interaction
-from symbiosis.claims import CONTRADICTED, SUPPORTED, UNDECIDED
+from symbiosis import results, verdicts
+from symbiosis.theory.linear_settings import theory_change
+from symbiosis.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
 
 LAST = 4
 PATHS = {  # metric: {alpha: (generation 0, the last one)} of made-up runs in which all claims of the paper hold
@@ -57,15 +58,15 @@ def swapped(metric, **by_alpha):
     return PATHS | {metric: PATHS[metric] | changed}
 
 
-def verdicts(rows):
+def decided(rows):
     """{slug: verdict} of all claims of the interaction."""
     found = {}
-    for claim in interaction.of_interaction(claims.Claim, claims.Part):
-        found[claim.slug] = claims.combine([claims.decide(part, rows).verdict for part in claim.parts])
+    for claim in interaction.CLAIMS:
+        found[claim.slug] = verdicts.combine([verdicts.decide(part, rows).verdict for part in claim.parts])
     return found
 
 
-# ---- settings of the theory
+# ---- beside the linear theory
 
 
 def test_surfaces_are_those_of_the_theory_card():
@@ -83,35 +84,6 @@ def test_surfaces_are_those_of_the_theory_card():
     assert aligned[4, 4] == pytest.approx(4 * ideal / (owner + 3 * others), rel=1e-5)
 
 
-def test_curves_of_the_ring_are_those_of_the_theory_card():
-    designs, truth = interaction.ring_designs(), np.ones(2)
-    curves = interaction.round_curves(designs, 0.5, 0.5, truth, 60)
-    ends = {"loss_own": (0.1, 0.0590), "loss_others": (0.2867, 0.0822), "disagreement": (0.96, 0.1118)}
-    for name, (first, limit) in ends.items():
-        np.testing.assert_allclose(curves[name][[0, -1]], (first, limit), atol=6e-5)  # four printed digits
-
-
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-def test_draws_scatter_around_the_curves(alpha):
-    designs, truth, last = interaction.separate_designs(3), np.array([1.0, -2.0, 0.5, 1.0]), 3
-    curves = interaction.round_curves(designs, alpha, 0.4, truth, last)
-    draws = interaction.round_draws(designs, alpha, 0.4, truth, last, n_runs=600, rng=np.random.default_rng(0))
-    for name, curve in curves.items():
-        error = draws[name].std(axis=0, ddof=1) / np.sqrt(600)
-        assert (np.abs(draws[name].mean(axis=0) - curve) <= 4 * error + 1e-12).all(), name
-
-
-def test_separate_tasks_by_hand():
-    # One's own task at round 0 is the mean of 20 labels; nobody else has data there, so the estimate is 0.
-    curves = interaction.round_curves(interaction.separate_designs(2), 1.0, 0.5, np.array([1.0, 2.0, 3.0]), 2)
-    np.testing.assert_allclose(curves["loss_own"][0], 1 / 20)
-    np.testing.assert_allclose(curves["loss_others"][0], (2**2 + 3**2) / 2)
-    # At alpha = 1 everyone takes the mean of the 10 new labels the owner writes there: 1 / 10 more in every round.
-    np.testing.assert_allclose(curves["loss_own"][1:], [1 / 20 + 1 / 10, 1 / 20 + 2 / 10])
-    np.testing.assert_allclose(curves["loss_others"][1:], curves["loss_own"][1:])
-    assert interaction.theory_change(2, 0.0, 5) == {"loss_own": 0, "loss_others": 0}
-
-
 # ---- tables
 
 
@@ -124,11 +96,11 @@ def test_arms_and_cells_name_each_other():
 
 def test_rank_agreement_by_hand():
     rows = cell_rows(noise=0)
-    assert (interaction.rank_agreement(claims.Cells(rows), "loss_others") > 0.8).all()
+    assert (interaction.rank_agreement(verdicts.Cells(rows), "loss_others") > 0.8).all()
     worse = cell_rows(swapped("loss_others", a050=(3.0, 3.5), a100=(3.0, 3.3)), noise=0)
-    assert (interaction.rank_agreement(claims.Cells(worse), "loss_others") < -0.8).all()
+    assert (interaction.rank_agreement(verdicts.Cells(worse), "loss_others") < -0.8).all()
     without = rows[~((rows["seed"] == 1) & (rows["variant"] == "k4_alpha100"))]
-    assert list(interaction.rank_agreement(claims.Cells(without), "loss_own").index) == [0, 2, 3, 4]
+    assert list(interaction.rank_agreement(verdicts.Cells(without), "loss_own").index) == [0, 2, 3, 4]
 
 
 def test_changes_take_seeds_that_have_both_ends():
@@ -142,7 +114,7 @@ def test_trends_are_changes_beside_theory():
     table = interaction.trends(cell_rows()).set_index(["entities", "alpha", "metric"])
     assert len(table) == 18 and (table["n"] == 5).all()
     row = table.loc[(3, 0.5, "loss_others")]
-    assert row["low"] < -0.8 < row["high"] and row["theory"] == interaction.theory_change(3, 0.5, LAST)["loss_others"]
+    assert row["low"] < -0.8 < row["high"] and row["theory"] == theory_change(3, 0.5, LAST)["loss_others"]
 
 
 def test_published_losses_stand_beside_ours():
@@ -201,7 +173,7 @@ def test_similarity_is_read_beside_its_baseline():
 
 
 def test_every_claim_is_supported_by_the_course_it_describes():
-    assert set(verdicts(cell_rows()).values()) == {SUPPORTED}
+    assert set(decided(cell_rows()).values()) == {SUPPORTED}
 
 
 @pytest.mark.parametrize(
@@ -215,23 +187,22 @@ def test_every_claim_is_supported_by_the_course_it_describes():
     ],
 )
 def test_a_claim_is_contradicted_by_the_opposite_course(slug, paths):
-    found = verdicts(cell_rows(paths))
+    found = decided(cell_rows(paths))
     assert found[slug] == CONTRADICTED and SUPPORTED in found.values()  # and not all claims fall with it
 
 
 def test_own_loss_above_alone_but_below_its_start_is_no_harm():
     rows = cell_rows(swapped("loss_own", a000=(1.5, 1.0), a100=(1.5, 1.3)))  # both learn, the one less
-    assert verdicts(rows)["interaction-alone-harms"] == CONTRADICTED
+    assert decided(rows)["interaction-alone-harms"] == CONTRADICTED
 
 
 @pytest.mark.parametrize("rows", [cell_rows(cells=interaction.CELLS[:3]), cell_rows(seeds=[11, 12]), cell_rows()[:0]])
 def test_missing_cells_and_few_seeds_decide_nothing(rows):
-    assert set(verdicts(rows).values()) == {UNDECIDED}
+    assert set(decided(rows).values()) == {UNDECIDED}
 
 
 def test_claims_have_slugs_of_their_own_and_one_study():
-    found = interaction.of_interaction(claims.Claim, claims.Part)
-    slugs = [claim.slug for claim in found]
+    slugs = [claim.slug for claim in interaction.CLAIMS]
     assert len(set(slugs)) == len(slugs) == 6
-    assert {claim.study for claim in found} == {"interaction"}
-    assert {claim.source for claim in found} == {"arXiv 2505.21677", claims.PROJECT}
+    assert {claim.study for claim in interaction.CLAIMS} == {"interaction"}
+    assert {claim.source for claim in interaction.CLAIMS} == {"arXiv 2505.21677", verdicts.PROJECT}

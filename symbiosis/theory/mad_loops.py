@@ -1,0 +1,109 @@
+"""MAD loops: a Gaussian refitted to real samples, fixed or fresh, and to its own biased ones."""
+
+import numpy as np
+
+from symbiosis.theory.checks import check_counts, check_shares
+from symbiosis.theory.curves import Curves
+
+MAD_LOOPS = ("fully_synthetic", "synthetic_augmentation", "fresh_data")
+
+
+def mad_moments(loop: str, generations: int, *, synthetic: int, real: int = 0, bias: float = 1.0) -> Curves:
+    """Moments of a Gaussian refitted to real and biased synthetic samples; the source is N(0, 1).
+
+        synthetic samples ~ N(mu_t, l var_t);   n = n_r + n_s, w = n_r / n
+        fully_synthetic         c' = l c,  b' = b + l c / n_s                             from b = 0, c = 1
+        fresh_data              b' = w^2 / n_r + (1-w)^2 (b + l c / n_s)                  from a fit to n real samples
+                                c' = (n_r - 1 + (n_s - 1) l c + (n_r n_s / n) g) / (n - 1),  g = 1/n_r + l c / n_s + b
+        synthetic_augmentation  a' = w / n_r + (1-w) a,  b' as above + 2 w (1-w) a        from a fit to the n_r samples
+                                c' as above with g - 2 a
+
+    b = E mu_t^2, c = E var_t (unbiased), a = E[mean of the one fixed real set * mu_t].
+
+    Args:
+        loop:      one of MAD_LOOPS.
+        synthetic: n_s per generation, at least 2; only the latest generation is kept.
+        real:      n_r, at least 2: drawn anew (fresh_data) or once (synthetic_augmentation); 0 for fully_synthetic.
+        bias:      l in [0, 1]: 1 samples the model as it is, 0 its mode only.
+
+    Returns (G + 1,) curves: mean_squared (b), variance (c) and, for synthetic_augmentation, real_overlap (a).
+    Raises ValueError for other arguments.
+
+    Loops: Alemohammad et al., arXiv 2307.01850; the moments are derived for this project.
+    """
+    slope, constant, state = _mad_map(loop, real, synthetic, bias)
+    check_counts(0, generations=generations)
+    states = [state]
+    for _ in range(generations):
+        states.append(slope @ states[-1] + constant)
+    return _mad_curves(loop, np.array(states))
+
+
+def mad_fixed_point(loop: str, *, synthetic: int, real: int, bias: float = 1.0) -> dict[str, float]:
+    """Where the moments of mad_moments end: the solution of state = A state + q. Arguments and errors as there.
+
+    Raises ValueError for fully_synthetic: its end depends on the start.
+    """
+    slope, constant, _ = _mad_map(loop, real, synthetic, bias)
+    if loop == "fully_synthetic":
+        raise ValueError(f"loop: {loop} never forgets its start; read mad_moments at a late generation")
+    return {k: float(v) for k, v in _mad_curves(loop, np.linalg.solve(np.eye(3) - slope, constant)).items()}
+
+
+def simulate_mad(
+    loop: str,
+    generations: int,
+    *,
+    synthetic: int,
+    real: int = 0,
+    bias: float = 1.0,
+    repeats: int,
+    rng: np.random.Generator,
+) -> Curves:
+    """(R, G + 1) draws of the curves of mad_moments; arguments and errors as there."""
+    _mad_map(loop, real, synthetic, bias)
+    check_counts(0, generations=generations)
+    check_counts(1, repeats=repeats)
+    kept = rng.standard_normal((repeats, real))
+    first = np.hstack([kept, rng.standard_normal((repeats, synthetic if loop == "fresh_data" else 0))])
+    mean, variance = _fit(first) if real else (np.zeros(repeats), np.ones(repeats))
+    states = []
+    for _ in range(generations + 1):
+        states.append(np.column_stack([kept.mean(axis=1) * mean if real else mean, mean**2, variance]))
+        if loop == "fresh_data":
+            kept = rng.standard_normal((repeats, real))
+        written = mean[:, None] + np.sqrt(bias * variance)[:, None] * rng.standard_normal((repeats, synthetic))
+        mean, variance = _fit(np.hstack([kept, written]))
+    return _mad_curves(loop, np.stack(states, axis=1))
+
+
+def _mad_map(loop: str, real: int, synthetic: int, bias: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(A, q, start) of the linear recursion of (a, b, c)."""
+    if loop not in MAD_LOOPS:
+        raise ValueError(f"loop: {loop!r} is not one of {', '.join(MAD_LOOPS)}")
+    check_counts(2, synthetic=synthetic)
+    check_shares(bias=bias)
+    if loop == "fully_synthetic":
+        if real:
+            raise ValueError(f"real: {real} real samples have no place in a fully_synthetic loop; give 0")
+        return np.array([[0, 0, 0], [0, 1, bias / synthetic], [0, 0, bias]]), np.zeros(3), np.array([0.0, 0.0, 1.0])
+    check_counts(2, real=real)
+    n, fixed = real + synthetic, loop == "synthetic_augmentation"
+    w, v, between = real / n, synthetic / n, real * synthetic / n / (n - 1)
+    slope = [
+        [v * fixed, 0, 0],
+        [2 * w * v * fixed, v**2, v**2 * bias / synthetic],
+        [-2 * between * fixed, between, (synthetic - 1) * bias / (n - 1) + between * bias / synthetic],
+    ]
+    constant = [w / real * fixed, w**2 / real, (real - 1) / (n - 1) + between / real]
+    start = [1 / real, 1 / real, 1.0] if fixed else [0.0, 1 / n, 1.0]
+    return np.array(slope), np.array(constant), np.array(start)
+
+
+def _mad_curves(loop: str, states: np.ndarray) -> Curves:
+    names = ("real_overlap", "mean_squared", "variance")[0 if loop == "synthetic_augmentation" else 1 :]
+    return dict(zip(names, np.moveaxis(states, -1, 0)[-len(names) :], strict=True))
+
+
+def _fit(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return x.mean(axis=1), x.var(axis=1, ddof=1)

@@ -1,0 +1,80 @@
+"""Weak labels where a filter rejects: printed accuracies, their recursions, then the Monte Carlo."""
+
+import numpy as np
+import pytest
+from theory_tools import agrees, excludes, rng
+
+from symbiosis.theory.weak_labels import (
+    filter_only_accuracy,
+    random_label_accuracy,
+    simulate_filter_only,
+    simulate_random_labels,
+    simulate_weak_labels,
+    weak_label_accuracy,
+)
+
+START = np.array([0, 0, 0.2, 0.6])
+CHANCES = {"labeller": 0.1, "false_accept": 0.2, "false_reject": 0.05}
+
+
+def test_weak_label_accuracy_has_the_printed_values():
+    curve = weak_label_accuracy(START, 20, **CHANCES)
+    assert curve[0].tolist() == START.tolist()
+    assert curve[[1, 5, 20]].mean(axis=1) == pytest.approx([0.255, 0.414320, 0.609548], abs=5e-7)
+    never_rejects_right = weak_label_accuracy(START, 20, **CHANCES | {"false_reject": 0.0})
+    assert never_rejects_right[-1].mean() == pytest.approx(0.849045, abs=5e-7)
+    assert (1 - never_rejects_right[-1]) == pytest.approx((1 - START) * (1 - 0.8 * 0.1) ** 20, abs=1e-12)
+    assert weak_label_accuracy(START, 20, labeller=0.0, false_accept=0.2, false_reject=0.0)[-1] == pytest.approx(START)
+
+
+def test_filter_alone_and_random_labels_have_the_printed_values():
+    filtered = filter_only_accuracy(START, 20, false_accept=0.2, false_reject=0.05)
+    assert filtered[-1].mean() == pytest.approx(0.5, abs=1e-9) and filtered[-1, :2].tolist() == [0, 0]
+    labelled = random_label_accuracy(START, 20, labeller=0.1, share=0.3)
+    assert labelled[-1].mean() == pytest.approx(0.100080, abs=5e-7)
+
+
+def test_accuracies_follow_their_recursions():
+    b, g, d, c = 0.3, 0.4, 0.15, np.array([0.05, 0.5, 0.9])
+    weak = weak_label_accuracy(c, 4, labeller=b, false_accept=g, false_reject=d)
+    filtered = filter_only_accuracy(c, 4, false_accept=g, false_reject=d)
+    labelled = random_label_accuracy(c, 4, labeller=b, share=d)
+    for t in range(4):
+        c = weak[t]
+        assert weak[t + 1] == pytest.approx(c * (1 - d) + b * (c * d + (1 - c) * (1 - g)), abs=1e-9)
+        c = filtered[t]
+        assert filtered[t + 1] == pytest.approx(c * (1 - d) / (c * (1 - d) + (1 - c) * g), abs=1e-9)
+        assert labelled[t + 1] == pytest.approx(labelled[t] * (1 - d) + b * d, abs=1e-9)
+
+
+def test_weak_labels_agree_with_their_simulations():
+    weak = simulate_weak_labels(START, 20, **CHANCES, repeats=1000, rng=rng(13)).mean(axis=2)
+    assert agrees(weak, weak_label_accuracy(START, 20, **CHANCES).mean(axis=1))
+    assert excludes(weak, 0.5) and excludes(weak, 0.1)  # the filter's end, the labeller's quality
+    labelled = simulate_random_labels(START, 8, labeller=0.1, share=0.3, repeats=1000, rng=rng(13)).mean(axis=2)
+    assert agrees(labelled, random_label_accuracy(START, 8, labeller=0.1, share=0.3).mean(axis=1))
+    assert excludes(labelled, START.mean())
+    rates = {"false_accept": 0.2, "false_reject": 0.05}
+    filtered = simulate_filter_only(START, 3, **rates, answers=100_000, repeats=200, rng=rng(13)).mean(axis=2)
+    assert agrees(filtered, filter_only_accuracy(START, 3, **rates).mean(axis=1))
+    assert excludes(filtered, filter_only_accuracy(START, 3, false_accept=0.2, false_reject=0.0)[-1].mean())
+
+
+def test_a_prompt_with_nothing_kept_learns_nothing():
+    never = {"false_accept": 0.0, "false_reject": 0.5}
+    assert filter_only_accuracy([0.0, 0.1], 2, **never).tolist() == [[0.0, 0.1], [0.0, 1.0], [0.0, 1.0]]
+    draws = simulate_filter_only([0.0, 0.1], 2, **never, answers=1000, repeats=5, rng=rng())
+    assert np.all(draws[:, 1:] == [0.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: weak_label_accuracy([0.5, 1.2], 3, **CHANCES), "start: .* is not within"),
+        (lambda: filter_only_accuracy([0.5], 3, false_accept=0.1, false_reject=1.0), "false_reject: at 1"),
+        (lambda: random_label_accuracy([0.5], 3, labeller=0.1, share=-0.1), "share: -0.1 is not within"),
+    ],
+)
+def test_impossible_input_is_refused(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()
