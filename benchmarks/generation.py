@@ -1,15 +1,19 @@
 """What a written text costs: the refill engine against the library's generate on the same prompts and text lengths.
 
     python benchmarks/generation.py --shape miniature
-    python benchmarks/generation.py --shape qwen2-0.5b --repeats 1
+    python benchmarks/generation.py --shape qwen2-0.5b --memory
 
 All ways share one model (random weights), one list of prompts and the same length for each text, in turns within one
 process on one thread. Random weights draw no end token at a sensible place, so no token ends a text here: its length is
 drawn from the lengths of news texts and enforced from outside, in the refill engine as the text's limit, in the library
 by a stopping criterion per row, which leaves its batch running till the last row has ended, as an end token would.
 Rates are texts' tokens per CPU second of the process, prompts included; a token that is computed for a row that has
-ended counts as waste, not as a token. share_of_ceiling is the time the model's matrix products alone would take for the
-tokens that are needed, over the time measured. The table goes to reports/benchmarks/generation.csv.
+ended counts as waste, not as a token. A model's weights are rounded to bf16 before the clock starts, for every way
+alike; the refill engine packs them within its time. share_of_ceiling is the time torch's own matrix products alone
+would take for the tokens that are needed, over the time measured. decode_share is that of one token for each row of a
+full batch, over the median of the refill engine's steps of so many rows, draws included; packed products, and noise,
+can take it above 1. After the ways come the comparisons, each with its goal where it has one. The table goes to
+reports/benchmarks/generation.csv.
 """
 
 import argparse
@@ -136,24 +140,38 @@ def everything(case: Case) -> None:
 
 
 FP32, BF16 = torch.float32, torch.bfloat16
-WAYS = {  # way: (work, dtype of the weights, its peer)
-    "refill fp32": (by_refill, FP32, "generate top_p fp32"),
-    "generate top_p fp32": (by_library_nucleus, FP32, ""),
-    "generate top_k=50 fp32": (by_library_default, FP32, ""),
-    "refill bf16": (by_refill, BF16, "generate top_p bf16"),
-    "refill bf16, top_p 1": (everything, BF16, "generate top_k=50 bf16"),
-    "generate top_p bf16": (by_library_nucleus, BF16, ""),
-    "generate top_k=50 bf16": (by_library_default, BF16, ""),
-    "generate top_p, bf16 autocast": (by_autocast, FP32, ""),
+WAYS = {  # way: (work, dtype of the weights)
+    "refill fp32": (by_refill, FP32),
+    "generate top_p fp32": (by_library_nucleus, FP32),
+    "generate top_k=50 fp32": (by_library_default, FP32),
+    "refill bf16": (by_refill, BF16),
+    "refill bf16, top_p 1": (everything, BF16),
+    "generate top_p bf16": (by_library_nucleus, BF16),
+    "generate top_k=50 bf16": (by_library_default, BF16),
+    "generate top_p, bf16 autocast": (by_autocast, FP32),
 }
+GOALS = {  # (way, its peer): the ratio of tokens per second asked for at GOAL_SHAPE
+    ("refill bf16", "generate top_p bf16"): 2.5,
+    ("refill bf16", "generate top_p fp32"): 4.0,
+    ("refill bf16", "generate top_k=50 bf16"): None,
+    ("refill bf16, top_p 1", "generate top_k=50 bf16"): None,
+    ("refill fp32", "generate top_p fp32"): None,
+}
+SHARE_GOALS = {  # of "refill bf16" at GOAL_SHAPE: the first two at most, the last at least
+    "sampler_share": 0.1,
+    "wasted_rows": 0.1,
+    "decode_share": 0.85,
+}
+GOAL_SHAPE = "qwen2-0.5b"
 
 
 # --- measuring -----------------------------------------------------------------------------------------------------
 class Watch:
-    """Counts rows of one-token passes, and the seconds of the refill engine's steps and draws within them."""
+    """Counts rows of one-token passes, and the seconds of the refill engine's steps and of the draws within them."""
 
     def __init__(self, device):
-        self.rows, self.step_s, self.draw_s, self.device = 0, 0.0, 0.0, device
+        self.rows, self.draw_s, self.device = 0, 0.0, device
+        self.step_s: list[tuple[int, float]] = []  # (rows, seconds)
 
     def count(self, module, args, kwargs) -> None:
         if kwargs["input_ids"].shape[1] == 1:
@@ -170,11 +188,11 @@ class Watch:
             return tokens
 
         def timed_step(engine):
-            began = common.clock(self.device)
+            began, rows = common.clock(self.device), len(engine.live)
             inside.append(True)
             step(engine)
             inside.pop()
-            self.step_s += common.clock(self.device) - began
+            self.step_s.append((rows, common.clock(self.device) - began))
 
         hook = model.register_forward_pre_hook(self.count, with_kwargs=True)
         with mock.patch.object(Refill, "step", timed_step), mock.patch.object(sampling, "draw", timed_draw):
@@ -183,45 +201,74 @@ class Watch:
 
 
 def turn(case: Case, way: str) -> dict[str, float]:
-    work, dtype, _ = WAYS[way]
+    work, dtype = WAYS[way]
     watch, device = Watch(case.model.device), case.model.device
     with weights_as(case.model, dtype) if dtype != FP32 else contextlib.nullcontext(), watch.on(case.model):
         began = common.clock(device)
         work(case)
         seconds = common.clock(device) - began
     needed = case.new - len(case.prompts)  # each text's first token comes with its prompt
-    share = watch.draw_s / watch.step_s if watch.step_s else np.nan
+    full = [s for rows, s in watch.step_s if rows == case.batch]
     print(f"{way}: {case.new / seconds:.4g} tokens/s", flush=True)  # a turn at a true shape takes a minute
-    return {"s": seconds, "wasted_rows": 1 - needed / watch.rows, "sampler_share": share}
+    return {
+        "s": seconds, "wasted_rows": 1 - needed / watch.rows, "full_step_s": np.median(full) if full else np.nan,
+        "sampler_share": watch.draw_s / sum(s for _, s in watch.step_s) if watch.step_s else np.nan,
+    }  # fmt: skip
 
 
-def ceiling_s(case: Case, dtype: torch.dtype, repeats: int) -> float:
-    """Seconds of the matrix products alone: prompts READ_ROWS tokens at a time without the head, then `batch` rows."""
+def ceilings_s(case: Case, dtype: torch.dtype, repeats: int) -> tuple[float, float]:
+    """Seconds of the matrix products alone, of all texts and of one token for each row of a full batch.
+
+    Prompts READ_ROWS tokens at a time without the head, then `batch` rows.
+    """
     read, write = (common.gemm_flops(case.model, n, dtype, repeats) for n in (READ_ROWS, case.batch))
     every = common.linear_flops(case.model)
     body = every - 2 * case.model.get_output_embeddings().weight.numel()
     prompt_tokens = sum(map(len, case.prompts))
-    return prompt_tokens * body / read + len(case.prompts) * (every - body) / write + case.new * every / write
+    heads = len(case.prompts) * (every - body) / write
+    return prompt_tokens * body / read + heads + case.new * every / write, case.batch * every / write
 
 
 def table(case: Case, shape: str, ways: Sequence[str], repeats: int, peaks: dict[str, float]) -> list[dict]:
+    """The table's rows: one per way, then one per comparison."""
     turns = pd.DataFrame([{"way": way, **turn(case, way)} for _ in range(repeats) for way in ways])
     median = turns.groupby("way").median()
-    ceilings = {dtype: ceiling_s(case, dtype, repeats) for dtype in (FP32, BF16)}
-    about = common.about(case.model.device)
+    ceilings = {dtype: ceilings_s(case, dtype, repeats) for dtype in (FP32, BF16)}
+    rates = {way: case.new / median.loc[way, "s"] for way in ways}
+    about = {"texts": len(case.prompts), "batch": case.batch, "new_tokens": case.new, "n": repeats}
+    about |= common.about(case.model.device)
     rows = []
     for way in ways:
-        _, dtype, peer = WAYS[way]
-        s, peer = median.loc[way, "s"], peer if peer in ways else ""
-        dtype = BF16 if "bf16" in way else dtype
-        rows.append({
-            "stage": "generation", "shape": shape, "way": way, "tokens_per_s": case.new / s, "peer": peer,
-            "ratio": median.loc[peer, "s"] / s if peer else None, "share_of_ceiling": ceilings[dtype] / s,
-            "sampler_share": none(median.loc[way, "sampler_share"]), "wasted_rows": median.loc[way, "wasted_rows"],
-            "peak_gb": peaks.get(way), "texts": len(case.prompts), "batch": case.batch, "new_tokens": case.new,
-            "n": repeats, **about,
-        })  # fmt: skip
+        all_s, step_s = ceilings[BF16 if "bf16" in way else FP32]
+        shares = {
+            "share_of_ceiling": all_s / median.loc[way, "s"],
+            "decode_share": step_s / median.loc[way, "full_step_s"],
+        }
+        shares |= median.loc[way, ["sampler_share", "wasted_rows"]].to_dict()
+        rows.append(
+            row(shape, way, rates[way]) | beside_goals(shape, way, shares) | {"peak_gb": peaks.get(way)} | about
+        )
+    compared = [(pair, goal) for pair, goal in GOALS.items() if set(pair) <= set(ways)]
+    for (way, peer), goal in compared:
+        ratio = {"peer": peer, "ratio": rates[way] / rates[peer], "goal": goal if shape == GOAL_SHAPE else None}
+        rows.append(row(shape, way, rates[way]) | ratio | about)
     return rows
+
+
+def row(shape: str, way: str, rate: float) -> dict:
+    one = {"stage": "generation", "shape": shape, "way": way, "tokens_per_s": rate}
+    return one | {"peer": "", "ratio": None, "goal": None}
+
+
+def beside_goals(shape: str, way: str, shares: dict[str, float]) -> dict[str, float | None]:
+    """The shares, those that have a goal with it beside them."""
+    asked = way == "refill bf16" and shape == GOAL_SHAPE
+    cells = {}
+    for name, share in shares.items():
+        cells[name] = none(share)
+        if name in SHARE_GOALS:
+            cells[f"goal_{name}"] = SHARE_GOALS[name] if asked else None
+    return cells
 
 
 def none(value: float) -> float | None:

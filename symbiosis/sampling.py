@@ -1,11 +1,12 @@
 """The refill engine: a decoding loop of our own that computes no row after its text has ended, and sorts no vocabulary.
 
-Three things make it faster than the library's generate, none changes what is sampled: rows that have ended are dropped
-at once and their places filled with the next prompts, the cache is allocated once instead of grown at every step, and
-tokens of the nucleus are drawn by rejection.
+Four things make it faster than the library's generate, none changes what is sampled: rows that have ended are dropped
+at once and their places filled with the next prompts, the cache is allocated once instead of grown at every step,
+tokens of the nucleus are drawn by rejection, and a CPU multiplies by packed bf16 weights.
 """
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 
@@ -62,11 +63,22 @@ def draw_from_nucleus(weights: torch.Tensor, uniforms: torch.Tensor, top_p: floa
     rows, limit = torch.arange(len(weights), device=weights.device), top_p * weights.sum(-1)
     while len(rows):
         tokens[rows] = drawn = invert(weights, uniforms)
-        front = weights * in_front(weights, drawn)
-        outside = front.sum(-1) >= limit
-        rows, weights, limit = rows[outside], front[outside], limit[outside]
-        uniforms = next_uniforms(uniforms[outside])
+        unsure = (mass_ahead(weights, drawn) >= limit).nonzero()[:, 0]
+        front = weights[unsure] * in_front(weights[unsure], drawn[unsure])
+        outside = front.sum(-1) >= limit[unsure]
+        again, weights = unsure[outside], front[outside]
+        rows, limit, uniforms = rows[again], limit[again], next_uniforms(uniforms[again])
     return tokens
+
+
+def mass_ahead(weights: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """(n,) at least the mass in front of `tokens` (n,): that of all other tokens as likely or likelier, of any id.
+
+    Where even this is below the limit, the token is in the nucleus. It settles nearly every draw and takes a CPU a
+    seventh of the time of the set itself (1.4 against 10 ms at 32 x 151,936), as it makes no boolean mask.
+    """
+    own = weights.gather(1, tokens[:, None])
+    return torch.ge(weights, own, out=torch.empty_like(weights)).mul_(weights).sum(-1) - own[:, 0]
 
 
 def in_front(weights: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -81,7 +93,9 @@ def invert(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
 
     The block first, then the token within it: n x (V / BLOCK + BLOCK) cumulative sums instead of n x V.
     """
-    blocks = torch.nn.functional.pad(weights, (0, -weights.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
+    rest = -weights.shape[1] % BLOCK
+    whole = torch.nn.functional.pad(weights, (0, rest)) if rest else weights  # pad copies even where it adds nothing
+    blocks = whole.unflatten(1, (-1, BLOCK))
     mass = blocks.sum(-1).double().cumsum(-1)  # (n, blocks)
     target = uniforms[:, None] * mass[:, -1:]
     block = _first_above(mass, target)
@@ -288,7 +302,7 @@ def sample(
     Raises SamplingError for models with sliding or recurrent layers.
     """
     how = {"temperature": temperature, "top_p": top_p, "batch_size": batch_size, "seed": seed}
-    with torch.inference_mode():
+    with torch.inference_mode(), packed(model):
         return Refill(model, tokenizer, prompts, limits, **how).run()
 
 
@@ -309,3 +323,46 @@ def weights_as(model, dtype: torch.dtype) -> Iterator[None]:
         with torch.inference_mode(False):
             for p, data in zip(parameters, before, strict=True):
                 p.data = data
+
+
+@contextlib.contextmanager
+def packed(model) -> Iterator[None]:
+    """A CPU multiplies by copies of the bf16 weights till the end of the block, in the order that oneDNN reads.
+
+    A plain product brings its weights into that order every time: a quarter of its work at 32 rows, 4 tenths at 8. The
+    products are the same, to the bit where we measured. The copies take as much memory as the linear layers' weights,
+    and time that some 15 steps of 32 rows win back; no gradients pass them. fp32 weights are left alone, and so are
+    CPUs without bf16.
+    """
+    layers = [m for m in model.modules() if _gains(m)] if can_pack() else []
+    try:
+        for layer in layers:
+            layer.forward = functools.partial(_multiply, _reorder(layer.weight), layer.bias)
+        yield
+    finally:
+        for layer in layers:
+            vars(layer).pop("forward", None)  # the class' own shows again
+
+
+def _gains(module) -> bool:
+    """Whether it is a plain linear layer of bf16 on a CPU, with no forward of its own, as hooks give it, to be lost."""
+    plain = type(module) is torch.nn.Linear and "forward" not in vars(module)
+    return plain and module.weight.dtype == torch.bfloat16 and module.weight.device.type == "cpu"
+
+
+def can_pack() -> bool:
+    """Whether this CPU multiplies bf16 and this torch still has oneDNN's products, which are private to it."""
+    ones = torch.ones(2, 2, dtype=torch.bfloat16)
+    try:
+        fast = torch.backends.mkldnn.enabled and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return fast and torch.equal(_multiply(_reorder(ones), ones[0], ones), 3 * ones)
+    except (AttributeError, RuntimeError):
+        return False
+
+
+def _reorder(weight: torch.Tensor) -> torch.Tensor:
+    return torch.ops.mkldnn._reorder_linear_weight(weight)
+
+
+def _multiply(weight: torch.Tensor, bias: torch.Tensor | None, inputs: torch.Tensor) -> torch.Tensor:
+    return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")

@@ -9,7 +9,19 @@ from transformers.cache_utils import Cache
 
 from symbiosis import models, sampling
 from symbiosis.generation import generate
-from symbiosis.sampling import Refill, SamplingError, draw, draw_from_nucleus, invert, sample, weights_as
+from symbiosis.sampling import (
+    Refill,
+    SamplingError,
+    can_pack,
+    draw,
+    draw_from_nucleus,
+    in_front,
+    invert,
+    mass_ahead,
+    packed,
+    sample,
+    weights_as,
+)
 from symbiosis.settings import RunSettings, SettingsError, make_settings
 
 SETTINGS = RunSettings(max_new_tokens=12, generation_batch_size=3, generation_engine="refill")
@@ -201,6 +213,82 @@ def test_weights_come_back_when_the_writing_fails(writer):
     assert torch.equal(next(writer[0].parameters()), before)
 
 
+# --- packed weights ------------------------------------------------------------------------------------------------
+needs_packing = pytest.mark.skipif(not can_pack(), reason="this CPU or torch has no packed bf16 products")
+BF16_STEP = 2**-8  # relative distance of neighbouring bf16 numbers, at most
+
+
+def layers_of_bf16():
+    """Two linear layers, one without a bias, and rows in one, two and three dimensions."""
+    torch.manual_seed(5)
+    layers = torch.nn.Sequential(torch.nn.Linear(96, 200), torch.nn.Linear(200, 33, bias=False)).bfloat16()
+    return layers, [torch.randn(*size, 96).bfloat16() for size in ((), (1,), (7,), (32,), (5, 3))]
+
+
+@needs_packing
+@torch.inference_mode()
+def test_packed_products_are_the_plain_ones():
+    layers, inputs = layers_of_bf16()
+    plain = [layers(x) for x in inputs]
+    with packed(layers):
+        assert all("forward" in vars(layer) for layer in layers)
+        for x, y in zip(inputs, plain, strict=True):
+            again = layers(x)
+            assert again.dtype == y.dtype and again.shape == y.shape
+            torch.testing.assert_close(again, y, rtol=2 * BF16_STEP, atol=BF16_STEP * float(y.abs().max()))
+            assert (again - layers(x + 0.1)).abs().max() > 4 * BF16_STEP * y.abs().max()  # others would have been seen
+
+
+def test_packing_is_undone_and_leaves_the_weights_alone():
+    layers, inputs = layers_of_bf16()
+    before = [p.detach().clone() for p in layers.parameters()]
+    with pytest.raises(ZeroDivisionError), packed(layers):
+        1 / 0  # noqa: B018
+    assert not any("forward" in vars(layer) for layer in layers)
+    assert all(torch.equal(p, q) for p, q in zip(layers.parameters(), before, strict=True))
+    layers(inputs[3]).sum().backward()  # and they can be trained
+    assert all(p.grad is not None for p in layers.parameters())
+
+
+def test_weights_of_fp32_and_layers_with_a_forward_of_their_own_are_not_packed():
+    layers, _ = layers_of_bf16()
+    own = layers[0].forward = lambda x: x  # as a hook of accelerate's
+    with packed(layers.float()):
+        assert "forward" not in vars(layers[1])
+    with packed(layers.bfloat16()):
+        assert layers[0].forward is own
+    assert layers[0].forward is own
+
+
+@pytest.mark.parametrize("error", [AttributeError, RuntimeError, NotImplementedError])
+def test_where_torch_has_no_packed_products_the_plain_ones_are_taken(monkeypatch, error):
+    def gone(weight):
+        raise error("no such operator")
+
+    monkeypatch.setattr(sampling, "_reorder", gone)
+    layers, _ = layers_of_bf16()
+    assert not can_pack()
+    with packed(layers):
+        assert not any("forward" in vars(layer) for layer in layers)
+
+
+@needs_packing
+def test_bf16_texts_are_written_by_packed_products_and_stay_the_same(writer, monkeypatch):
+    model, multiply, rows = writer[0], sampling._multiply, []
+    monkeypatch.setattr(sampling, "_multiply", lambda w, b, x: rows.append(x.shape[0]) or multiply(w, b, x))
+    how = {**HOT, "batch_size": 4, "seed": 3}
+    fp32 = sample(*writer, PROMPTS, [6] * len(PROMPTS), **how)
+    assert len(rows) == 1  # can_pack's trial alone
+    with weights_as(model, torch.bfloat16):
+        texts = sample(*writer, PROMPTS, [6] * len(PROMPTS), **how)
+        n_linear = sum(type(m) is torch.nn.Linear for m in model.modules())
+        assert len(rows) > 6 * n_linear
+        monkeypatch.setattr(sampling, "can_pack", lambda: False)
+        plain = sample(*writer, PROMPTS, [6] * len(PROMPTS), **how)
+    same = np.mean([a == b for a, b in zip(texts, plain, strict=True)])
+    assert same > 0.7 and fp32 != plain  # rounding may turn a draw; elsewhere than here it may be another one
+
+
 # --- the sampler ---------------------------------------------------------------------------------------------------
 def nucleus(logits, temperature, top_p):
     """By the sort: the library's definition, fp64."""
@@ -258,6 +346,33 @@ def test_the_kept_tokens_are_those_of_the_library(folders):
     for u in np.linspace(0, 1, 20, endpoint=False):
         tokens = draw_from_nucleus(weights, torch.full((40,), u, dtype=torch.float64), 0.8)
         assert kept.gather(1, tokens[:, None]).all()
+
+
+def ties(n, v):
+    """Weights of bf16 logits: many are equal."""
+    return (torch.randn(n, v, generator=torch.Generator().manual_seed(6)) * 2).bfloat16().float().exp()
+
+
+def test_the_mass_ahead_bounds_the_mass_in_front_from_above_and_tightly():
+    weights = ties(200, 600)
+    tokens = torch.randint(600, (200,), generator=torch.Generator().manual_seed(7))
+    exact, bound = (weights * in_front(weights, tokens)).sum(-1), mass_ahead(weights, tokens)
+    own = weights.gather(1, tokens[:, None])
+    behind = ((weights == own).sum(-1) - 1 - ((weights == own) & in_front(weights, tokens)).sum(-1)) * own[:, 0]
+    torch.testing.assert_close(bound, exact + behind, rtol=1e-5, atol=1e-5 * float(weights.sum(-1).max()))
+    assert (behind > 0).any() and (behind == 0).any()
+
+
+def test_tokens_are_those_drawn_by_the_exact_set_alone(monkeypatch):
+    weights = ties(400, 600)
+    uniforms = torch.rand(400, dtype=torch.float64, generator=torch.Generator().manual_seed(8))
+    tokens, asked, exact = draw_from_nucleus(weights, uniforms, 0.7), [], sampling.in_front
+    monkeypatch.setattr(sampling, "in_front", lambda w, t: asked.append(len(w)) or exact(w, t))
+    assert torch.equal(draw_from_nucleus(weights, uniforms, 0.7), tokens)
+    assert sum(asked) < 300  # 0.3 of the rows, their next draws, and few others
+    monkeypatch.setattr(sampling, "mass_ahead", lambda w, t: torch.full((len(w),), torch.inf))
+    few = sum(asked)
+    assert torch.equal(draw_from_nucleus(weights, uniforms, 0.7), tokens) and sum(asked) - few > 400
 
 
 def test_the_inverse_is_the_cumulative_sum_read_backwards():
