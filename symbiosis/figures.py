@@ -85,6 +85,7 @@ METRIC_NAME = {
     "distinct_2": "distinct word pairs",
     "distinct_2_1k": "distinct word pairs",
     "vendi": "Vendi score",
+    "mauve": "MAUVE against real text",
     "word_tail_mass": "words that are rare ones",
     "word_new_mass": "words of no real text",
     "mean_words": "words per text",
@@ -95,7 +96,7 @@ LEVER_PANELS = (  # of symbiosis.measures: quality, diversity, complexity; what 
     "label_purity", "log_likelihood", "distinct_2", "vendi", "word_tail_mass", "word_new_mass", "mean_words",
     "base_lm_loss",
 )  # fmt: skip
-RECURSION_PANELS = ("perplexity", "word_tail_mass", "distinct_2_1k", "mean_words")
+RECURSION_PANELS = ("perplexity", "word_tail_mass", "mean_words", "distinct_2_1k", "vendi", "mauve")
 LESSON_MEASURES = ("lesson_tail_coverage", "lesson_label_purity", "lesson_distinct_2")
 
 DODGE, SPREAD = 0.045, 0.7  # generations between neighbouring arms (so that intervals do not hide each other), in all
