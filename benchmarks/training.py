@@ -31,7 +31,7 @@ RATE = 1e-4  # AdamW
 FIXED, BEST, TRL, TRL_BEST = "Trainer fixed 128 fp32", "Trainer best bf16", "TRL default bf16", "TRL best bf16"
 FP32, BF16, BOTH = "symbiosis fp32", "symbiosis bf16", "symbiosis bf16, both formats"
 GOALS = {(BF16, FIXED): 5.0, (BF16, BEST): 1.3, (BF16, TRL): 2.0, (FP32, FIXED): None, (BF16, TRL_BEST): None}
-SHARE_GOAL = 0.6
+PRODUCTS, SHARE_GOAL = "bf16 products", 0.6
 Work = Callable[[], Any]
 
 
@@ -119,15 +119,24 @@ def ways(*, with_trl: bool) -> dict[str, tuple[Callable[..., Work], dict[str, An
 
 
 # --- what is measured ----------------------------------------------------------------------------------------------
-def n_tokens(tokenizer, rows, name: str) -> int:
-    """Tokens a way learns from or reads, without padding."""
+def n_tokens(tokenizer, rows, name: str) -> tuple[int, int]:
+    """Tokens a way reads and tokens it predicts, without padding."""
     if name != BOTH:
-        return sum(len(row) - 1 for row in rows)
-    settings = RunSettings(max_length=WIDTH)
+        n = sum(len(row) - 1 for row in rows)
+        return n, n
     given = lesson(tokenizer, rows)
-    asked = scoring.student_prefixes(tokenizer, given["text"], settings.max_length)
-    written, _ = scoring.student_texts(tokenizer, given["text"], [LABEL_NAMES[0]] * len(rows), settings.max_length)
-    return sum(map(len, asked)) + sum(len(row) - 1 for row in written)
+    words = [scoring.student_labels(tokenizer, LABEL_NAMES)[i] for i in given["label"]]
+    asked = scoring.student_prefixes(tokenizer, given["text"], WIDTH)
+    names = [LABEL_NAMES[i] for i in given["label"]]
+    written, known = scoring.student_texts(tokenizer, given["text"], names, WIDTH)
+    read = sum(len(row) + len(word) - 1 for row, word in zip(asked, words, strict=True)) + sum(map(len, written))
+    return read - len(written), sum(map(len, words)) + sum(map(len, written)) - sum(known)
+
+
+def products_s(model, read: int, predicted: int, flops: float) -> float:
+    """Seconds of a way's matrix products alone, forward and twice backward; the head is for predicted tokens only."""
+    head = 2 * model.get_output_embeddings().weight.numel()
+    return 3 * (read * (common.linear_flops(model) - head) + predicted * head) / flops
 
 
 def run_once(shape: str, name: str, n_texts: int) -> None:
@@ -164,19 +173,21 @@ def measure(
         for name, (make, how) in found.items()
     }
     seconds = common.interleaved(prepared, repeats, start.device)
-    rates = {name: n_tokens(tokenizer, rows, name) / s for name, s in seconds.items()}
+    tokens = {name: n_tokens(tokenizer, rows, name) for name in seconds}
+    rates = {name: tokens[name][0] / s for name, s in seconds.items()}
     per_batch = round(sum(map(len, rows)) / len(rows)) * BATCH
-    products = {
-        p: common.gemm_flops(start, per_batch, getattr(torch, p), repeats) / common.linear_flops(start) / 3
-        for p in ("float32", "bfloat16")
+    with models.kept_memory():  # as training has it
+        flops = {p: common.gemm_flops(start, per_batch, getattr(torch, p), repeats) for p in ("float32", "bfloat16")}
+    share = {
+        name: products_s(start, *tokens[name], flops["float32" if "fp32" in name else "bfloat16"]) / s
+        for name, s in seconds.items()
     }
     losses = {name: held_out_loss(start, tokenizer, held_out, name.split()[1]) for name in (FP32, BF16)}
-    ceiling = {name: products["float32" if "fp32" in name else "bfloat16"] for name in rates}
     shared = {"stage": "training", "shape": shape}
     about = {"texts": n_texts, "n": repeats, **common.about(start.device, "trl", "accelerate")}
     table = [
         shared | {"way": name, "tokens_per_s": rate, "peer": "", "ratio": None, "goal": None,
-                  "share_of_ceiling": rate / ceiling[name], "peak_gb": memory.get(name),
+                  "share_of_ceiling": share[name], "peak_gb": memory.get(name),
                   "held_out_loss": losses.get(name)} | about
         for name, rate in rates.items()
     ]  # fmt: skip
@@ -184,7 +195,9 @@ def measure(
     table += [ratio_row(shared, about, rates, way, peer, goal) for (way, peer), goal in goals.items()]
     return [
         *table,
-        ratio_row(shared, about, rates | {"bf16 products": ceiling[BF16]}, BF16, "bf16 products", SHARE_GOAL),
+        ratio_row(
+            shared, about, rates | {"bf16 products": rates[BF16] / share[BF16]}, BF16, "bf16 products", SHARE_GOAL
+        ),
     ]
 
 
