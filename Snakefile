@@ -109,8 +109,10 @@ rule run:
         part="reports/runs/{scale}/{study}/{arm}-s{seed}/run.part.ipynb",
         args=shlex.join(ARGS),
     shell:
+        "test ! -e $(dirname {output})/settings.json || "
         "{PYTHON} -m symbiosis.batch aside {params.run} -- {params.args}; "
-        "{PYTHON} -m papermill {input.notebook} {params.part} {params.files} -p seed {wildcards.seed} {params.args} "
+        "{PYTHON} -m symbiosis.execute {input.notebook} {params.part} "
+        "{params.files} -p seed {wildcards.seed} {params.args} "
         "> {log} 2>&1 || {{ tail -n 15 {log} >&2; echo 'FAILED (all of it: {log})' >&2; exit 1; }}; "
         "mv {params.part} {output}"
 
@@ -121,49 +123,50 @@ def rows(wildcards):
     return found + ["reports/results.csv"] * Path("reports/results.csv").is_file()
 
 
-REPORT = (
-    "{PYTHON} -m papermill {input.notebook} {output} -p scale {wildcards.scale} > {log} 2>&1 || "
-    "{{ tail -n 15 {log} >&2; echo 'FAILED (all of it: {log})' >&2; exit 1; }}"
-)
-
-
-rule analysis:
+# What the reports read: rows of the runs in results.csv, measures of their lessons in measures.csv. What it prints names
+# the runs and the tables' content, so the reports are made again only when that changed.
+rule merged:
     input:
         rows=rows,
-        notebook="notebooks/06_analysis.ipynb",
     output:
-        "reports/runs/{scale}/06_analysis.ipynb",
+        "reports/runs/{scale}/merged.txt",
     message:
-        "analysing {wildcards.scale}"
+        "merging the runs of {wildcards.scale}"
     log:
-        "reports/runs/{scale}/06_analysis.log",
+        "reports/runs/{scale}/merged.log",
     shell:
-        REPORT
+        "{PYTHON} -m symbiosis.batch merge {wildcards.scale} main all 0 > {output} 2> {log} || "
+        "{{ tail -n 15 {log} >&2; echo 'FAILED (all of it: {log})' >&2; exit 1; }}"
 
 
-# These read results.csv, into which the analysis merges the runs.
-rule figures:
+rule report:
     input:
-        rows=rows,
         notebook="notebooks/{report}.ipynb",
-        merged="reports/runs/{scale}/06_analysis.ipynb",
+        merged="reports/runs/{scale}/merged.txt",
     output:
         "reports/runs/{scale}/{report}.ipynb",
     wildcard_constraints:
-        report="05_ratio_or_diversity|07_paper_figures",
+        report="05_ratio_or_diversity|06_analysis",
     message:
         "running {wildcards.report} of {wildcards.scale}"
     log:
         "reports/runs/{scale}/{report}.log",
     shell:
-        REPORT
+        "{PYTHON} -m symbiosis.execute {input.notebook} {output} -p scale {wildcards.scale} > {log} 2>&1 || "
+        "{{ tail -n 15 {log} >&2; echo 'FAILED (all of it: {log})' >&2; exit 1; }}"
 
 
-# Rows of models that train on each other's outputs are merged, then read by the notebook that also makes them.
+use rule report as figures with:
+    wildcard_constraints:
+        report="07_paper_figures",
+    priority: 1  # the longest first, so that no core waits for it at the end
+
+
+# Models that train on each other's outputs: the notebook that makes the runs also reads them.
 rule interaction:
     input:
-        rows=rows,
         notebook="notebooks/04_model_interaction.ipynb",
+        merged="reports/runs/{scale}/merged.txt",
     output:
         "reports/runs/{scale}/04_model_interaction.ipynb",
     wildcard_constraints:
@@ -177,8 +180,7 @@ rule interaction:
         seed=ask("first_seed"),
         args=shlex.join(ARGS),
     shell:
-        "{PYTHON} -c \"from symbiosis import results; results.collect('reports', '{wildcards.scale}')\"; "
-        "{PYTHON} -m papermill {input.notebook} {output} {params.files} -p seed {params.seed} {params.args} "
+        "{PYTHON} -m symbiosis.execute {input.notebook} {output} {params.files} -p seed {params.seed} {params.args} "
         "> {log} 2>&1 || {{ tail -n 15 {log} >&2; echo 'FAILED (all of it: {log})' >&2; exit 1; }}"
 
 

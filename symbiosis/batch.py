@@ -1,7 +1,8 @@
 """Batches of runs: which runs a batch has, how each stands, and a table and a page about all of them.
 
 The Snakefile asks this module what to run. `python -m symbiosis.batch STEP SCALE STUDY ARM SEED [-- -p KEY VALUE ...]`
-are steps of its rules: `bases` makes the initial models of a seed, `aside` keeps a run of other settings.
+are steps of its rules: `bases` makes the initial models of a seed, `aside` keeps a run of other settings, `merge`
+brings the runs of a scale into the tables that the reports read.
 """
 
 import argparse
@@ -23,7 +24,8 @@ from typing import NamedTuple
 import yaml
 
 from symbiosis.errors import SymbiosisError
-from symbiosis.files import locked, write_atomic
+from symbiosis.execute import without_grammar
+from symbiosis.files import locked, sha256, write_atomic
 from symbiosis.settings import (
     InteractionSettings,
     RunSettings,
@@ -106,6 +108,9 @@ class Run(NamedTuple):
 
 def _passed(args: Sequence[str]) -> dict:
     """What `-p KEY VALUE ...` sets, in the types papermill gives it."""
+    if not args:
+        return {}
+    without_grammar()
     from papermill.cli import _resolve_type
 
     pairs = argparse.ArgumentParser(prog="ARGS", add_help=False)
@@ -260,6 +265,21 @@ def set_aside(run: Run, args: Sequence[str] = ()) -> Path | None:
     folder.mkdir(exist_ok=True)
     print(f"{run.folder} held a run of other settings, now in {kept.relative_to(root())}")
     return kept
+
+
+def merge(run: Run, args: Sequence[str] = ()) -> None:
+    """Bring the runs of a scale into results.csv, and the measures of one study's lessons into measures.csv.
+
+    Prints the checksums of what the reports then read, and the runs merged.
+    """
+    from symbiosis import measures, results
+
+    merged = results.collect("reports", run.scale)
+    measures.collect("reports", run.scale, run.study)
+    for name in ("results.csv", "records.csv", "measures.csv", "null_bands.csv"):
+        if (root() / "reports" / name).is_file():
+            print(sha256(root() / "reports" / name), name)
+    print(*merged, sep="\n")
 
 
 def _run_id(given: dict) -> str:
@@ -443,12 +463,10 @@ def notebook_body(path: Path) -> str:
 
     Output may hold text that a model wrote, so of its markup only the TAGS of texts and tables are obeyed.
     """
+    without_grammar()
     import nbformat
-    from nbconvert import HTMLExporter
-    from nbconvert.preprocessors.sanitize import SanitizeHTML
-    from traitlets.config import Config
 
-    notebook, cleaner = nbformat.read(path, as_version=4), SanitizeHTML(tags=TAGS)
+    notebook, (cleaner, exporter) = nbformat.read(path, as_version=4), _converters()
     notebook.metadata.pop("widgets", None)  # the state of progress bars would become a script
     for cell in notebook.cells:
         for data in [output["data"] for output in cell.get("outputs", []) if "data" in output]:
@@ -457,23 +475,35 @@ def notebook_body(path: Path) -> str:
             data.setdefault("text/plain", data.get("text/markdown", ""))
         if cell.cell_type == "code":
             cell.outputs = cleaner.sanitize_code_outputs(cell.outputs)
+    return exporter.from_notebook_node(notebook)[0]
+
+
+@cache
+def _converters():
+    """(what cleans outputs, what makes HTML of a notebook), made once: the templates compile in a tenth of a second."""
+    from nbconvert import HTMLExporter
+    from nbconvert.preprocessors.sanitize import SanitizeHTML
+    from traitlets.config import Config
+
     shown = Config({"NbConvertBase": {"display_data_priority": ["text/html", "image/png", "text/plain"]}})
     exporter = HTMLExporter(config=shown, template_name="basic", exclude_input=True, exclude_output_prompt=True)
-    return exporter.from_notebook_node(notebook)[0]
+    return SanitizeHTML(tags=TAGS), exporter
 
 
 # ---- the steps as commands
 
 
+STEPS = {"bases": make_bases, "aside": set_aside, "merge": merge}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m symbiosis.batch", description=__doc__.splitlines()[0])
-    parser.add_argument("step", choices=["bases", "aside"])
+    parser.add_argument("step", choices=list(STEPS))
     for name in Run._fields:
         parser.add_argument(name, type=int if name == "seed" else str)
     parser.add_argument("args", nargs="*", metavar="-- -p KEY VALUE")
     told = parser.parse_args()
-    step = {"bases": make_bases, "aside": set_aside}[told.step]
-    step(Run(told.scale, told.study, told.arm, told.seed), told.args)
+    STEPS[told.step](Run(told.scale, told.study, told.arm, told.seed), told.args)
 
 
 if __name__ == "__main__":

@@ -470,6 +470,16 @@ def _write_figure(fig: Figure, stem: Path) -> None:
         contents = {suffix: _rendered(fig, suffix, metadata) for suffix, metadata in formats.items()}
     for suffix, content in contents.items():
         write_atomic(stem.with_suffix(f".{suffix}"), content)
+    if "inline" in plt.get_backend():
+        _show(fig, stem.with_suffix(".png"))
+
+
+def _show(fig: Figure, picture: Path) -> None:
+    """The picture just written instead of the figure, whose drawing for the notebook costs as much again."""
+    from IPython.display import Image, display
+
+    display(Image(picture, width=round(fig.get_figwidth() * fig.dpi)))
+    plt.close(fig)
 
 
 def save_theory(fig: Figure, name: str, reports_dir: str | Path, source: dict) -> Path:

@@ -79,6 +79,7 @@ LEVERS = {  # which measures speak of which lever
 
 BAND_COLUMNS = ("scale", "study", "metric", "low", "high", "n_texts", "draws")
 BAND_NUMBERS = {"low": float, "high": float, "n_texts": int, "draws": int}
+BANDS, BAND_BOUNDS = ".cache/symbiosis/bands", {"low": float, "high": float}  # bands of the world that were made
 BASE, INTERACTION = "base", "interaction"  # the initial Student as encoder; the study of notebook 04
 DRAWS = 100  # lessons of real text behind a null band
 REAL_MASS = 0.1  # the rare words of real text are those that hold its last tenth
@@ -414,16 +415,25 @@ def band_of_run(folder: Path, encoder: str = BASE, encoder_revision: str = "") -
     not here, or its train split holds no two lessons.
     """
     settings, _ = _read_settings(folder / "record.json")
-    rng, n = np.random.default_rng(derive_seed(0, "null_band")), settings.lesson_size
+    n, rng = settings.lesson_size, np.random.default_rng(derive_seed(0, "null_band"))
     head, columns = {"scale": settings.scale, "study": settings.study}, list(BAND_COLUMNS)
     if settings.task == "miniature":
-        band = null_band(_world(0), n, rng=rng, draws=DRAWS)
+        band = _world_band(n, rng=rng)
     elif (task := _task(settings)) and len(task.train) >= 2 * n and len(task.pool):
         real = RealText.of(task.pool["text"][:], _encoder(settings, encoder, encoder_revision))
         band = null_band(task.train["text"][:], n, rng=rng, real=real, draws=DRAWS)
     else:
         return pd.DataFrame(columns=columns)
     return band.round(DIGITS).assign(**head, n_texts=n, draws=DRAWS)[columns]
+
+
+def _world_band(n_texts: int, *, rng: np.random.Generator) -> pd.DataFrame:
+    """The band of the world of seed 0, made once for all studies: kept under a digest of what it follows from."""
+    path, columns = resolve(BANDS) / f"{digest(_sources())}-{n_texts}-{DRAWS}.csv", ("metric", *BAND_BOUNDS)
+    if not path.is_file():
+        band = null_band(_world(0), n_texts, rng=rng, draws=DRAWS)
+        write_atomic(path, csv_bytes(band.round(DIGITS), columns))
+    return read_table(path, columns, BAND_BOUNDS)
 
 
 def read_band(reports_dir: str | Path, scale: str, study: str) -> pd.DataFrame:
@@ -459,8 +469,11 @@ def run_rows(folder: str | Path, encoder: str = BASE, encoder_revision: str = ""
 
 
 def _mark(folder: Path, encoder: str, encoder_revision: str) -> str:
-    sources = [Path(module) for module in (__file__, diversity.__file__, miniature.__file__)]
-    return f"{digest([*sources, folder / 'record.json', folder / 'measures.csv'])} {encoder} {encoder_revision}"
+    return f"{digest([*_sources(), folder / 'record.json', folder / 'measures.csv'])} {encoder} {encoder_revision}"
+
+
+def _sources() -> list[Path]:
+    return [Path(module) for module in (__file__, diversity.__file__, miniature.__file__)]
 
 
 def _measured(folder: Path, encoder: str, encoder_revision: str) -> pd.DataFrame:

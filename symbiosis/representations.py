@@ -9,18 +9,21 @@ Neither number means much alone: rare texts stem from more patterns than familia
 model, and every Student moves away from where it began. `tail_gap` takes both out.
 """
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.special import entr
-from torch import nn
 
 from symbiosis.errors import SymbiosisError
-from symbiosis.models import batches_by_length, pad, start_ids, token_ids
 from symbiosis.settings import RunSettings
+
+if TYPE_CHECKING:  # the functions that look into a model import torch (4 s); notebooks that read its rows need none
+    import torch
 
 MEASURES = ("density", "effective_rank")
 RANDOM = "random_"  # before the name of a metric: of a Student that has learned nothing
@@ -89,6 +92,8 @@ def hidden_states(model, tokenizer, texts: Sequence[str], settings: RunSettings,
     layer: index into what the model computes, 0 the embeddings, -1 the last block (after the final norm, as the head
     sees it). Always fp32. Raises ValueError for a text without tokens.
     """
+    import torch
+
     rows = _rows(tokenizer, texts, settings)
     states = np.zeros((len(rows), model.config.hidden_size), dtype=np.float32)
     for batch, inputs, is_text in _batches(model, tokenizer, rows, settings):
@@ -107,6 +112,8 @@ def unit_density(model, tokenizer, texts: Sequence[str], settings: RunSettings, 
 
     layer: index of the block, -1 the last. Raises RepresentationError for a model whose MLP is not found.
     """
+    import torch
+
     rows = _rows(tokenizer, texts, settings)
     densities = np.zeros(len(rows))
     with _caught_units(model, layer) as caught:
@@ -121,12 +128,16 @@ def unit_density(model, tokenizer, texts: Sequence[str], settings: RunSettings, 
 
 def random_model(model, seed: int):
     """A model of the same architecture and size that has learned nothing, on the same device, in eval mode."""
+    import torch
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return type(model)(model.config).to(model.device).eval()
 
 
 def _rows(tokenizer, texts: Sequence[str], settings: RunSettings) -> list[list[int]]:
+    from symbiosis.models import start_ids, token_ids
+
     ids = token_ids(tokenizer, texts, settings.max_length)
     if empty := [i for i, row in enumerate(ids) if not row]:
         raise ValueError(f"texts {empty[:5]} have no tokens, so there is nothing to look at; leave them out")
@@ -135,6 +146,8 @@ def _rows(tokenizer, texts: Sequence[str], settings: RunSettings) -> list[list[i
 
 def _batches(model, tokenizer, rows, settings: RunSettings) -> Iterator[tuple[np.ndarray, dict, torch.Tensor]]:
     """(indices, model inputs, (b, T) bool of the tokens that count), longest rows first."""
+    from symbiosis.models import batches_by_length, pad, start_ids
+
     for batch in batches_by_length([len(row) for row in rows], settings.generation_batch_size):
         inputs = pad(tokenizer, [rows[i] for i in batch], left=False, device=model.device)
         is_text = inputs["attention_mask"].bool()
@@ -145,6 +158,8 @@ def _batches(model, tokenizer, rows, settings: RunSettings) -> Iterator[tuple[np
 @contextlib.contextmanager
 def _caught_units(model, layer: int) -> Iterator[list[torch.Tensor]]:
     """Inside, each forward pass appends (b, T, units), what enters the last linear map of that block's MLP."""
+    from torch import nn
+
     try:
         mlp = model.base_model.layers[layer].mlp
         projection = [part for part in mlp.modules() if isinstance(part, nn.Linear)][-1]

@@ -1,6 +1,7 @@
 """Read finished runs, keep the long table reports/results.csv, and make the tables people look at."""
 
 import csv
+import functools
 import hashlib
 import io
 import json
@@ -195,7 +196,12 @@ def read_table(path: Path, columns: Sequence[str], numbers: dict) -> pd.DataFram
         raise ResultsError(
             f"{path}: no such file, though the run is marked finished; delete its folder and run it again"
         )
-    header, *lines = list(csv.reader(io.StringIO(path.read_text()))) or [[]]
+    return _parsed(path, path.read_text(), tuple(columns), tuple(numbers.items())).copy()
+
+
+@functools.lru_cache(maxsize=4)  # one notebook asks for the long table dozens of times
+def _parsed(path: Path, text: str, columns: tuple[str, ...], numbers: tuple[tuple[str, type], ...]) -> pd.DataFrame:
+    header, *lines = list(csv.reader(io.StringIO(text))) or [[]]
     wrong = [f"column '{name}' is missing" for name in columns if name not in header]
     wrong += [f"column '{name}' is not known" for name in header if name not in columns]
     wrong += [
@@ -203,19 +209,21 @@ def read_table(path: Path, columns: Sequence[str], numbers: dict) -> pd.DataFram
     ]
     if wrong:
         raise ResultsError(f"{path}: {wrong[0]}; restore the file from git or delete it and collect the runs again")
-    table = pd.DataFrame(lines, columns=header, dtype=str)[list(columns)]
-    return table.assign(**{name: _numbers(path, table[name], kind) for name, kind in numbers.items()})
+    found = dict(zip(header, zip(*lines, strict=True) if lines else [()] * len(header), strict=True))
+    numeric = {name: _numbers(path, name, found[name], kind) for name, kind in numbers}
+    texts = {name: pd.Series(found[name], dtype=str) for name in columns if name not in numeric}
+    return pd.DataFrame({name: numeric.get(name, texts.get(name)) for name in columns})
 
 
-def _numbers(path: Path, texts: pd.Series, kind: type) -> pd.Series:
+def _numbers(path: Path, name: str, texts: Sequence[str], kind: type) -> pd.Series:
     values = []
     for line, text in enumerate(texts, start=2):
         try:
             values.append(float("nan") if kind is float and text == "" else kind(text))
         except ValueError:
             what = "a whole number" if kind is int else "a number"
-            raise ResultsError(f"{path}: line {line}, column '{texts.name}': {text!r} is not {what}") from None
-    return pd.Series(values, index=texts.index, dtype="int64" if kind is int else "float64")
+            raise ResultsError(f"{path}: line {line}, column '{name}': {text!r} is not {what}") from None
+    return pd.Series(values, dtype="int64" if kind is int else "float64")
 
 
 # ---- tables

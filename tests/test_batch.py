@@ -205,6 +205,30 @@ def test_parameters_of_the_command_line_reach_the_step(repo, monkeypatch):
     assert not run.finished and (repo / "reports" / "replaced").is_dir()
 
 
+def test_merging_prints_the_same_until_a_table_changed(repo, monkeypatch, capsys):
+    (repo / "reports").mkdir()
+    shutil.copy(ROOT / "reports" / "results.csv", repo / "reports")
+    monkeypatch.setattr(sys, "argv", ["batch", "merge", "miniature", "main", "all", "0"])
+    told = []
+    for change in ("", "", "\n"):
+        with open(repo / "reports" / "results.csv", "a") as file:
+            file.write(change)
+        batch.main()
+        told.append(capsys.readouterr().out)
+    assert "results.csv" in told[0] and told[0] == told[1] != told[2]
+
+
+def test_papermill_starts_without_the_grammar_and_is_the_same_command():
+    def said(*words):
+        return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True).stdout
+
+    ours, theirs = (said("-m", name, "--help").split("\n", 1)[1] for name in ("symbiosis.execute", "papermill"))
+    assert ours == theirs and "-p, --parameters" in ours
+    reads = "import sys, nbformat; print('lark' in sys.modules)"
+    assert said("-c", reads) == "True\n"  # where this fails, `without_grammar` has nothing left to do
+    assert said("-c", f"from symbiosis.execute import without_grammar; without_grammar(); {reads}") == "False\n"
+
+
 def test_a_run_that_is_being_written_is_not_moved(repo):
     run = Run("miniature", "main", "static", 11)
     finish(repo, run)

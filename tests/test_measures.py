@@ -27,6 +27,7 @@ from symbiosis.measures import (
 )
 from symbiosis.miniature import LABEL_NAMES, World
 from symbiosis.results import ResultsError
+from symbiosis.settings import derive_seed
 
 WORLD = World.make(0)
 SUBTOPICS = len(LABEL_NAMES) * len(WORLD.shares)
@@ -37,8 +38,9 @@ NO_BASE = {"base_lm_loss"}  # of a lesson without its run's models
 
 
 @pytest.fixture(autouse=True)
-def few_draws(monkeypatch):
+def few_draws(monkeypatch, tmp_path):
     monkeypatch.setattr(measures, "DRAWS", 3)
+    monkeypatch.setattr(measures, "BANDS", tmp_path / "bands")
     measures.band_of_run.cache_clear()
 
 
@@ -284,6 +286,20 @@ def test_each_study_gets_its_null_band(tmp_path):
     measures.collect(tmp_path, "miniature", "long")
     assert (tmp_path / "null_bands.csv").read_bytes() == written  # the other study's band stays
     assert measures.read_band(tmp_path, "paper", "main").empty
+
+
+def test_a_band_of_the_world_is_made_once_and_read_with_every_digit(tmp_path, monkeypatch):
+    folders = [write_run(tmp_path), write_run(tmp_path, study="long")]
+    made = measures.band_of_run(folders[0])
+    expected = null_band(World.make(0), 300, rng=np.random.default_rng(derive_seed(0, "null_band")), draws=3)
+    for name in ("low", "high"):
+        assert (made[name].to_numpy() == expected[name].round(measures.DIGITS).to_numpy()).all()
+    monkeypatch.setattr(measures, "null_band", None)  # the other study's lessons are as large: nothing is drawn again
+    pd.testing.assert_frame_equal(measures.band_of_run(folders[1]).drop(columns="study"), made.drop(columns="study"))
+    monkeypatch.setattr(measures, "DRAWS", 4)
+    measures.band_of_run.cache_clear()
+    with pytest.raises(TypeError):  # another band is not there
+        measures.band_of_run(folders[0])
 
 
 def test_real_text_has_a_band_against_its_pool(tmp_path, monkeypatch):
