@@ -95,13 +95,15 @@ test: $(READY)  ## all tests, then every notebook with its defaults
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks || status=$$?; \
 	exit $$status
 
-bench: $(READY)  ## what it costs beside what others do, at true shapes (an hour of one idle core); tables in reports/benchmarks
+bench: $(READY)  ## what it costs beside what others do, at true shapes (an hour and more of one idle core); tables in reports/benchmarks
 	$(BIN)/python benchmarks/training.py --shape pythia-160m
 	$(BIN)/python benchmarks/scoring.py --shape pythia-160m
 	$(BIN)/python benchmarks/influence.py --shape pythia-160m
 	$(BIN)/python benchmarks/generation.py --shape qwen2-0.5b
 	$(BIN)/python benchmarks/diversity.py
+	$(BIN)/python benchmarks/embeddings.py --shape all-MiniLM-L6-v2
 	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/loop.py --shape paper
 
 lab: $(READY)  ## JupyterLab in this environment
 	cd notebooks && ../$(BIN)/jupyter lab

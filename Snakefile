@@ -70,7 +70,7 @@ rule base:
         touch(".cache/symbiosis/ready/{scale}-{study}-s{seed}"),
     message:
         "pre-training the models of {wildcards.scale}/{wildcards.study}, seed {wildcards.seed}"
-    priority: 1
+    priority: 2
     log:
         ".cache/symbiosis/ready/{scale}-{study}-s{seed}.log",
     threads: lambda wildcards: batch.threads(wildcards.scale)
@@ -115,6 +115,16 @@ rule run:
         "{params.files} -p seed {wildcards.seed} {params.args} "
         "> {log} 2>&1 || {{ tail -n 15 {log} >&2; echo 'FAILED (all of it: {log})' >&2; exit 1; }}; "
         "mv {params.part} {output}"
+
+
+# The longest runs first, so that no core waits for one of them at the end.
+use rule run as teaching with:
+    wildcard_constraints:
+        arm="symbiosis.*",
+    priority: 1
+
+
+ruleorder: teaching > run
 
 
 # The reports read rows, so they are made again when rows changed: not because a run's notebook was executed again.

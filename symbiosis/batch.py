@@ -313,13 +313,14 @@ def in_use(folder: Path) -> bool:
 
 
 def status(folder: Path) -> str:
-    """done | running | failed (the last attempt began and did not finish) | missing."""
+    """done | running | failed (the last attempt began and did not finish) | missing (finished by hand, too)."""
     if in_use(folder):
         return RUNNING
     begun = [name for name in ("run.part.ipynb", "run.log", "settings.json") if (folder / name).is_file()]
     if "run.part.ipynb" not in begun and (folder / "run.ipynb").is_file() and (folder / "record.json").is_file():
         return DONE
-    return FAILED if begun else MISSING
+    by_hand = begun == ["settings.json"] and (folder / "record.json").is_file()
+    return FAILED if begun and not by_hand else MISSING
 
 
 def done_already(planned: Sequence[Run]) -> str:

@@ -402,7 +402,7 @@ def _encoder(experiment: Experiment):
     if settings.encoder in ("base", "miniature"):
         model, tokenizer = experiment.load(0, -1) if settings.encoder == "base" else _well_read(settings)
         return lambda texts: hidden_states(model, tokenizer, texts, settings)
-    known = {"device": settings.device, "max_length": settings.max_length}
+    known = {"device": settings.device, "max_length": settings.max_length, "precision": settings.precision}
     return encoders.load(settings.encoder, settings.encoder_revision, **known)
 
 

@@ -511,7 +511,7 @@ def _encoder(settings: RunSettings, name: str, revision: str) -> Callable[[Seque
 
     models.use_threads(settings.threads)
     if name != BASE:
-        return encoders.load(name, revision, device=settings.device)
+        return encoders.load(name, revision, device=settings.device, precision=settings.precision)
     student = _initial_student(settings)
     return (lambda texts: representations.hidden_states(*student, texts, settings)) if student else None
 

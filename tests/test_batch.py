@@ -299,6 +299,18 @@ def test_a_finished_run_whose_last_attempt_failed_is_a_failure(repo):
     assert not run.finished and batch.status(repo / run.folder) == "failed"
 
 
+def test_a_run_finished_by_hand_is_not_a_failure_of_the_batch(repo):
+    run = Run("miniature", "main", "static", 11)
+    finish(repo, run)
+    folder = repo / run.folder
+    (folder / "run.ipynb").unlink()
+    (folder / "run.log").unlink(missing_ok=True)
+    (folder / "settings.json").write_text("{}")
+    assert batch.status(folder) == "missing"
+    (folder / "record.json").unlink()
+    assert batch.status(folder) == "failed"
+
+
 def test_progress_is_one_line_with_the_time_left(stood):
     _, plan = stood
     line = batch.progress(plan, minutes=2.0, done=1, total=4)
