@@ -17,7 +17,6 @@ import torch
 from huggingface_hub import get_token, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -105,13 +104,18 @@ def autocast(model: PreTrainedModel, precision: str) -> Iterator[None]:
     """bf16 autocast where `precision` asks for it; the weights stay fp32.
 
     On a CPU the backward pass of torch's fused attention takes ten times as long in bf16 as plain products do, so
-    attention that is to be differentiated is computed by products there.
+    attention that is to be differentiated is transformers' eager one there.
     """
-    low = precision == "bf16"
-    slow = low and model.device.type == "cpu" and torch.is_grad_enabled()
-    attention = sdpa_kernel(SDPBackend.MATH) if slow else contextlib.nullcontext()
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=low), attention:
-        yield
+    low, usual = precision == "bf16", model.config._attn_implementation
+    slow = low and model.device.type == "cpu" and torch.is_grad_enabled() and usual == "sdpa"
+    try:
+        if slow:
+            model.set_attn_implementation("eager")
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=low):
+            yield
+    finally:
+        if slow:
+            model.set_attn_implementation(usual)
 
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # mallopt's parameters, as in <malloc.h>
