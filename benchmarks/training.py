@@ -207,7 +207,7 @@ def ratio_row(shared: dict, about: dict, rates: dict[str, float], way: str, peer
 
 
 def main() -> None:
-    given = common.arguments(__doc__, texts=48, held_out=48).parse_args()
+    given = common.arguments(__doc__, texts=96, held_out=48).parse_args()
     models.use_threads(1)
     memory = peaks(given.shape) if models.pick_device(given.device).type == "cpu" else {}
     sizes = {"n_texts": given.texts, "held_out": given.held_out, "repeats": given.repeats}

@@ -84,7 +84,7 @@ def test_row_losses_are_those_of_training(student, soft):
     probs = np.random.default_rng(0).dirichlet(np.ones(4), len(LESSON)).tolist()
     lesson = LESSON.add_column("label_probs", probs) if soft else LESSON
     batch = np.array([6, 0, 3, 1])
-    expected = training.student_losses(*student, lesson, LABELS, SETTINGS)[0](batch)["loss"].item()
+    expected = training.student_losses(*student, lesson, LABELS, SETTINGS)[0](batch, batch)["loss"].item()
     rows, lengths = inf.row_losses(*student, lesson, LABELS, SETTINGS)
     weight = torch.tensor(lesson["weight"])[batch]
     assert inf.batch_loss(rows(batch), weight, SETTINGS.lm_weight).item() == pytest.approx(expected, rel=1e-5)
@@ -120,7 +120,7 @@ def test_warmed_moments_are_those_of_the_optimizer(student):
     *before, last = training.bucketed_batches(lengths, 3, np.random.default_rng(3))
     for batch in before:
         optimizer.zero_grad()
-        losses(batch)["loss"].backward()
+        losses(batch, batch)["loss"].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), training.MAX_GRAD_NORM)
         optimizer.step()
     assert step.t == 3 and step.batch.tolist() == last.tolist()
