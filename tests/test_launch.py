@@ -121,7 +121,9 @@ launch.join(RunSettings(device="cpu", num_processes=2))
 model, _ = models.load(sys.argv[1], device="cpu")
 whole = sum(p.numel() for p in model.parameters())
 ranks.together(model, None, "fsdp")
-print(sum(p.to_local().numel() for p in model.parameters()) / whole, flush=True)
+share = sum(p.to_local().numel() for p in model.parameters()) / whole
+sys.stdout.write(f" {share} ")  # in one piece, with its own space: torchrun's ranks are unbuffered and share the pipe
+sys.stdout.flush()
 dist.destroy_process_group()
 """
 
