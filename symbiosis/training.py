@@ -244,8 +244,8 @@ def fit(
         if not math.isfinite(values["loss"]):
             raise TrainingError(
                 f"{what}: the loss became {values['loss']} at step {step + 1} of {len(batches)}; nothing of this "
-                "stage was saved and the run continues from the last whole one: lower learning_rate "
-                "(generator_learning_rate for step D) in the params file"
+                "stage was saved and the run continues from the last whole one: lower "
+                f"{'generator_learning_rate' if what == 'Generator' else 'learning_rate'} in the params file"
             )
         torch.nn.utils.clip_grad_norm_(trained, MAX_GRAD_NORM)
         optimizer.step()
