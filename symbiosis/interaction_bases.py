@@ -4,12 +4,10 @@ A made model reads public text only. The miniature Student of the other experime
 would be left for one entity to learn from another: transfer needs tasks that the common start does not know.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
-from symbiosis import corpora, miniature, miniature_models, models, pretraining, prompts, small, task_texts
+from symbiosis import corpora, miniature_models, models, small
 from symbiosis.data import match_key
 from symbiosis.files import digest, locked
 from symbiosis.miniature import World
@@ -20,6 +18,8 @@ from symbiosis.settings import InteractionSettings, derive_seed, fingerprint, re
 from symbiosis.small import byte_tokenizer, packed_windows
 from symbiosis.sources import DataError
 from symbiosis.task_texts import TaskTexts, public_world
+
+VERSION = 1  # of what is made here: raised when a change to the recipe, the world or a prompt changes the weights
 
 
 def base_folder(settings: InteractionSettings, tasks: list[TaskTexts]) -> str:
@@ -41,13 +41,10 @@ def made_name(settings: InteractionSettings, tasks: list[TaskTexts]) -> str:
     """Name of a made model: a digest of what its weights depend on; '' of any other."""
     if settings.student not in _MAKERS:
         return ""
-    modules = (miniature, miniature_models, prompts, pretraining, task_texts)
-    used = {"student": settings.student, "seed": settings.seed, "steps": settings.student_steps}
+    used = {"student": settings.student, "seed": settings.seed, "steps": settings.student_steps, "version": VERSION}
     if settings.student == "small":
-        modules = (small, corpora, pretraining)
         used["corpus"] = digest(corpora.plain_files(settings.student_corpus))
         used |= {"max_length": settings.max_length, "left out": fingerprint(sorted(_test_keys(tasks)))}
-    used["source"] = digest([Path(__file__), *(Path(m.__file__) for m in modules)])
     return f"interaction-{fingerprint(used)}"
 
 

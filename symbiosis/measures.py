@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from symbiosis import diversity, miniature
+from symbiosis import diversity
 from symbiosis.data import load_lesson, load_task
 from symbiosis.errors import SymbiosisError
 from symbiosis.files import digest, write_atomic
@@ -46,6 +46,7 @@ from symbiosis.results import (
 )
 from symbiosis.settings import RunSettings, derive_seed, make_settings, resolve
 
+VERSION = 1  # of the measures: raised when a formula changes, so that finished lessons are measured anew
 SIZES = {"": 4_000, "_1k": 1_000}  # end of a metric's name: words it is measured on
 N_TEXTS = 300  # texts the subtopic measures are taken on
 DIGITS = 6  # decimals kept: further ones depend on the build of zlib and of the linear algebra
@@ -428,8 +429,8 @@ def band_of_run(folder: Path, encoder: str = BASE, encoder_revision: str = "") -
 
 
 def _world_band(n_texts: int, *, rng: np.random.Generator) -> pd.DataFrame:
-    """The band of the world of seed 0, made once for all studies: kept under a digest of what it follows from."""
-    path, columns = resolve(BANDS) / f"{digest(_sources())}-{n_texts}-{DRAWS}.csv", ("metric", *BAND_BOUNDS)
+    """The band of the world of seed 0, made once for all studies."""
+    path, columns = resolve(BANDS) / f"v{VERSION}-{n_texts}-{DRAWS}.csv", ("metric", *BAND_BOUNDS)
     if not path.is_file():
         band = null_band(_world(0), n_texts, rng=rng, draws=DRAWS)
         write_atomic(path, csv_bytes(band.round(DIGITS), columns))
@@ -457,8 +458,8 @@ def held(reports_dir: str | Path, scale: str, study: str = "main") -> pd.DataFra
 def run_rows(folder: str | Path, encoder: str = BASE, encoder_revision: str = "") -> pd.DataFrame:
     """The measures of every lesson of one finished run, as long rows.
 
-    Kept as measures.csv in the run's folder, with a digest beside it over the sources of the measures, the run's
-    record, the encoder and the file itself: a changed formula, another run or a damaged file is measured anew.
+    Kept as measures.csv in the run's folder, with a mark beside it: the measures' version, a digest of the run's
+    record and the file itself, the encoder. A changed formula, another run or a damaged file is measured anew.
     """
     folder, asked = Path(folder), (encoder, encoder_revision)
     table, mark = folder / "measures.csv", folder / "measures.digest"
@@ -469,11 +470,8 @@ def run_rows(folder: str | Path, encoder: str = BASE, encoder_revision: str = ""
 
 
 def _mark(folder: Path, encoder: str, encoder_revision: str) -> str:
-    return f"{digest([*_sources(), folder / 'record.json', folder / 'measures.csv'])} {encoder} {encoder_revision}"
-
-
-def _sources() -> list[Path]:
-    return [Path(module) for module in (__file__, diversity.__file__, miniature.__file__)]
+    content = digest([folder / "record.json", folder / "measures.csv"])
+    return f"{VERSION} {content} {encoder} {encoder_revision}"
 
 
 def _measured(folder: Path, encoder: str, encoder_revision: str) -> pd.DataFrame:

@@ -9,7 +9,6 @@ An explanation of X is taught as another article of X's class, one of its neares
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from symbiosis import corpora, pretraining, prompts, sources
+from symbiosis import corpora, prompts, sources
 from symbiosis.files import digest
 from symbiosis.models import token_ids
 from symbiosis.pretraining import Recipe, new_model, train
@@ -27,6 +26,7 @@ from symbiosis.settings import RunSettings, derive_seed
 from symbiosis.training import bucketed_batches
 
 END, PAD, USER, ASSISTANT = SPECIAL_TOKENS = ("<|endoftext|>", "<|pad|>", "<|user|>", "<|assistant|>")
+VERSION = 1  # of what is made here: raised when a change to the recipe, the world or a prompt changes the weights
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -54,12 +54,10 @@ def make_small(role: str, settings: RunSettings):
 
 
 def cache_inputs(role: str, settings: RunSettings) -> dict:
-    """What a small model's weights depend on beside seed and steps: lengths, code, every byte of corpus and task."""
+    """What a small model's weights depend on beside seed and steps: lengths, every byte of corpus and task."""
     files = [*corpora.corpus_paths(role, getattr(settings, f"{role}_corpus")), *corpora.task_files(settings.task)]
-    modules = (corpora, prompts, pretraining)
-    content = digest([Path(__file__), *(Path(m.__file__) for m in modules), *files])
     lengths = {"max_length": settings.max_length, "max_new_tokens": settings.max_new_tokens}
-    return {"task": settings.task, "content": content} | lengths
+    return {"version": VERSION, "task": settings.task, "content": digest(files)} | lengths
 
 
 # --- the Student's corpus: plain text ------------------------------------------------------------------------------
