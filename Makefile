@@ -86,7 +86,7 @@ reports: $(READY)  ## the analysis and the paper's figures, from the runs that a
 	@$(SNAKEMAKE) $(ONE) -- reports
 
 verify: $(READY)  ## compute the committed tables again from the committed rows, and say line by line what matches
-	@$(BIN)/python -m symbiosis.verify
+	@$(BIN)/python -m symbiosis.analysis.verify
 
 # --- everyday ----------------------------------------------------------------------------------------------------------
 test: $(READY)  ## all tests, then every notebook with its defaults

@@ -21,12 +21,12 @@ import torch
 from torch.nn.functional import linear
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from symbiosis import models
-from symbiosis.files import write_atomic
-from symbiosis.miniature import World
-from symbiosis.miniature_models import word_tokenizer
-from symbiosis.models import token_ids
+from symbiosis.data.world import World
+from symbiosis.models import loading
+from symbiosis.models.loading import token_ids
+from symbiosis.pretrain.miniature import word_tokenizer
 from symbiosis.settings import resolve
+from symbiosis.store.folders import write_atomic
 
 SEED = 7  # of weights, texts and order
 FOLDER = "reports/benchmarks"
@@ -68,7 +68,7 @@ def student(shape: str, device: str = "cpu") -> tuple[Any, Any]:
     tokenizer = word_tokenizer(World.make(SEED), "student")
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     config = GPTNeoXConfig(rotary_pct=0.25, max_position_embeddings=2048, **SHAPES[shape], **ids)
-    return GPTNeoXForCausalLM(config).to(models.pick_device(device)).eval(), tokenizer
+    return GPTNeoXForCausalLM(config).to(loading.pick_device(device)).eval(), tokenizer
 
 
 def lengths(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -149,7 +149,7 @@ def peak_gb(function: Callable, *arguments: Any) -> float:
 
 
 def _peak(function: Callable, arguments: Sequence[Any]) -> float:
-    models.use_threads(1)
+    loading.use_threads(1)
     function(*arguments)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

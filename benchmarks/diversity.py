@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 import common
 import numpy as np
 
-from symbiosis import diversity, models
+from symbiosis.measures import diversity
+from symbiosis.models import loading
 
 TABLE = "diversity.csv"
 EQUAL_TEXTS = 40
@@ -108,7 +109,7 @@ def measure(n_texts: int, *, subset: int, repeats: int) -> list[dict]:
 
 def main() -> None:
     given = common.arguments(__doc__, with_model=False, texts=5000, subset=2).parse_args()
-    models.use_threads(1)
+    loading.use_threads(1)
     common.write(f"{given.folder}/{TABLE}", measure(given.texts, subset=given.subset, repeats=given.repeats))
 
 

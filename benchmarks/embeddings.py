@@ -22,8 +22,8 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
-from symbiosis import encoders, models
-from symbiosis.miniature import World
+from symbiosis.data.world import World
+from symbiosis.models import encoders, loading
 
 TABLE = "embeddings.csv"
 SHAPES = {
@@ -60,7 +60,7 @@ def write_encoder(shape: str, folder: Path) -> None:
 def naive(folder: str, device: str) -> Encode:
     """Mean of the last hidden states over each text's tokens: batches as they come, padded to their longest."""
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
-    model.to(models.pick_device(device))
+    model.to(loading.pick_device(device))
 
     @torch.inference_mode()
     def encode(texts: Sequence[str]) -> np.ndarray:
@@ -83,7 +83,7 @@ def ours(folder: str, device: str, *, precision: str) -> Encode:
 def peer(folder: str, device: str, *, dtype: torch.dtype) -> Encode:
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(folder, device=str(models.pick_device(device)), model_kwargs={"dtype": dtype})
+    model = SentenceTransformer(folder, device=str(loading.pick_device(device)), model_kwargs={"dtype": dtype})
     return lambda texts: model.encode(list(texts), show_progress_bar=False)
 
 
@@ -108,7 +108,7 @@ def run_once(folder: str, name: str, texts: list[str]) -> None:
 def products(folder: str, device: str, texts: Sequence[str], repeats: int) -> dict[str, float]:
     """{precision: texts per second of the matrix products alone}, no padding."""
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
-    model.to(models.pick_device(device))
+    model.to(loading.pick_device(device))
     tokens = sum(map(len, tokenizer(list(texts))["input_ids"])) / len(texts)
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
     rates = {p: common.gemm_flops(model, round(tokens * NAIVE_BATCH), dtype, repeats) for p, dtype in dtypes.items()}
@@ -129,11 +129,11 @@ def measure(
     encodes = {name: make(folder, device, **how) for name, (make, how) in found.items()}
     vectors: dict[str, np.ndarray] = {}
     work = {name: lambda name=name: lambda: vectors.update({name: encodes[name](texts)}) for name in encodes}
-    seconds = common.interleaved(work, repeats, models.pick_device(device))
+    seconds = common.interleaved(work, repeats, loading.pick_device(device))
     rates, ceiling = {name: len(texts) / s for name, s in seconds.items()}, products(folder, device, texts, repeats)
     others = distances(vectors[NAIVE], vectors[NAIVE])[~np.eye(len(texts), dtype=bool)].mean()
     shared = {"stage": "embeddings", "shape": shape}
-    about = {"texts": len(texts), "n": repeats, **common.about(models.pick_device(device), PEER)}
+    about = {"texts": len(texts), "n": repeats, **common.about(loading.pick_device(device), PEER)}
     table = [
         shared | {"way": name, "texts_per_s": rate, "peer": "", "ratio": None, "goal": None}
         | {"share_of_ceiling": rate / ceiling["bf16" if "bf16" in name else "fp32"], "peak_gb": memory.get(name)}
@@ -153,12 +153,12 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="tiny")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     given = parser.parse_args()
-    models.use_threads(1)
+    loading.use_threads(1)
     texts = common.texts(given.texts, np.random.default_rng(common.SEED))
     with tempfile.TemporaryDirectory() as folder:
         write_encoder(given.shape, Path(folder))
         found = ways(with_peer=common.installed("sentence_transformers"))
-        on_cpu = models.pick_device(given.device).type == "cpu"
+        on_cpu = loading.pick_device(given.device).type == "cpu"
         longest = sorted(texts, key=len)[-128:]  # two batches at least: more would hold no more
         memory = {name: common.peak_gb(run_once, folder, name, longest) for name in found} if on_cpu else {}
         rows = measure(given.shape, folder, texts, repeats=given.repeats, device=given.device, memory=memory)

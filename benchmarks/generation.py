@@ -29,11 +29,11 @@ import pandas as pd
 import torch
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM, StoppingCriteria, StoppingCriteriaList
 
-from symbiosis import models, sampling
-from symbiosis.miniature import World
-from symbiosis.miniature_models import SIZES, word_tokenizer
-from symbiosis.pretraining import new_model
-from symbiosis.sampling import Refill, weights_as
+from symbiosis.data.world import World
+from symbiosis.models import loading, refill
+from symbiosis.models.refill import Refill, weights_as
+from symbiosis.pretrain.miniature import SIZES, word_tokenizer
+from symbiosis.pretrain.recipe import new_model
 
 TABLE = f"{common.FOLDER}/generation.csv"
 TOP_P = 0.95
@@ -83,7 +83,7 @@ def case(shape: str, n: int, batch: int, longest: int, device: str) -> Case:
     rng = np.random.default_rng(common.SEED)
     tokenizer = word_tokenizer(World.make(common.SEED), "generator")
     torch.manual_seed(common.SEED)
-    model = SHAPES[shape][0](tokenizer).to(models.pick_device(device)).eval()
+    model = SHAPES[shape][0](tokenizer).to(loading.pick_device(device)).eval()
     model.generation_config = GenerationConfig(pad_token_id=tokenizer.pad_token_id)
     prompts = [rng.integers(6, len(tokenizer), k).tolist() for k in rng.integers(16, 65, n)]
     limits = np.minimum(np.ceil(common.lengths(n, rng) * longest / 96), longest).astype(int)
@@ -93,7 +93,7 @@ def case(shape: str, n: int, batch: int, longest: int, device: str) -> Case:
 # --- the ways ------------------------------------------------------------------------------------------------------
 def by_refill(case: Case, top_p: float = TOP_P) -> None:
     how = {"temperature": 1.0, "top_p": top_p, "batch_size": case.batch, "seed": common.SEED}
-    texts = sampling.sample(case.model, case.tokenizer, case.prompts, case.limits.tolist(), **how)
+    texts = refill.sample(case.model, case.tokenizer, case.prompts, case.limits.tolist(), **how)
     assert [len(text) for text in texts] == case.limits.tolist()
 
 
@@ -111,7 +111,7 @@ def by_library(case: Case, **how: Any) -> None:
     """generate() on batches in file order."""
     for i in range(0, len(case.prompts), case.batch):
         limits = torch.from_numpy(case.limits[i : i + case.batch]).to(case.model.device)
-        inputs = models.pad(case.tokenizer, case.prompts[i : i + case.batch], left=True, device=case.model.device)
+        inputs = loading.pad(case.tokenizer, case.prompts[i : i + case.batch], left=True, device=case.model.device)
         width = inputs["input_ids"].shape[1]
         config = GenerationConfig(
             do_sample=True, max_new_tokens=int(limits.max()), pad_token_id=case.tokenizer.pad_token_id, **how
@@ -131,7 +131,7 @@ def by_library_default(case: Case) -> None:
 
 
 def by_autocast(case: Case) -> None:
-    with models.autocast(case.model, "bf16"):
+    with loading.autocast(case.model, "bf16"):
         by_library_nucleus(case)
 
 
@@ -179,7 +179,7 @@ class Watch:
 
     @contextlib.contextmanager
     def on(self, model) -> Iterator[None]:
-        step, draw, inside = Refill.step, sampling.draw, []
+        step, draw, inside = Refill.step, refill.draw, []
 
         def timed_draw(*args, **kwargs):
             began = common.clock(self.device)
@@ -195,7 +195,7 @@ class Watch:
             self.step_s.append((rows, common.clock(self.device) - began))
 
         hook = model.register_forward_pre_hook(self.count, with_kwargs=True)
-        with mock.patch.object(Refill, "step", timed_step), mock.patch.object(sampling, "draw", timed_draw):
+        with mock.patch.object(Refill, "step", timed_step), mock.patch.object(refill, "draw", timed_draw):
             yield
         hook.remove()
 
@@ -295,7 +295,7 @@ def main() -> None:
         "--memory", action="store_true", help="peak memory, too: each way once more, in its own process"
     )
     given = parser.parse_args()
-    models.use_threads(1)
+    loading.use_threads(1)
     sizes = tuple(vars(given)[k] or default for k, default in SHAPES[given.shape][1].items())
     asked = given.ways if given.memory else []
     peaks = {w: common.peak_gb(few_tokens, w, given.shape, sizes, given.device) for w in asked}

@@ -12,7 +12,7 @@ precision and batches of params/paper.yaml. Every size is a run of its own, in t
     train the Student    step B, one epoch                                                 lesson: 100 to 800 rows
     write                step A: texts from their label alone, and their labels            lesson: 100 to 800 rows
     self-BLEU            of all texts, each against the others                             1,000 to 8,000 texts
-    loop, replace        symbiosis.runs.run: lessons of 32 rows, step A to D               1 to 8 generations
+    loop, replace        symbiosis.loop.runs.run: lessons of 32 rows, step A to D               1 to 8 generations
     loop, accumulate     the same; a lesson keeps the rows of all before it                1 to 8 generations
     interaction, K       symbiosis.interaction.run: 2 rounds, 32 rows read by each         2 to 8 entities
     interaction, rounds  the same with two entities; round 0, which nobody writes for, is counted    2 to 8 rounds
@@ -38,9 +38,12 @@ import pandas as pd
 from datasets import Dataset
 from scipy import stats
 
-from symbiosis import diversity, interaction, methods, models, runs, training
-from symbiosis.data import make_lesson
-from symbiosis.methods import Actors
+from symbiosis import interaction
+from symbiosis.data.lesson import make_lesson
+from symbiosis.loop import methods, runs
+from symbiosis.loop.methods import Actors
+from symbiosis.measures import diversity
+from symbiosis.models import loading, training
 from symbiosis.settings import InteractionSettings, RunSettings, make_settings, resolve
 
 TABLE = "growth.csv"
@@ -133,7 +136,7 @@ def interact(on: Ground, entities: int, generations: int) -> Work:
 
 
 def run_interaction(settings: InteractionSettings) -> dict[str, float]:
-    watch = loop.Watch(models.pick_device(settings.device), TOLD_APART)
+    watch = loop.Watch(loading.pick_device(settings.device), TOLD_APART)
     with watch.on():
         interaction.run(settings)
     return seconds_by_part(watch.rows, list(TOLD_APART))
@@ -224,7 +227,7 @@ def main() -> None:
     )
     parser.add_argument("--pool", type=int, default=LARGEST["find hard texts"], help="texts of the largest pool")
     given = parser.parse_args()
-    models.use_threads(1)
+    loading.use_threads(1)
     largest = {stage: n for stage, n in (LARGEST | {"find hard texts": given.pool}).items() if stage in given.stages}
     n_texts = max([1000, *(n for stage, n in largest.items() if STAGES[stage].grows_with.endswith("size"))])
     with tempfile.TemporaryDirectory() as folder:

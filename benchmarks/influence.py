@@ -23,12 +23,13 @@ import torch
 from datasets import Dataset
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from symbiosis import influence, models
-from symbiosis.files import write_atomic
-from symbiosis.miniature import LABEL_NAMES, World
-from symbiosis.miniature_models import SIZES, word_tokenizer
-from symbiosis.pretraining import new_model
+from symbiosis.data.world import LABEL_NAMES, World
+from symbiosis.loop import influence
+from symbiosis.models import loading
+from symbiosis.pretrain.miniature import SIZES, word_tokenizer
+from symbiosis.pretrain.recipe import new_model
 from symbiosis.settings import RunSettings, resolve
+from symbiosis.store.folders import write_atomic
 
 SEED = 6  # of the world whose texts are timed
 TABLE = "reports/benchmarks/influence.csv"
@@ -80,7 +81,7 @@ STUDENTS = {"miniature": miniature, "pythia-160m": pythia_160m}
 def two_passes(case: Case, q) -> None:
     """Every candidate's slope along q: what `influence` does per candidate."""
     losses, lengths = influence.row_losses(case.student, case.tokenizer, case.candidates, LABEL_NAMES, case.settings)
-    batches = models.batches_by_length(lengths, case.settings.generation_batch_size)
+    batches = loading.batches_by_length(lengths, case.settings.generation_batch_size)
     forward = lambda: np.concatenate([losses(batch)[0].numpy() for batch in batches])  # noqa: E731
     influence.directional_slopes(case.student, q, forward, influence.STEP)
 
@@ -127,7 +128,7 @@ def main() -> None:
     parser.add_argument("--dev", type=int, default=256, help="dev texts; 64 for a quick look")
     parser.add_argument("--repeats", type=int, default=3, help="turns; the medians are written")
     given = parser.parse_args()
-    models.use_threads(1)
+    loading.use_threads(1)
     whole = case(given.shape, given.candidates, given.dev)
     few = replace(whole, candidates=whole.candidates.select(range(given.retrained)))
     seconds = measure(whole, few, given.repeats)

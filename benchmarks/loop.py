@@ -4,7 +4,7 @@
     python benchmarks/loop.py --shape paper         # Pythia-160M's and Qwen2-0.5B's shapes, a batch per stage: CPU
     python benchmarks/loop.py --shape paper --full  # with the sizes of params/paper.yaml, end to end: a GPU
 
-What runs is symbiosis.runs.run itself, on params/paper.yaml with params/symbiosis.yaml (batch sizes, lengths, bf16,
+What runs is loop.runs.run itself, on params/paper.yaml with params/symbiosis.yaml (batch sizes, lengths, bf16,
 refill engine, no LoRA) and sizes from the options; it needs all of the package's requirements, `datasets` among them.
 Both models have random weights and are saved as folders, with tokenizers of which every id is a word: a random model
 hardly ever draws an end token, so every text is written to its `max_new_tokens`. The task's texts are as long as news.
@@ -36,10 +36,12 @@ import pandas as pd
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from symbiosis import methods, models, runs, sampling, teaching
-from symbiosis.miniature import LABEL_NAMES, World
-from symbiosis.miniature_models import word_tokenizer
+from symbiosis.data.world import LABEL_NAMES, World
+from symbiosis.loop import methods, runs, teaching
+from symbiosis.models import loading, refill
+from symbiosis.pretrain.miniature import word_tokenizer
 from symbiosis.settings import RunSettings, make_settings, read_params
+from symbiosis.store import stages
 
 TABLE = "loop.csv"
 SHAPES = {
@@ -107,7 +109,7 @@ def write_model(role: str, size: dict[str, int], tokenizer, folder: Path) -> Non
         model = GPTNeoXForCausalLM(GPTNeoXConfig(rotary_pct=0.25, max_position_embeddings=2048, **size, **ids))
     else:
         model = Qwen2ForCausalLM(Qwen2Config(tie_word_embeddings=True, **size, **ids))
-    models.save(model, tokenizer, folder)
+    loading.save(model, tokenizer, folder)
     path = folder / "tokenizer.json"
     known = json.loads(path.read_text())
     known["model"]["vocab"] |= {f"w{i}": i for i in range(len(tokenizer), size["vocab_size"])}
@@ -129,8 +131,8 @@ class StageMade(Exception):
 
 def run_stages(settings: RunSettings, *, last: str = "", alone: bool = False) -> list[dict]:
     """Continue the run up to the stage `last` ('': to its end), or by one stage where `alone`; what was watched."""
-    watch = Watch(models.pick_device(settings.device), PARTS)
-    make_stage = runs.stage
+    watch = Watch(loading.pick_device(settings.device), PARTS)
+    make_stage = stages.stage
 
     def stage(state: Path, name: str, make: Callable[[Path], dict], **more: Any) -> dict:
         made = []
@@ -174,7 +176,7 @@ class Watch:
         with contextlib.ExitStack() as patches:
             for name, (module, function) in self.parts.items():
                 patches.enter_context(mock.patch.object(module, function, self.timed(name, getattr(module, function))))
-            patches.enter_context(mock.patch.object(models, "load", self.counted(models.load)))
+            patches.enter_context(mock.patch.object(loading, "load", self.counted(loading.load)))
             yield
 
     def timed(self, name: str, function: Callable) -> Callable:
@@ -246,8 +248,8 @@ def ceilings(settings: RunSettings, repeats: int) -> dict[str, float]:
     """{role: operations per second of its matrix products alone}, bf16."""
     rates = {}
     for role in ROLES.values():
-        model, _ = models.load(getattr(settings, role), device=settings.device)
-        tokens = sampling.READ_TOKENS[model.device.type]  # many: the best rate it has
+        model, _ = loading.load(getattr(settings, role), device=settings.device)
+        tokens = refill.READ_TOKENS[model.device.type]  # many: the best rate it has
         rates[role] = common.gemm_flops(model, tokens, torch.bfloat16, repeats)
     return rates
 
@@ -265,7 +267,7 @@ def table(watched: list[dict], settings: RunSettings, shape: str, rates: dict[st
     parts["of_all"] = parts["seconds"] / of_stages["seconds"]
     parts["tokens"] = parts["tokens"].astype(int)
     shared = {"stage": "loop", "shape": shape, "stages": len({row["stage"] for row in watched})}
-    known = {name: getattr(settings, name) for name in SIZES} | common.about(models.pick_device(settings.device))
+    known = {name: getattr(settings, name) for name in SIZES} | common.about(loading.pick_device(settings.device))
     columns = ["seconds", "of_all", "tokens", "tokens_per_s", "share_of_ceiling", "peak_gb"]
     return [shared | {"way": name} | row | known for name, row in parts[columns].to_dict("index").items()]
 
@@ -291,10 +293,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="of the matrix products; the loop runs once")
     parser.add_argument("--folder", default=common.FOLDER, help="where the table goes")
     given = parser.parse_args()
-    models.use_threads(1)
+    loading.use_threads(1)
     sizes = {"stages": 0} if given.full else CUT[given.shape] | FEW
     sizes |= {name: value for name in CUT["paper"] if (value := vars(given)[name]) is not None}
-    on_cpu = models.pick_device(given.device).type == "cpu"
+    on_cpu = loading.pick_device(given.device).type == "cpu"
     label = f"{given.shape}, full" if given.full else given.shape
     how = {"device": given.device, "repeats": given.repeats, "apart": on_cpu, "label": label}
     common.write(f"{given.folder}/{TABLE}", measure(given.shape, sizes, stages=sizes.pop("stages"), **how))

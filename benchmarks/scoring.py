@@ -19,7 +19,7 @@ import torch
 from scipy.stats import spearmanr
 from torch.nn.functional import cross_entropy
 
-from symbiosis import models, scoring
+from symbiosis.models import loading, scoring
 from symbiosis.settings import RunSettings
 
 TABLE = "scoring.csv"
@@ -137,8 +137,8 @@ def order_columns(model, tokenizer, rows, name: str) -> dict[str, float | None]:
 
 def main() -> None:
     given = common.arguments(__doc__, texts=32, ranked=128).parse_args()
-    models.use_threads(1)
-    on_cpu = models.pick_device(given.device).type == "cpu"
+    loading.use_threads(1)
+    on_cpu = loading.pick_device(given.device).type == "cpu"
     memory = {name: common.peak_gb(run_once, given.shape, name, given.texts) for name in WAYS} if on_cpu else {}
     sizes = {"n_texts": given.texts, "n_ranked": given.ranked, "repeats": given.repeats}
     rows = measure(given.shape, **sizes, device=given.device, memory=memory)

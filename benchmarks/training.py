@@ -20,8 +20,8 @@ import torch
 from datasets import Dataset
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from symbiosis import models, scoring, training
-from symbiosis.miniature import LABEL_NAMES
+from symbiosis.data.world import LABEL_NAMES
+from symbiosis.models import loading, scoring, training
 from symbiosis.settings import RunSettings
 
 TABLE = "training.csv"
@@ -37,7 +37,7 @@ Work = Callable[[], Any]
 
 # --- the ways ------------------------------------------------------------------------------------------------------
 def ours(model, tokenizer, rows, precision: str) -> Work:
-    """symbiosis.training.fit on the texts alone: what Trainer learns from, token for token."""
+    """symbiosis.models.training.fit on the texts alone: what Trainer learns from, token for token."""
     settings = RunSettings(precision=precision, batch_size=BATCH)
 
     def losses(some: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
@@ -49,7 +49,7 @@ def ours(model, tokenizer, rows, precision: str) -> Work:
 
 
 def both_formats(model, tokenizer, rows, precision: str) -> Work:
-    """symbiosis.training.train_student: step B of the loop as it runs."""
+    """symbiosis.models.training.train_student: step B of the loop as it runs."""
     settings = RunSettings(precision=precision, batch_size=BATCH, epochs=1, learning_rate=RATE, max_length=WIDTH)
     return lambda: training.train_student(
         model, tokenizer, lesson(tokenizer, rows), LABEL_NAMES, settings, seed=common.SEED
@@ -176,7 +176,7 @@ def measure(
     tokens = {name: n_tokens(tokenizer, rows, name) for name in seconds}
     rates = {name: tokens[name][0] / s for name, s in seconds.items()}
     per_batch = round(sum(map(len, rows)) / len(rows)) * BATCH
-    with models.kept_memory():  # as training has it
+    with loading.kept_memory():  # as training has it
         flops = {p: common.gemm_flops(start, per_batch, getattr(torch, p), repeats) for p in ("float32", "bfloat16")}
     share = {
         name: products_s(start, *tokens[name], flops["float32" if "fp32" in name else "bfloat16"]) / s
@@ -208,8 +208,8 @@ def ratio_row(shared: dict, about: dict, rates: dict[str, float], way: str, peer
 
 def main() -> None:
     given = common.arguments(__doc__, texts=96, held_out=48).parse_args()
-    models.use_threads(1)
-    memory = peaks(given.shape) if models.pick_device(given.device).type == "cpu" else {}
+    loading.use_threads(1)
+    memory = peaks(given.shape) if loading.pick_device(given.device).type == "cpu" else {}
     sizes = {"n_texts": given.texts, "held_out": given.held_out, "repeats": given.repeats}
     rows = measure(given.shape, **sizes, device=given.device, memory=memory)
     common.write(f"{given.folder}/{TABLE}", rows)

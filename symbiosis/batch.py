@@ -25,7 +25,6 @@ import yaml
 
 from symbiosis.errors import SymbiosisError
 from symbiosis.execute import without_grammar
-from symbiosis.files import locked, sha256, write_atomic
 from symbiosis.settings import (
     InteractionSettings,
     RunSettings,
@@ -35,6 +34,7 @@ from symbiosis.settings import (
     read_params,
     root,
 )
+from symbiosis.store.folders import locked, sha256, write_atomic
 
 NOTEBOOKS = {"symbiosis": "03_symbiosis_loop", "interaction": "04_model_interaction"}  # the others: 02_baselines
 REPORTS = {  # notebooks that read all runs of a scale; 05 asks what only the miniature's known truth can answer
@@ -235,7 +235,7 @@ def report_notebooks(scale: str) -> tuple[str, ...]:
 
 def make_bases(run: Run, args: Sequence[str] = ()) -> None:
     """Pre-train and cache the initial models of one seed in the run's world."""
-    from symbiosis.bases import base_folder
+    from symbiosis.pretrain.initial import base_folder
 
     given = {key: value for path in run.world_files for key, value in read_params(path).items()}
     settings = make_settings(", ".join(run.world_files), **given | _passed(args) | {"method": "real", "seed": run.seed})
@@ -272,10 +272,11 @@ def merge(run: Run, args: Sequence[str] = ()) -> None:
 
     Prints the checksums of what the reports then read, and the runs merged.
     """
-    from symbiosis import measures, results
+    from symbiosis.analysis import lesson_measures
+    from symbiosis.store import results
 
     merged = results.collect("reports", run.scale)
-    measures.collect("reports", run.scale, run.study)
+    lesson_measures.collect("reports", run.scale, run.study)
     for name in ("results.csv", "records.csv", "measures.csv", "null_bands.csv"):
         if (root() / "reports" / name).is_file():
             print(sha256(root() / "reports" / name), name)

@@ -29,32 +29,24 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from symbiosis import bases, encoders, models
-from symbiosis.diversity import distinct_n, homogenisation, self_bleu, unique_share
+from symbiosis.data.texts import TaskTexts, load_tasks
 from symbiosis.errors import SymbiosisError
-from symbiosis.files import remove, write_atomic
-from symbiosis.generation import generate
-from symbiosis.interaction_bases import base_folder, made_name
-from symbiosis.mixing import kept_rows
-from symbiosis.models import start_ids, token_ids
-from symbiosis.pretraining import schedule
-from symbiosis.representations import hidden_states
-from symbiosis.results import COLUMNS, UNREPORTED, read_rows
-from symbiosis.runs import (
-    RunError,
-    check_products,
-    metric,
-    provenance,
-    rewind,
-    run_folder,
-    same_settings,
-    stage,
-    writing,
-)
-from symbiosis.scoring import text_losses, token_losses
+from symbiosis.loop.mixing import kept_rows
+from symbiosis.measures.diversity import distinct_n, homogenisation, self_bleu, unique_share
+from symbiosis.models import encoders, loading
+from symbiosis.models.generation import generate
+from symbiosis.models.hidden_states import hidden_states
+from symbiosis.models.loading import start_ids, token_ids
+from symbiosis.models.scoring import text_losses, token_losses
+from symbiosis.models.training import bucketed_batches, fit
+from symbiosis.pretrain import initial
+from symbiosis.pretrain.entities import base_folder, made_name
+from symbiosis.pretrain.recipe import schedule
 from symbiosis.settings import InteractionSettings, RunSettings, derive_seed, resolve
-from symbiosis.task_texts import TaskTexts, load_tasks
-from symbiosis.training import bucketed_batches, fit
+from symbiosis.store.folders import remove, write_atomic
+from symbiosis.store.record import provenance
+from symbiosis.store.results import COLUMNS, UNREPORTED, read_rows
+from symbiosis.store.stages import RunError, check_products, metric, rewind, run_folder, same_settings, stage, writing
 
 MAX_REDRAWS = 5  # rounds of new drafts where an entity wrote empty texts
 SELF_BLEU_TEXTS = 200  # of a round's texts: its cost grows with their square
@@ -89,9 +81,9 @@ class Experiment:
         """Model and tokenizer of an entity after a round; of -1 the common initial model."""
         settings = self.settings
         if generation < 0:
-            return models.load(self.base, settings.student_revision, device=settings.device)
+            return loading.load(self.base, settings.student_revision, device=settings.device)
         folder = self.folder / "state" / f"train-{generation}-{entity}" / "model"
-        return models.load(str(folder), device=settings.device)
+        return loading.load(str(folder), device=settings.device)
 
     def written(self, generation: int) -> pd.DataFrame:
         return pd.read_parquet(self.folder / "lessons" / f"gen-{generation}.parquet")
@@ -103,7 +95,7 @@ def run(settings: InteractionSettings) -> pd.DataFrame:
     folder = run_folder(settings)
     with writing(folder):
         same_settings(folder, settings)
-        models.use_threads(settings.threads)
+        loading.use_threads(settings.threads)
         tasks = load_tasks(settings)
         _same_inputs(folder, settings, tasks)
         if (folder / "record.json").exists():
@@ -172,7 +164,7 @@ def _train(experiment: Experiment, generation: int, entity: int, out: Path) -> d
     texts = drawn_rows(experiment, generation, entity)
     seed, who = experiment.seed(generation, "train", entity), f"entity {entity}, generation {generation}"
     history = fit_texts(model, tokenizer, texts, settings, seed=seed, who=who)
-    models.save(model, tokenizer, out / "model")
+    loading.save(model, tokenizer, out / "model")
     rows = _losses(experiment, model, tokenizer, generation, entity)
     (out / "answers.json").write_text(json.dumps(_answers(experiment, model, tokenizer, generation, entity)))
     return {"rows": rows, "history": history}
@@ -408,7 +400,7 @@ def _encoder(experiment: Experiment):
 
 def _well_read(settings: InteractionSettings):
     """The miniature Student of the other experiments: of this world's words it has read all, of every class."""
-    return models.load(bases.base_folder("student", _reader(settings)), device=settings.device)
+    return loading.load(initial.base_folder("student", _reader(settings)), device=settings.device)
 
 
 def _reader(settings: InteractionSettings) -> RunSettings:
@@ -436,14 +428,14 @@ def _inputs(settings: InteractionSettings, tasks: Sequence[TaskTexts]) -> dict:
     named = f"{local}@{settings.student_revision}".rstrip("@")
     inputs = {"tasks": [task.fingerprint for task in tasks], "base": made_name(settings, tasks) or named}
     if settings.encoder == "miniature":
-        inputs["encoder"] = bases.made_name("student", _reader(settings))
+        inputs["encoder"] = initial.made_name("student", _reader(settings))
     return inputs
 
 
 def _write_record(experiment: Experiment, results: list[dict]) -> None:
     """record.json: all that is needed to trust or repeat the run. Its presence says the run is finished."""
     settings, folder = experiment.settings, experiment.folder
-    record = provenance(folder, settings, models.pick_device(settings.device), results)
+    record = provenance(folder, settings, loading.pick_device(settings.device), results)
     record["inputs"] = _inputs(settings, experiment.tasks)
     write_atomic(folder / "record.json", json.dumps(record, indent=1).encode())
 

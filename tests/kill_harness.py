@@ -24,8 +24,9 @@ from pathlib import Path
 
 import psutil
 
-from symbiosis import runs
+from symbiosis.loop import runs
 from symbiosis.settings import RunSettings
+from symbiosis.store import stages
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {
@@ -93,7 +94,7 @@ class Harness:
                 self._start_and_kill(kind, settings, more=self.kinds[kind] < kills)
             if which not in unbroken:
                 unbroken[which] = unbroken_like(settings, self.folder / f"{kind}-unbroken-{which}")
-            self._compare(unbroken[which], runs.run_folder(settings), f"{kind} {turn}")
+            self._compare(unbroken[which], stages.run_folder(settings), f"{kind} {turn}")
             shutil.rmtree(settings.reports_dir)
 
     def _start_and_kill(self, kind: str, settings: RunSettings, *, more: bool) -> None:
@@ -103,7 +104,7 @@ class Harness:
         if more and wait(process, self._point(settings)):
             victim = kernel_of(process) if kind == "kernel" else process
             helpers = process.children(recursive=True)  # a kernel that outlives papermill ends by itself
-            hit = at_work(runs.run_folder(settings), settings)
+            hit = at_work(stages.run_folder(settings), settings)
             if victim is not None and kill(victim):
                 self._count(kind, hit, settings)
                 psutil.wait_procs([process, *helpers], timeout=60)
@@ -116,12 +117,12 @@ class Harness:
         self.kinds[kind] += 1
         self.stages[hit] += 1
         if hit == LAST:
-            self.struck_last.add(runs.run_folder(settings))
+            self.struck_last.add(stages.run_folder(settings))
         print(f"{kind} kill {self.kinds[kind]}: {settings.name} in {hit}", flush=True)
 
     def _point(self, settings: RunSettings) -> Callable[[], bool]:
         """When to strike: some time into a stage, rather one hit rarely so far, or any time at all."""
-        folder = runs.run_folder(settings)
+        folder = stages.run_folder(settings)
         if self.rng.random() < 0.25:
             return after(lambda: (folder / ".lock").is_file(), self.rng.uniform(0, 2))
         ahead = [name for name in runs.stage_names(settings) if not (folder / "state" / name).is_dir()]
@@ -305,16 +306,16 @@ def copy_of_tree(folder: Path) -> Path:
 
 
 def finished(settings: RunSettings) -> bool:
-    return (runs.run_folder(settings) / "record.json").is_file()
+    return (stages.run_folder(settings) / "record.json").is_file()
 
 
 def unbroken_like(settings: RunSettings, reports_dir: Path) -> Path:
     """The folder of the same run, never interrupted, made by a plain process."""
-    stored = json.loads((runs.run_folder(settings) / "settings.json").read_text())
+    stored = json.loads((stages.run_folder(settings) / "settings.json").read_text())
     settings = RunSettings(**stored | {"reports_dir": str(reports_dir)})
     if code := fork(settings, reports_dir.with_suffix(".log")).wait(LIMIT_S):
         raise SystemExit(f"the unbroken run ended with {code}\n{reports_dir.with_suffix('.log').read_text()[-3000:]}")
-    return runs.run_folder(settings)
+    return stages.run_folder(settings)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,12 @@ import nbformat
 import pytest
 import yaml
 
-from symbiosis import bases, batch, results, verify
+from symbiosis import batch
+from symbiosis.analysis import verify
 from symbiosis.batch import Run
+from symbiosis.pretrain import initial
 from symbiosis.settings import InteractionSettings, make_settings
+from symbiosis.store import results
 
 ROOT = Path(__file__).resolve().parents[1]
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -159,7 +162,7 @@ def test_interacting_models_have_scales_and_a_notebook_of_their_own():
 
 
 def test_models_made_here_are_those_the_bases_make():
-    assert set(batch.MADE) == set(bases.MAKERS)
+    assert set(batch.MADE) == set(initial.MAKERS)
     assert Run("paper", "main", "real", 1).base == []
     assert Run("miniature", "pool_25", "real", 11).base == Run("miniature", "main", "static", 11).base != []
     assert Run("miniature", "labeller_weak", "real", 11).base != Run("miniature", "main", "real", 11).base

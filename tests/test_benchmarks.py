@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-from symbiosis import models, runs, scoring
-from symbiosis.data import load_lesson
+from symbiosis.data.lesson import load_lesson
+from symbiosis.models import loading, scoring
 from symbiosis.settings import root
+from symbiosis.store import stages
 
 FOLDER = root() / "benchmarks"
 
@@ -193,7 +194,7 @@ def test_every_part_of_one_turn_is_measured(tmp_path):
     loop = script("loop")
     settings = loop.prepare(tmp_path, "tiny", "cpu", **FEW)
     watched = loop.run_stages(settings, last="teach-1")
-    assert not (runs.run_folder(settings) / "record.json").exists()  # it ended there
+    assert not (stages.run_folder(settings) / "record.json").exists()  # it ended there
     table = pd.DataFrame(loop.table(watched, settings, "tiny", {"student": 1e9, "generator": 1e9})).set_index("way")
     assert table.index.tolist() == [*loop.PARTS, loop.REST] and (table["stages"] == 4).all()
     assert (table[["seconds", "tokens", "share_of_ceiling"]] > 0).all(axis=None)
@@ -207,7 +208,7 @@ def test_the_next_stage_alone_continues_the_run(tmp_path):
     for name, part in (("student-0", "evaluate"), ("lesson-1", "write")):
         watched = loop.run_stages(settings, alone=True)
         assert {row["stage"] for row in watched} == {name} and part in {row["way"] for row in watched}
-    lesson = load_lesson(runs.run_folder(settings) / "lessons" / "gen-1.parquet")
+    lesson = load_lesson(stages.run_folder(settings) / "lessons" / "gen-1.parquet")
     assert np.mean([len(text.split()) for text in lesson["text"]]) > 7  # nearly every text goes on to max_new_tokens
 
 
@@ -216,7 +217,7 @@ def test_tokens_and_arithmetic_are_those_that_a_part_needs(tmp_path):
     settings = loop.prepare(tmp_path, "tiny", "cpu", **FEW)
     watch, rows = loop.Watch(torch.device("cpu"), {"scoring": (scoring, "text_losses")}), [[1, 9, 8, 7], [1, 6]]
     with watch.on():
-        model, tokenizer = models.load(settings.student, device="cpu")
+        model, tokenizer = loading.load(settings.student, device="cpu")
         scoring.text_losses(model, tokenizer, rows, [1, 1], settings)
         scoring.token_losses(model, tokenizer, rows, [1, 1], settings)
     trunk, head = (common.linear_flops(m) for m in (model.base_model, model.get_output_embeddings()))

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from symbiosis import bases, interaction, interaction_bases, models, runs
+from symbiosis import interaction
+from symbiosis.data.texts import load_tasks
+from symbiosis.loop import runs
+from symbiosis.models import loading
+from symbiosis.pretrain import entities, initial
 from symbiosis.settings import InteractionSettings, RunSettings
-from symbiosis.task_texts import load_tasks
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = {
@@ -68,7 +71,7 @@ def rows_of(name: str, reports_dir: Path) -> str:
 
 def weights_of(folder: str) -> str:
     """sha256 over all weights in the order of their names."""
-    model, _ = models.load(folder, device="cpu")
+    model, _ = loading.load(folder, device="cpu")
     content = hashlib.sha256()
     for _, weight in sorted(model.state_dict().items()):
         content.update(weight.numpy().tobytes())
@@ -77,9 +80,9 @@ def weights_of(folder: str) -> str:
 
 def made_models() -> dict[str, str]:
     """The weights of every kind of model that is made from nothing but the code."""
-    loop, entities = RunSettings(**TINY), InteractionSettings(**TINY_INTERACTION)
-    folders = {role: bases.base_folder(role, loop) for role in ("student", "generator")}
-    folders["entity"] = interaction_bases.base_folder(entities, load_tasks(entities))
+    loop, interacting = RunSettings(**TINY), InteractionSettings(**TINY_INTERACTION)
+    folders = {role: initial.base_folder(role, loop) for role in ("student", "generator")}
+    folders["entity"] = entities.base_folder(interacting, load_tasks(interacting))
     return {name: weights_of(folder) for name, folder in folders.items()}
 
 

@@ -10,15 +10,18 @@ import pandas as pd
 import pytest
 import torch
 
-from symbiosis import interaction, models, results, task_texts
+from symbiosis import interaction
+from symbiosis.data import texts
+from symbiosis.data.readers import DataError
+from symbiosis.data.texts import TaskTexts, load_tasks, read_texts
+from symbiosis.data.world import GLOBAL_WORDS, LABEL_NAMES, World
 from symbiosis.interaction import Experiment, InteractionError
-from symbiosis.miniature import GLOBAL_WORDS, LABEL_NAMES, World
-from symbiosis.models import ModelError
-from symbiosis.runs import RunError, run_folder
+from symbiosis.models import loading
+from symbiosis.models.loading import ModelError
+from symbiosis.models.training import TrainingError
 from symbiosis.settings import InteractionSettings, RunSettings, SettingsError, make_settings, read_params
-from symbiosis.sources import DataError
-from symbiosis.task_texts import TaskTexts, load_tasks, read_texts
-from symbiosis.training import TrainingError
+from symbiosis.store import results
+from symbiosis.store.stages import RunError, run_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 SCALES = sorted((ROOT / "params").glob("interaction_*.yaml"))
@@ -220,7 +223,7 @@ def test_a_local_model_and_encoder_are_taken(neox_folder, tmp_path):
 
 # --- training ------------------------------------------------------------------------------------------------------
 def test_the_step_size_warms_up_and_falls(neox_folder, monkeypatch):
-    model, tokenizer = models.load(str(neox_folder), device="cpu")
+    model, tokenizer = loading.load(str(neox_folder), device="cpu")
     seen, whole = [], torch.optim.AdamW.step
     monkeypatch.setattr(
         torch.optim.AdamW, "step", lambda self, *a: seen.append(self.param_groups[0]["lr"]) or whole(self, *a)
@@ -232,7 +235,7 @@ def test_the_step_size_warms_up_and_falls(neox_folder, monkeypatch):
 
 
 def test_a_loss_that_is_no_number_stops_in_one_sentence(neox_folder):
-    model, tokenizer = models.load(str(neox_folder), device="cpu")
+    model, tokenizer = loading.load(str(neox_folder), device="cpu")
     with torch.no_grad():
         model.get_input_embeddings().weight.fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"entity 2, generation 1: the loss became nan at step 1 of 3; .*lower"):
@@ -242,7 +245,7 @@ def test_a_loss_that_is_no_number_stops_in_one_sentence(neox_folder):
 
 
 def test_a_cut_text_has_no_end(neox_folder):
-    _, tokenizer = models.load(str(neox_folder), device="cpu")
+    _, tokenizer = loading.load(str(neox_folder), device="cpu")
     short, cut = interaction.text_rows(tokenizer, ["a", "Shares fell as oil prices rose again and again"], 8)
     end = tokenizer.eos_token_id
     assert short[0] == cut[0] == end and short[-1] == end and cut[-1] != end and len(cut) == 9
@@ -471,16 +474,16 @@ def test_the_paper_scale_is_the_published_setting():
     assert (settings.student, settings.steps, settings.learning_rate) == ("facebook/opt-350m", 100, 8e-6)
     assert (settings.warmup_ratio, settings.max_length, settings.precision) == (0.025, 512, "bf16")
     assert settings.student_revision == "08ab08cc4b72ff5593870b5d527cf4230323703c"
-    assert all(name in task_texts.HUB for name in settings.private)
+    assert all(name in texts.HUB for name in settings.private)
 
 
 def test_a_gated_model_is_told_what_it_needs(monkeypatch):
     def refused(*args, **kwargs):
         raise OSError("401 gated repo")
 
-    monkeypatch.setattr(models, "snapshot_download", refused)
+    monkeypatch.setattr(loading, "snapshot_download", refused)
     with pytest.raises(ModelError, match=r"a gated model also needs its licence accepted and a token"):
-        models.load("meta-llama/Llama-3.2-1B", "4e20de362430cd3b72f300e6b0f18e50e7166e08")
+        loading.load("meta-llama/Llama-3.2-1B", "4e20de362430cd3b72f300e6b0f18e50e7166e08")
 
 
 def test_settings_of_the_other_runs_are_what_they_were():

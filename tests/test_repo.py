@@ -15,7 +15,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from symbiosis import batch, verify
+from symbiosis import batch
+from symbiosis.analysis import verify
 from symbiosis.settings import RunSettings, SettingsError, make_settings, read_params
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,9 +12,11 @@ import pytest
 import torch
 from kill_harness import TINY
 
-from symbiosis import models, runs
-from symbiosis.models import ModelError
+from symbiosis.loop import runs
+from symbiosis.models import loading
+from symbiosis.models.loading import ModelError
 from symbiosis.settings import RunSettings
+from symbiosis.store import stages
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "hf_" + "PlantedTokenThatNobodyOwns"  # in two parts, so that no scanner takes this file for a leak
@@ -47,15 +49,15 @@ def test_no_pickle_beside_the_weights_is_ever_loaded(planted):
     folder, evil, marker = planted
     for name in PICKLES:
         (folder / name).write_bytes(evil)
-    models.load(str(folder), device="cpu")
+    loading.load(str(folder), device="cpu")
     (folder / "adapter_config.json").write_text(
         json.dumps({"peft_type": "LORA", "base_model_name_or_path": str(folder), "r": 2, "target_modules": ["dense"]})
     )
     with pytest.raises(ModelError, match="could not be loaded"):
-        models.load(str(folder), device="cpu")  # its adapter is a pickle
+        loading.load(str(folder), device="cpu")  # its adapter is a pickle
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"no \.safetensors file; .* none is ever loaded here"):
-        models.load(str(folder), device="cpu")
+        loading.load(str(folder), device="cpu")
     assert not marker.exists()
     pickle.loads(evil)
     assert marker.exists()  # and whoever loads it would have been seen
@@ -71,7 +73,7 @@ def test_a_run_loads_no_pickle_and_throws_out_those_it_finds(tmp_path, monkeypat
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(runs, "write_record", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         runs.run(settings)
-    state = runs.run_folder(settings) / "state"
+    state = stages.run_folder(settings) / "state"
     for place in (state / "student-2" / "model" / "pytorch_model.bin", state / "lesson-1" / "so_far.pkl"):
         place.write_bytes(pickle.dumps(Evil(marker)))
     runs.run(settings)
@@ -93,11 +95,11 @@ def test_code_that_comes_with_a_model_is_not_run(planted, model_type):
         path = folder / name
         path.write_text(json.dumps(json.loads(path.read_text()) | extra))
     if model_type == "gpt_neox":
-        model, _ = models.load(str(folder), device="cpu")
+        model, _ = loading.load(str(folder), device="cpu")
         assert type(model).__module__.startswith("transformers.")  # the library's class, not the planted one
     else:
         with pytest.raises(ModelError, match="could not be loaded"):
-            models.load(str(folder), device="cpu")
+            loading.load(str(folder), device="cpu")
     assert not marker.exists()
 
 
@@ -108,9 +110,9 @@ def test_the_hubs_own_words_are_shown_without_the_token(monkeypatch, said):
     def fails(*args, **keywords):
         raise OSError(said)
 
-    monkeypatch.setattr(models, "snapshot_download", fails)
+    monkeypatch.setattr(loading, "snapshot_download", fails)
     with pytest.raises(ModelError, match=r"could not be fetched \(40[13].*\[token\]") as error:
-        models.load("EleutherAI/pythia-160m")
+        loading.load("EleutherAI/pythia-160m")
     assert TOKEN not in str(error.value) and "some-other-secret" not in str(error.value)
     assert error.value.__cause__ is None and error.value.__suppress_context__  # nor is the client's own error printed
 

@@ -1,0 +1,298 @@
+"""Numbers behind notebook 04: tables of the experiment beside the linear theory, and the claims they decide.
+
+A cell of the experiment is a pair (entities, alpha): K entities, of whose training text the share alpha is synthetic.
+The arm of two entities at alpha = 0.5 is `interaction-k2_alpha050`. Losses of entity k on task j, both counted from 1,
+are named loss_<k>_on_<j>; `loss_own` and `loss_others` are their means over j = k and over j != k [nats per token].
+
+The setting: Vu, Reeves and Wenger 2025, arXiv:2505.21677.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from symbiosis.analysis.statistics import holm, mean_interval
+from symbiosis.analysis.tables import last_generation, paired_table, summarise, with_interval
+from symbiosis.analysis.verdicts import INTERACTION, LAST, PROJECT, Cells, Claim, Part
+from symbiosis.settings import resolve
+from symbiosis.store.results import COLUMNS, NUMBERS, arm_of, read_or_empty, with_arm
+from symbiosis.theory.linear_settings import (
+    aligned_surface,
+    efficiency_surface,
+    ring_designs,
+    subspace_designs,
+    theory_change,
+)
+
+METHOD, STUDY = "interaction", "interaction"
+ENTITIES, ALPHAS = (2, 3, 4), (0.0, 0.5, 1.0)
+CELLS = tuple(itertools.product(ENTITIES, ALPHAS))
+BEYOND = {  # arm: name; three entities at alpha = 0.5
+    "interaction-k3_unequal": "entity 1 talks most",
+    "interaction-k3_listener": "entity 1 only listens",
+    "interaction-k3_symbiotic": "entity 1 is symbiotic",
+}
+LOSSES = ("loss_own", "loss_others")
+SIMILARITIES = ("similarity_public", "similarity_private")
+AGREEMENT = 0.5  # rank correlation over the nine cells from which on trends are said to follow the theory
+
+
+def arm(entities: int, alpha: float) -> str:
+    """The arm of a cell: `interaction-k2_alpha050` for two entities at alpha = 0.5."""
+    return arm_of(METHOD, f"k{entities}_alpha{round(100 * alpha):03d}")
+
+
+def cell_of(arm: str) -> tuple[int, float] | None:
+    """(entities, alpha) of an arm; None for arms that are no such cell, as `interaction-k3_listener`."""
+    found = re.fullmatch(rf"{METHOD}-k(\d+)_alpha(\d{{3}})", arm)
+    return (int(found[1]), int(found[2]) / 100) if found else None
+
+
+def entities_held(rows: pd.DataFrame) -> list[int]:
+    """The values of K of which a cell was run, in order."""
+    return sorted({cell[0] for cell in map(cell_of, rows["arm"].unique()) if cell})
+
+
+def read_scales(reports_dir: str | Path) -> dict[str, pd.DataFrame]:
+    """{scale: rows with `arm`} of all interaction runs in results.csv; empty where there is none, or no file."""
+    rows = read_or_empty(resolve(reports_dir) / "results.csv", COLUMNS, NUMBERS)
+    chosen = with_arm(rows[(rows["method"] == METHOD) & (rows["study"] == STUDY)])
+    return {scale: part.reset_index(drop=True) for scale, part in chosen.groupby("scale")}
+
+
+# ---- beside the linear theory
+
+
+def efficiency_surfaces(shares: Sequence[float], draws: Iterable[int] = range(100, 120)) -> dict[str, np.ndarray]:
+    """Relative efficiency over alpha by beta, {setting: (shares, shares)}, of three settings of four entities.
+
+    Those of `ring_designs`, of `subspace_designs` (mean over the draws, seeds) and of `aligned_surface`, in this order.
+    """
+    random = [efficiency_surface(subspace_designs(draw), shares) for draw in draws]
+    return {
+        "one direction each": efficiency_surface(ring_designs(), shares),
+        "random subspaces": np.mean(random, axis=0),
+        "aligned tasks": aligned_surface(shares, shares),
+    }
+
+
+def trends(rows: pd.DataFrame) -> pd.DataFrame:
+    """Change of the losses from generation 0 to the last, a row per cell and loss, beside what the theory expects.
+
+    Columns entities, alpha, metric, mean, low, high (95% t-interval over seeds, nats per token), n, theory.
+    """
+    held = set(rows["arm"])
+    cells = [cell for cell in CELLS if arm(*cell) in held]
+    last, found = last_generation(rows) if len(rows) else 0, []
+    for (entities, alpha), metric in itertools.product(cells, LOSSES):
+        change = changes(rows, arm(entities, alpha), metric, last)
+        expected = theory_change(entities, alpha, last)[metric]
+        found.append((entities, alpha, metric, *mean_interval(change), len(change), expected))
+    columns = ["entities", "alpha", "metric", "mean", "low", "high", "n", "theory"]
+    return pd.DataFrame(found, columns=columns)
+
+
+def changes(rows: pd.DataFrame, arm: str, metric: str, last: int) -> pd.Series:
+    """Generation `last` minus generation 0 of one metric, by seed; seeds that lack either are left out."""
+    of_arm = rows[(rows["arm"] == arm) & (rows["metric"] == metric)]
+    ends = of_arm.pivot(index="seed", columns="generation", values="value").reindex(columns=[0, last])
+    return (ends[last] - ends[0]).dropna()
+
+
+def rank_agreement(at: Cells, metric: str) -> pd.Series:
+    """Spearman's correlation by seed, over the nine cells (K, alpha), of a loss's change and the theory's.
+
+    Both changes are from generation 0 to the last; K in 2, 3, 4 and alpha in 0, 0.5, 1; ties get their mean rank.
+
+    Args:
+        at:     the rows of one scale.
+        metric: 'loss_own' or 'loss_others'.
+
+    In [-1, 1]; a seed that lacks a cell has none.
+    """
+    change = pd.DataFrame({cell: at(arm(*cell), -1, metric) - at(arm(*cell), 0, metric) for cell in CELLS}).dropna()
+    expected = [theory_change(*cell, max(at.last, 1))[metric] for cell in CELLS]
+    return pd.Series([spearmanr(row, expected)[0] for row in change.to_numpy()], index=change.index, dtype=float)
+
+
+def beyond_baseline(at: Cells, arm: str, metric: str) -> pd.Series:
+    """Cosine of outputs to the same prompt less that to different prompts, by seed, last generation: `at` as above."""
+    return at(arm, -1, metric) - at(arm, -1, f"{metric}_apart")
+
+
+# ---- beside the published losses
+
+# Token cross-entropy before the first and after the last round, two entities, beta = 0.5, one run each: as a summary of
+# the paper quotes them. Entity 1 has SciQ, entity 2 GSM8K, the public corpus is BookCorpus.
+PUBLISHED = {
+    ("OPT-350M", 0.0): {(1, 1): (3.3, 3.3), (2, 2): (1.8, 1.7), (1, 2): (3.1, 3.5), (2, 1): (5.1, 5.1)},
+    ("OPT-350M", 0.5): {(1, 1): (3.3, 3.3), (2, 2): (1.8, 1.7), (1, 2): (3.1, 1.8), (2, 1): (5.1, 3.5)},
+    ("Llama 3.2 1B", 0.5): {(1, 1): (2.8, 2.9), (2, 2): (1.2, 1.3), (1, 2): (2.0, 1.4), (2, 1): (3.7, 3.0)},
+    ("Llama 3.2 1B", 1.0): {(1, 1): (2.8, 3.0), (2, 2): (1.2, 1.9), (1, 2): (2.0, 1.8), (2, 1): (3.7, 3.0)},
+}
+
+
+def initial_to_final(rows: pd.DataFrame, n_entities: int = 2) -> pd.DataFrame:
+    """Losses of every entity on every task at generation 0 and the last, a row per alpha and entry, means over seeds.
+
+    Columns alpha, entity, task, initial, final, change, low, high (95% t-interval of the change over seeds), n seeds.
+    """
+    found, last = [], last_generation(rows) if len(rows) else 0
+    for alpha in (a for a in ALPHAS if arm(n_entities, a) in set(rows["arm"])):
+        of_arm = rows[rows["arm"] == arm(n_entities, alpha)]
+        for k, j in itertools.product(range(1, n_entities + 1), repeat=2):
+            entry = of_arm[of_arm["metric"] == f"loss_{k}_on_{j}"]
+            ends = [entry.loc[entry["generation"] == g, "value"].mean() for g in (0, last)]
+            change = changes(of_arm, arm(n_entities, alpha), f"loss_{k}_on_{j}", last)
+            found.append((alpha, k, j, *ends, *mean_interval(change), len(change)))
+    columns = ["alpha", "entity", "task", "initial", "final", "change", "low", "high", "n"]
+    return pd.DataFrame(found, columns=columns)
+
+
+def beside_published(scales: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """'initial to final' of two entities by alpha, a column per model: the published ones, then ours by scale.
+
+    Ours are means over seeds, with the change and its 95% t-interval; a dash marks what was not run or not published.
+    """
+    cells = {
+        (alpha, f"entity {k} on task {j}", f"{model}, published"): f"{first:.1f} to {last:.1f}"
+        for (model, alpha), losses in PUBLISHED.items()
+        for (k, j), (first, last) in losses.items()
+    }
+    for scale, rows in scales.items():
+        for row in initial_to_final(rows).itertuples():
+            change = with_interval(row.change, row.low, row.high, 2)
+            key = row.alpha, f"entity {row.entity} on task {row.task}", f"ours, {scale}"
+            cells[key] = f"{row.initial:.2f} to {row.final:.2f}, change {change}"
+    table = pd.Series(cells, dtype=object).rename_axis(["alpha", "loss", "model"])
+    return table.unstack().reindex(columns=table.index.unique("model")).fillna("-")
+
+
+def readable_alpha(rows: pd.DataFrame, metrics: Sequence[str], digits: int = 3) -> pd.DataFrame:
+    """Last generation of the cells, 'mean [low, high]' over seeds: a line per metric and K, a column per alpha."""
+    chosen, cells = rows[rows["arm"].map(cell_of).notna()], {}
+    for metric in metrics:
+        summary = summarise(chosen, metric)
+        for row in summary[summary["generation"] == last_generation(rows)].itertuples():
+            entities, alpha = cell_of(row.arm)
+            cells[metric, entities, alpha] = with_interval(row.mean, row.low, row.high, digits)
+    return pd.Series(cells, dtype=object).rename_axis(["metric", "entities", "alpha"]).unstack().fillna("-")
+
+
+def against_alone(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Every cell with alpha above 0 against alpha = 0 of the same K, seed by seed, at the last generation.
+
+    Columns metric, entities, alpha, difference, low, high (95% t-interval), p, n, p_holm (over the whole table).
+    """
+    found, last = [], last_generation(rows)
+    for metric, entities in itertools.product(metrics, entities_held(rows)):
+        of_k = rows[rows["arm"].isin([arm(entities, alpha) for alpha in ALPHAS])]
+        table = paired_table(of_k, metric, last, baselines=(arm(entities, 0.0),))
+        table = table.assign(metric=metric, entities=entities, alpha=[cell_of(one)[1] for one in table["arm"]])
+        found.append(table.drop(columns="p_holm"))
+    table = pd.concat(found, ignore_index=True)
+    columns = ["metric", "entities", "alpha", "difference", "low", "high", "p", "n"]
+    return table[columns].assign(p_holm=holm(table["p"]))
+
+
+def against_equals(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """The arms of BEYOND against three equal entities at alpha = 0.5, seed by seed, at the last generation.
+
+    Columns metric, arm, difference, low, high (95% t-interval), p, n, p_holm (over the whole table).
+    """
+    chosen = rows[rows["arm"].isin([arm(3, 0.5), *BEYOND])]
+    last = last_generation(chosen)
+    tables = [paired_table(chosen, m, last, baselines=(arm(3, 0.5),)).assign(metric=m) for m in metrics]
+    table = pd.concat(tables, ignore_index=True)
+    columns = ["metric", "arm", "difference", "low", "high", "p", "n"]
+    return table[columns].assign(p_holm=holm(table["p"]))
+
+
+def similarity_changes(rows: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+    """Change of the cosines from generation 0 to the last, 'mean [low, high]' over seeds: a line per cell and kind.
+
+    Columns `same prompt` and `other prompts`, the baseline, and `beyond the baseline`, their difference seed by seed.
+    """
+    held, last, lines = set(rows["arm"]), last_generation(rows), {}
+    for cell, kind in itertools.product([c for c in CELLS if arm(*c) in held], SIMILARITIES):
+        same, other = (changes(rows, arm(*cell), metric, last) for metric in (kind, f"{kind}_apart"))
+        both = {"same prompt": same, "other prompts": other, "beyond the baseline": (same - other).dropna()}
+        lines[*cell, kind] = {name: with_interval(*mean_interval(x), digits) for name, x in both.items()}
+    return pd.DataFrame(lines).T.rename_axis(["entities", "alpha", "metric"])
+
+
+# ---- claims
+
+BELOW = {"low": -math.inf, "high": 0.0}
+
+
+def against(metric: str, k: int, alpha: float, other: float, **region: float) -> Part:
+    """A metric of K entities at `alpha`, last generation, minus that at the alpha `other`: above 0, or in `region`."""
+    name = f"K = {k}, {metric} at alpha {alpha:g} - {other:g}"
+    return Part(name, lambda at: at(arm(k, alpha), metric=metric) - at(arm(k, other), metric=metric), **region)
+
+
+def since_first(metric: str, k: int, alpha: float, **region: float) -> Part:
+    """A metric of the cell (K, alpha), last generation minus generation 0: above 0, or in `region`."""
+    name = f"K = {k}, alpha {alpha:g}, {metric}, last - generation 0"
+    return Part(name, lambda at: at(arm(k, alpha), LAST, metric) - at(arm(k, alpha), 0, metric), **region)
+
+
+def agreement(metric: str, k: int) -> Part:
+    """A cosine of K entities beyond its baseline, at alpha = 0.5 minus alpha = 0, last generation: above 0."""
+    name = f"K = {k}, {metric} beyond its baseline at alpha 0.5 - 0"
+    return Part(name, lambda at: beyond_baseline(at, arm(k, 0.5), metric) - beyond_baseline(at, arm(k, 0.0), metric))
+
+
+CLAIMS = (
+    Claim(
+        "interaction-transfers", INTERACTION, "A moderate share of one another's text transfers the others' tasks.",
+        "Loss on the others' tasks at alpha = 0.5 minus that at alpha = 0, last generation, seed by seed, is below "
+        "0 for K = 2, 3 and 4.",
+        tuple(against("loss_others", k, 0.5, 0.0, **BELOW) for k in ENTITIES), STUDY,
+    ),
+    Claim(
+        "interaction-alone-harms", INTERACTION, "Training on nothing but one another's text harms the own task.",
+        "Loss on the own task at alpha = 1, last generation, minus that at alpha = 0, and minus its own at "
+        "generation 0, is above 0 for K = 2, 3 and 4.",
+        tuple(p for k in ENTITIES for p in (against("loss_own", k, 1.0, 0.0), since_first("loss_own", k, 1.0))),
+        STUDY,
+    ),
+    Claim(
+        "interaction-coexist", INTERACTION, "Transfer and homogenisation come together.",
+        "At alpha = 0.5, last generation minus generation 0: loss on the others' tasks is below 0, and the cosine "
+        "of two entities' answers to one prompt, public and private, above 0, for K = 2, 3 and 4.",
+        tuple(
+            p for k in ENTITIES
+            for p in (since_first("loss_others", k, 0.5, **BELOW), *(since_first(s, k, 0.5) for s in SIMILARITIES))
+        ),
+        STUDY,
+    ),
+    *(
+        Claim(
+            f"interaction-agree-{prompts}", PROJECT,
+            f"Interaction makes entities agree on {prompts} prompts; it does not only make their texts narrower.",
+            "Cosine of two entities' answers to one prompt less that to different prompts at alpha = 0.5, minus "
+            "the same at alpha = 0, last generation, is above 0 for K = 2, 3 and 4.",
+            tuple(agreement(f"similarity_{prompts}", k) for k in ENTITIES), STUDY,
+        )
+        for prompts in ("public", "private")
+    ),
+    Claim(
+        "interaction-follows-theory", INTERACTION, "Language models follow the trends of the linear theory.",
+        "Spearman's correlation over the nine cells K = 2, 3, 4 by alpha = 0, 0.5, 1 of the change of a loss from "
+        f"generation 0 to the last and that of the linear counterpart is above {AGREEMENT:g}, for the others' "
+        "tasks and for the own.",
+        tuple(
+            Part(f"rank agreement of {m}", lambda at, m=m: rank_agreement(at, m), low=AGREEMENT)
+            for m in LOSSES[::-1]
+        ),
+        STUDY,
+    ),
+)  # fmt: skip

@@ -1,0 +1,135 @@
+"""The rule of the claims ledger: what a claim is made of, and the verdict that numbers over seeds give it.
+
+A claim is made of parts. A part is one number per seed and the region the claim puts it in, (low, high); its verdict
+follows from the 95% t-interval over seeds alone:
+
+    supported     the interval lies inside the region
+    contradicted  the interval lies outside of it
+    undecided     otherwise, with fewer than MIN_SEEDS seeds, or where an arm was not run
+
+A claim is supported if all of its parts are, and contradicted if one is.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from symbiosis.analysis.statistics import mean_interval, paired_difference
+from symbiosis.analysis.tables import arm_name, last_generation
+
+MIN_SEEDS = 3  # fewer give an interval too wide, or none, to decide anything
+PAPER, SHEET, NOTE = "Symbiosis paper", "results sheet", "ratio-or-diversity note"
+INTERACTION, PROJECT = "arXiv 2505.21677", "this project"
+SOURCES = PAPER, SHEET, NOTE, INTERACTION, PROJECT  # who says it, in the order of the ledger
+SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
+LAST = -1  # generations below 0 count from the end, as indices do
+
+
+class Cells:
+    """Numbers of one scale and study, a value per seed; remembers what was asked for in vain."""
+
+    def __init__(self, rows: pd.DataFrame):
+        self.rows, self.missing = rows, []
+        self.last = last_generation(rows) if len(rows) else 0
+
+    def __call__(self, arm: str, generation: int = LAST, metric: str = "accuracy") -> pd.Series:
+        """Values by seed, nan-free; empty where the arm was not run or the metric not measured."""
+        generation = self.last + 1 + generation if generation < 0 else generation
+        of_arm = self.rows[self.rows["arm"] == arm]
+        found = of_arm[(of_arm["metric"] == metric) & (of_arm["generation"] == generation)].dropna(subset="value")
+        if found.empty:
+            self.missing.append(f"{arm_name(arm)} (no {metric})" if len(of_arm) else arm_name(arm))
+        return found.set_index("seed")["value"]
+
+    def over_generations(self, arm: str, metric: str) -> pd.DataFrame:
+        """(seeds, generations 1..last) of one metric."""
+        return pd.DataFrame({g: self(arm, g, metric) for g in range(1, max(self.last, 1) + 1)})
+
+
+@dataclass(frozen=True)
+class Part:
+    """One number per seed, `formula(cells)`, and the region (low, high) the claim puts its mean in."""
+
+    name: str
+    formula: Callable[[Cells], pd.Series]
+    low: float = 0.0
+    high: float = math.inf
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the field, the test that decides it, and the parts that must all hold in one study."""
+
+    slug: str
+    source: str
+    statement: str
+    test: str
+    parts: tuple[Part, ...]
+    study: str = "main"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the rows say to a part: mean over seeds, 95% interval, two-sided p (nan: not tested), verdict."""
+
+    part: Part
+    values: pd.Series
+    missing: list[str]
+    estimate: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    p: float = math.nan
+    verdict: str = UNDECIDED
+
+
+def decide(part: Part, rows: pd.DataFrame) -> Finding:
+    """Mean of the part over seeds, its 95% t-interval, and what they say.
+
+    p is two-sided, of the t-test of the mean against that end of the region that lies nearest: p < 0.05 exactly where
+    the interval decides. For a region with two ends that is the larger p of the two one-sided tests, doubled.
+
+    Equivalence by two one-sided tests: Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15:657.
+    """
+    at = Cells(rows)
+    values = part.formula(at).dropna().sort_index()
+    if at.missing or len(values) < MIN_SEEDS:
+        return Finding(part, values, list(dict.fromkeys(at.missing)), *mean_interval(values))
+    mean, low, high = mean_interval(values)
+    edge = min((part.low, part.high), key=lambda end: abs(mean - end))
+    p = paired_difference(values.to_dict(), dict.fromkeys(values.index, edge))[-1]
+    return Finding(part, values, [], mean, low, high, p, verdict(low, high, part))
+
+
+def verdict(low: float, high: float, part: Part) -> str:
+    """Where the interval [low, high] lies: inside the region of the part, outside, or across an end of it."""
+    if part.low < low and high < part.high:
+        return SUPPORTED
+    return CONTRADICTED if high < part.low or low > part.high else UNDECIDED
+
+
+def combine(verdicts: Sequence[str]) -> str:
+    """A claim needs all of its parts."""
+    if CONTRADICTED in verdicts:
+        return CONTRADICTED
+    return SUPPORTED if set(verdicts) == {SUPPORTED} else UNDECIDED
+
+
+def deciding(whole: str, findings: list[Finding]) -> int:
+    """Which finding decides: the strongest against a contradicted claim, else the weakest of those with its verdict."""
+    p = np.array([math.inf if math.isnan(f.p) else f.p for f in findings])
+    chosen = [i for i, f in enumerate(findings) if f.verdict == whole]
+    return min(chosen, key=lambda i: p[i]) if whole == CONTRADICTED else max(chosen, key=lambda i: p[i])
+
+
+def in_words(finding: Finding) -> str:
+    """Estimate, interval and seeds; the number of each seed where they are too few; or what is missing."""
+    name, values = finding.part.name, finding.values
+    if finding.missing:
+        return f"{name}: not run: {' and '.join(finding.missing)}"
+    if len(values) >= MIN_SEEDS:
+        return f"{name}: {finding.estimate:+.3f} [{finding.low:+.3f}, {finding.high:+.3f}], n = {len(values)}"
+    single = ", ".join(f"{value:+.3f} (seed {seed})" for seed, value in values.items())
+    return f"{name}: {single or 'no seed has all of it'}"

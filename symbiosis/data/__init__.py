@@ -1,0 +1,1 @@
+"""Texts with labels: the written world, files, the hub; splits and lessons."""

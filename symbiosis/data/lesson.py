@@ -1,0 +1,68 @@
+"""The rows one Student is taught in one generation: their columns, and their Parquet files."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset, Features, List, Value
+from datasets.table import InMemoryTable
+
+from symbiosis.data.readers import DataError
+from symbiosis.store.folders import write_atomic
+
+LESSON = Features(
+    text=Value("string"),
+    label=Value("int64"),
+    origin=Value("string"),  # real | generator | student | world
+    generation=Value("int64"),
+    prompt_kind=Value("string"),
+    source_id=Value("string"),  # the row the text comes from or explains
+    weight=Value("float64"),
+    label_probs=List(Value("float64")),  # soft label over the classes; null where the label is certain
+)
+
+
+# --- lessons -------------------------------------------------------------------------------------------------------
+def make_lesson(
+    texts: Sequence[str],
+    labels: Iterable[int],
+    origin: str,
+    generation: int,
+    prompt_kind: str,
+    source_ids: Sequence[str],
+    weights: Iterable[float] | None = None,
+    label_probs: np.ndarray | None = None,
+) -> Dataset:
+    """n rows of one origin and prompt; a weight is 1, and a label certain, where none is given."""
+    n = len(texts)
+    columns = {
+        "text": list(texts),
+        "label": [int(label) for label in labels],
+        "origin": [origin] * n,
+        "generation": [generation] * n,
+        "prompt_kind": [prompt_kind] * n,
+        "source_id": list(source_ids),
+        "weight": [1.0] * n if weights is None else [float(weight) for weight in weights],
+        "label_probs": [None] * n if label_probs is None else [[float(p) for p in row] for row in label_probs],
+    }
+    lengths = {name: len(values) for name, values in columns.items()}
+    if set(lengths.values()) != {n}:
+        raise DataError(f"a lesson's columns differ in length: {lengths}; give one entry per text")
+    return Dataset.from_dict(columns, features=LESSON)
+
+
+def save_lesson(lesson: Dataset, path: str | Path) -> None:
+    """Write Parquet; the file is whole or not there."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(lesson.with_format("arrow")[:], buffer)
+    write_atomic(Path(path), buffer.getvalue().to_pybytes())
+
+
+def load_lesson(path: str | Path) -> Dataset:
+    """The rows of a Parquet file, in memory and unlinked from it."""
+    try:
+        return Dataset(InMemoryTable(pq.read_table(path)))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: no readable lesson ({type(error).__name__}); delete it, run again") from None

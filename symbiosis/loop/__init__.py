@@ -1,0 +1,1 @@
+"""The loop: methods, teaching, feedback, influence, mixing, runs."""

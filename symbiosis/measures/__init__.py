@@ -1,0 +1,1 @@
+"""What a lesson is like: diversity, quality, complexity; numpy only."""

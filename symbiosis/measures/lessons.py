@@ -1,0 +1,339 @@
+"""Quality, diversity and complexity of saved lessons, as rows of one long table: reports/measures.csv.
+
+Three levers, and no score made of them: which one a method moves is the question. All is computed after the fact from
+the lessons a run leaves, so a new measure needs no new run.
+
+Diversity moves with the size of a corpus, and lessons that accumulate grow. It is therefore measured on a seeded random
+part of fixed size: 4,000 words, or 300 texts where subtopics are counted (a miniature lesson is 300 texts of about
+5,000 words). A lesson whose texts have shrunk below 4,000 words is not comparable and stays empty there; for such
+lessons the same word measures stand again at 1,000 words, names ending in `_1k`. Quality and complexity are means over
+texts, which do not move with the size: they take all rows. Column `n` is the size: words for the measures of words,
+texts for all others, 0 where nothing was measured.
+
+Where the truth is known (the miniature) quality and tails are measured against it; on real text the rare words of the
+task's own train split stand in for the tail. What the same measures find on lessons of real text is kept beside them,
+in reports/null_bands.csv: the band that says what no loss looks like.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from symbiosis.data.world import LABEL_NAMES, TEMPLATES, World
+from symbiosis.measures import diversity
+
+SIZES = {"": 4_000, "_1k": 1_000}  # end of a metric's name: words it is measured on
+N_TEXTS = 300  # texts the subtopic measures are taken on
+DIGITS = 6  # decimals kept: further ones depend on the build of zlib and of the linear algebra
+FUNCTION_WORDS = sorted({word for template in TEMPLATES for word in re.findall("[a-z]+", template)})
+
+WORD_UNITS = {  # diversity, any task
+    "distinct_1": "share", "distinct_2": "share", "self_bleu": "1", "compression_ratio": "1", "zipf_exponent": "1",
+    "template_diversity": "share", "word_entropy": "nats",
+}  # fmt: skip
+SUBTOPIC_UNITS = {  # diversity against a known world
+    "subtopic_entropy": "nats", "subtopic_kl": "nats", "subtopic_js": "nats", "tail_coverage": "share",
+    "tail_mass": "share", "vendi": "1", "semantic_dispersion": "1",
+}  # fmt: skip
+QUALITY_UNITS = {"label_purity": "share", "writable": "share", "log_likelihood": "nats/word"}
+SEMANTIC_UNITS = {"vendi": "1", "semantic_dispersion": "1", "mauve": "1"}  # of an encoder's vectors, on real text
+TAIL_UNITS = {  # diversity against real text
+    "word_tail_coverage": "share", "word_tail_mass": "share", "word_new_mass": "share", "word_js": "nats",
+}  # fmt: skip
+COMPLEXITY_UNITS = {
+    "mean_words": "words/text", "mean_sentences": "sentences/text", "mean_clauses": "clauses/sentence",
+    "base_lm_loss": "nats/token",
+}  # fmt: skip
+UNITS = WORD_UNITS | SUBTOPIC_UNITS | SEMANTIC_UNITS | TAIL_UNITS | QUALITY_UNITS | COMPLEXITY_UNITS
+LEVERS = {  # which measures speak of which lever
+    "quality": tuple(QUALITY_UNITS),
+    "diversity": (*(name + end for end in SIZES for name in WORD_UNITS), *SUBTOPIC_UNITS, "mauve", *TAIL_UNITS),
+    "complexity": tuple(COMPLEXITY_UNITS),
+}
+
+
+REAL_MASS = 0.1  # the rare words of real text are those that hold its last tenth
+CLAUSE_STARTS = (
+    r"[,;:]|\b(?:that|which|who|whose|because|while|although|though|when|where|if|after|before|as|but|and|or)\b"
+)
+
+
+# --- measures of texts, of whatever size they are --------------------------------------------------------------------
+def word_diversity(texts: Sequence[str], frame: Sequence[str]) -> dict[str, float]:
+    """Variety of words, phrases and frames; each moves with the number of words. Formulas: `measures.diversity`.
+
+    distinct_1, distinct_2: share of words, word pairs, that are different ones; self_bleu: BLEU-4 of a text against the
+    others; compression_ratio: of zlib; zipf_exponent of the ranked words; template_diversity: distinct 4-grams once
+    words outside `frame` are "_"; word_entropy: of the word frequencies, in nats.
+    """
+    counts = diversity.ranked_counts(texts)
+    return {
+        "distinct_1": diversity.distinct_n(texts, 1),
+        "distinct_2": diversity.distinct_n(texts, 2),
+        "self_bleu": diversity.self_bleu(texts),
+        "compression_ratio": diversity.compression_ratio(texts),
+        "zipf_exponent": diversity.zipf_exponent(counts),
+        "template_diversity": diversity.template_diversity(texts, frame),
+        "word_entropy": diversity.entropy(counts / counts.sum()) if len(counts) else float("nan"),
+    }
+
+
+def subtopic_diversity(texts: Sequence[str], world: World) -> dict[str, float]:
+    """Spread of n texts over the C * K subtopics of their world, each text counted at its most probable subtopic.
+
+    subtopic_entropy: of the lesson's shares, in [0, ln CK]; subtopic_kl: KL(lesson | truth), in nats, about
+    (CK - 1) / 2n for a sample of the truth; subtopic_js: Jensen-Shannon, in [0, ln 2]; tail_coverage: share of the rare
+    subtopics that occur; tail_mass: share of the texts in rare subtopics; vendi (effective number of different texts)
+    and semantic_dispersion (mean cosine distance) of the vectors p(class, subtopic | text), (n, CK).
+
+    Texts without any known word are in no subtopic and stay out of the shares; nan where all are. The exact posterior
+    as the embedding is this project's choice: no encoder decides what counts as different.
+    """
+    best, true = world.subtopic(texts), np.tile(world.shares, len(LABEL_NAMES)) / len(LABEL_NAMES)
+    counts, tail = np.bincount(best[best >= 0], minlength=len(true)), np.tile(_tail(world), len(LABEL_NAMES))
+    if not counts.any():
+        return dict.fromkeys(SUBTOPIC_UNITS, float("nan"))
+    shares, vectors = counts / counts.sum(), world._joint(texts).reshape(len(texts), -1)
+    return {
+        "subtopic_entropy": diversity.entropy(shares),
+        "subtopic_kl": diversity.kl_divergence(shares, true),
+        "subtopic_js": diversity.js_divergence(shares, true),
+        "tail_coverage": diversity.tail_coverage(counts, tail),
+        "tail_mass": float(counts[tail].sum() / len(texts)),
+        "vendi": diversity.vendi(vectors),
+        "semantic_dispersion": diversity.semantic_dispersion(vectors),
+    }
+
+
+def quality(texts: Sequence[str], labels: Iterable[int], world: World) -> dict[str, float]:
+    """Whether texts and labels could come from the world.
+
+    label_purity:   share of texts whose most probable true class is their label, in [0, 1]
+    writable:       share of texts the world can write at all, in [0, 1]
+    log_likelihood: sum of ln p(text) / sum of words over the writable ones, in nats per word, <= 0; nan where none is
+
+        p(text) = sum_{c, k} 1/C * share[k] * p(text | c, k)
+
+    High likelihood is not variety: the likeliest texts are the same few. nan for no texts.
+    """
+    if not len(texts):
+        return dict.fromkeys(QUALITY_UNITS, float("nan"))
+    prior = np.log(world.shares / len(LABEL_NAMES))  # (K,)
+    log_p = special.logsumexp(world.log_likelihood(texts) + prior, axis=(1, 2))  # (n,)
+    writable = np.isfinite(log_p)
+    words = sum(len(text.split()) for text, ok in zip(texts, writable, strict=True) if ok)
+    return {
+        "label_purity": float((world.posterior(texts).argmax(axis=1) == np.asarray(labels)).mean()),
+        "writable": float(writable.mean()),
+        "log_likelihood": float(log_p[writable].sum() / words) if words else float("nan"),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class RealWords:
+    """Words of real text, in lower case and without punctuation: word -> place, (V,) shares p, (V,) bool rare ones.
+
+    Rare are the least frequent words that together hold REAL_MASS of the text.
+    """
+
+    index: Mapping[str, int]
+    p: np.ndarray
+    rare: np.ndarray
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> "RealWords":
+        counts = Counter(_plain_words(texts))
+        p = np.array(list(counts.values())) / counts.total()
+        return cls({word: i for i, word in enumerate(counts)}, p, diversity.tail_types(p, REAL_MASS))
+
+    def counts(self, texts: Sequence[str]) -> np.ndarray:
+        """(V + 1,) how often each occurs; the last place counts words that real text does not have."""
+        places = [self.index.get(word, len(self.p)) for word in _plain_words(texts)]
+        return np.bincount(np.array(places, dtype=np.int64), minlength=len(self.p) + 1)
+
+
+def real_words(texts: Sequence[str], real: RealWords) -> dict[str, float]:
+    """Which words of real text the texts use; each moves with the number of words.
+
+    word_tail_coverage: share of the rare real words that occur; word_tail_mass: share of the texts' words that are rare
+    real ones; word_new_mass: share that real text does not have; word_js: Jensen-Shannon divergence of the texts' word
+    shares, new words as one type, from the real ones, in [0, ln 2]. nan for texts without a word.
+    """
+    counts = real.counts(texts)
+    if not counts.any():
+        return dict.fromkeys(TAIL_UNITS, float("nan"))
+    shares = counts / counts.sum()
+    return {
+        "word_tail_coverage": diversity.tail_coverage(counts[:-1], real.rare),
+        "word_tail_mass": float(shares[:-1][real.rare].sum()),
+        "word_new_mass": float(shares[-1]),
+        "word_js": diversity.js_divergence(shares, np.append(real.p, 0.0)),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class RealText:
+    """What lessons on real text are held against: its words and, with an encoder, the vectors of N_TEXTS of its texts.
+
+    encode: texts -> (n, d), or None for words alone.
+    """
+
+    words: RealWords
+    encode: Callable[[Sequence[str]], np.ndarray] | None = None
+    vectors: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, texts: Sequence[str], encode: Callable[[Sequence[str]], np.ndarray] | None = None) -> "RealText":
+        return cls(RealWords.of(texts), encode, encode(list(texts[:N_TEXTS])) if encode else None)
+
+
+def semantic_diversity(texts: Sequence[str], real: RealText, rng: np.random.Generator) -> dict[str, float]:
+    """Variety of meaning as an encoder sees it: Vendi score and dispersion of the texts' vectors, MAUVE to real text.
+
+    mauve is in (0, 1], 1 for the same distribution; it moves with the number of texts. Formulas: `measures.diversity`.
+    """
+    vectors = real.encode(texts)
+    return {
+        "vendi": diversity.vendi(vectors),
+        "semantic_dispersion": diversity.semantic_dispersion(vectors),
+        "mauve": diversity.mauve(vectors, real.vectors, rng=rng),
+    }
+
+
+def _plain_words(texts: Sequence[str]) -> list[str]:
+    return [word for text in texts for word in re.findall(r"[a-z0-9]+", text.lower())]
+
+
+def complexity(texts: Sequence[str], base_loss: Callable[[Sequence[str]], float] | None = None) -> dict[str, float]:
+    """Mean words and sentences per text, clauses per sentence, and the base Student's loss; nan for no texts.
+
+    base_loss: texts -> mean LM loss of the Student before any lesson [nats/token]; without one `base_lm_loss` is nan.
+
+    A sentence ends in ".", "!" or "?" before white space or the end; what follows the last of them is one more. An
+    abbreviation in the middle of a sentence counts as an end. A clause begins with the sentence and after each comma,
+    semicolon, colon, or one of CLAUSE_WORDS: a count of surface marks that needs no parser and mistakes a list for
+    clauses. Compare corpora, do not read these numbers by themselves.
+    """
+    if not len(texts):
+        return dict.fromkeys(COMPLEXITY_UNITS, float("nan"))
+    sentences = [s for text in texts if text.strip() for s in re.split(r"(?<=[.!?])\s+", text.strip())]
+    clauses = [1 + len(re.findall(CLAUSE_STARTS, sentence.lower())) for sentence in sentences]
+    return {
+        "mean_words": float(np.mean([len(t.split()) for t in texts])),
+        "mean_sentences": len(sentences) / len(texts),
+        "mean_clauses": float(np.mean(clauses)) if clauses else float("nan"),
+        "base_lm_loss": base_loss(texts) if base_loss else float("nan"),
+    }
+
+
+# --- one lesson ------------------------------------------------------------------------------------------------------
+def lesson_rows(
+    lesson: Mapping[str, Sequence],
+    world: World | None = None,
+    *,
+    rng: np.random.Generator,
+    sizes: Mapping[str, int] = SIZES,
+    real: RealText | None = None,
+    base_loss: Callable[[Sequence[str]], float] | None = None,
+) -> list[dict]:
+    """Every measure of one lesson: rows metric, value, unit, n; value nan and n 0 where it cannot be measured.
+
+    Args:
+        lesson:    columns text and (where there is a world) label.
+        world:     the known truth; without one there is no quality and no subtopic.
+        rng:       draws the parts of equal size.
+        sizes:     {end of the metric's name: words of the part}.
+        real:      real text, where no world is known; its words are measured at the smallest size.
+        base_loss: see `complexity`.
+
+    The frame of template_diversity is the function words of the world's templates. Without a world it is the lesson's
+    own 100 most frequent words, so that number compares corpora only where these are much the same.
+    """
+    texts = list(lesson["text"][:])  # a data set gives its columns row by row otherwise, ten times slower
+    frame = FUNCTION_WORDS if world else diversity.frame_words(texts)
+    rows = []
+    for end, n_tokens in sizes.items():
+        part = _words_of_equal_size(texts, n_tokens, rng)
+        found = word_diversity(part, frame) if part else dict.fromkeys(WORD_UNITS, float("nan"))
+        rows += _rows(found, n_tokens, end)
+    if real:  # `part` is that of the last, smallest size
+        rows += _rows(real_words(part, real.words) if part else dict.fromkeys(TAIL_UNITS, float("nan")), n_tokens)
+    if real and real.encode:
+        part = _texts_of_equal_size([text for text in texts if text], rng)
+        found = semantic_diversity(part, real, rng) if part else dict.fromkeys(SEMANTIC_UNITS, float("nan"))
+        rows += _rows(found, N_TEXTS)
+    if world:
+        part = _texts_of_equal_size(texts, rng)
+        found = subtopic_diversity(part, world) if part else dict.fromkeys(SUBTOPIC_UNITS, float("nan"))
+        rows += _rows(found, N_TEXTS)
+        rows += _rows(quality(texts, lesson["label"][:], world), len(texts))
+    return rows + _rows(complexity(texts, base_loss), len(texts))
+
+
+def null_band(
+    source: World | Sequence[str],
+    n_texts: int,
+    *,
+    rng: np.random.Generator,
+    real: RealText | None = None,
+    draws: int = 200,
+    coverage: float = 0.95,
+) -> pd.DataFrame:
+    """What `lesson_rows` finds on lessons of real text: columns metric, low, high; to draw behind the lines.
+
+    Args:
+        source:   a world, which writes a fresh lesson for every draw; or real texts, of which each draw takes a part.
+        n_texts:  texts per lesson, as many as the lessons compared have.
+        real:     real text to hold them against, best of other texts than those of `source`.
+        draws:    lessons drawn.
+        coverage: share of the draws between low and high, in (0, 1).
+
+    A lesson is cut to size inside, by the very code that measures a run, so the band holds that draw's noise too.
+    ValueError where the texts are fewer than two lessons: parts of one corpus stray less than fresh ones, by
+    sqrt(1 - n_texts / texts) for a mean (see `diversity.null_band`).
+    """
+    world = source if isinstance(source, World) else None
+    if world is None and len(source) < 2 * n_texts:
+        raise ValueError(f"null_band: {len(source)} texts hold no two lessons of {n_texts}; take a smaller n_texts")
+    if draws < 1 or not 0 < coverage < 1:
+        raise ValueError(f"draws is at least 1 and coverage between 0 and 1, got {draws} and {coverage}")
+    lessons = (_real_lesson(source, n_texts, rng) for _ in range(draws))
+    rows = [row for lesson in lessons for row in lesson_rows(lesson, world, rng=rng, real=real)]
+    by_metric = pd.DataFrame(rows).dropna(subset="value").groupby("metric")["value"]
+    low, high = by_metric.quantile((1 - coverage) / 2), by_metric.quantile((1 + coverage) / 2)
+    return pd.DataFrame({"low": low, "high": high}).reset_index()
+
+
+def _real_lesson(source: World | Sequence[str], n_texts: int, rng: np.random.Generator) -> Mapping[str, Sequence]:
+    if isinstance(source, World):
+        return source.sample(n_texts, rng)
+    return {"text": [source[i] for i in rng.choice(len(source), n_texts, replace=False)]}
+
+
+def _words_of_equal_size(texts: list[str], n_tokens: int, rng: np.random.Generator) -> list[str]:
+    """A random part of n_tokens words; empty where there are not as many."""
+    if sum(len(text.split()) for text in texts) < n_tokens:
+        return []
+    return diversity.equal_tokens({"part": texts}, rng=rng, n_tokens=n_tokens)["part"]
+
+
+def _texts_of_equal_size(texts: list[str], rng: np.random.Generator) -> list[str]:
+    """N_TEXTS random texts; empty where there are not as many."""
+    return [texts[i] for i in rng.choice(len(texts), N_TEXTS, replace=False)] if len(texts) >= N_TEXTS else []
+
+
+def _tail(world: World) -> np.ndarray:
+    """(K,) bool: the rare ranks."""
+    return np.isin(np.arange(len(world.shares)), world.tail)
+
+
+def _rows(found: Mapping[str, float], n: int, end: str = "") -> list[dict]:
+    return [
+        {"metric": name + end, "value": round(value, DIGITS), "unit": UNITS[name], "n": 0 if np.isnan(value) else n}
+        for name, value in found.items()
+    ]

@@ -1,0 +1,1 @@
+"""Initial models that are made here, once per seed."""

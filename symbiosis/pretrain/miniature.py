@@ -1,0 +1,189 @@
+"""The miniature's models: a tiny Student and Generator, pre-trained on the spot on the world of their seed.
+
+Assumption baked in: the Generator labels, explains and names more widely than it spontaneously writes. It learns to
+write from (true shares)^2.2 (head-heavy), to label from (true shares)^1.2, to explain from the true shares, to name a
+subject, and to write about a named one, from (true shares)^1.2. So a static synthetic corpus misses the tails that the
+pool holds, while a Generator shown a rare text, or asked for its subjects first, can write about it. The names are the
+true subtopics' own, which is kinder to attribute prompts than a real Generator would be. The miniature world has one
+style and one length, so these two fields of an attribute prompt change no text.
+"""
+
+from collections import defaultdict
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import WordLevel
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerFast
+
+from symbiosis import prompts
+from symbiosis.data.world import LABEL_NAMES, World
+from symbiosis.pretrain.recipe import Recipe, new_model, train
+from symbiosis.settings import RunSettings, derive_seed
+
+VERSION = 1  # of what is made here: raised when a change to the recipe, the world or a prompt changes the weights
+SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>", "<user>", "<assistant>")
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<{{ message['role'] }}> {{ message['content'] }} {% endfor %}"
+    "{% if add_generation_prompt %}<assistant> {% endif %}"
+)
+KIND_SHARES = {"write": 0.17, "explain": 0.52, "label": 0.15, "name": 0.06, "write_about": 0.10}  # of the steps
+KIND_POWERS = {"write": 2.2, "label": 1.2, "name": 1.2, "write_about": 1.2}  # p ~ share^power; explain: true shares
+
+# Found on seed 0: small batches, a high rate after warm-up and wider initial weights than the default 0.02 together
+# need a third of the computing time of 1300 steps of 32 at 4e-3.
+SIZES = {  # 150 and 100 thousand weights
+    "student": {"hidden": 64, "layers": 2, "intermediate": 256, "positions": 256},
+    "generator": {"hidden": 64, "layers": 2, "intermediate": 128, "positions": 256},
+}
+RECIPES = {"student": Recipe(batch_size=32), "generator": Recipe(batch_size=16)}
+
+
+def make_miniature(role: str, settings: RunSettings):
+    """(model, tokenizer) of the miniature world of `settings.seed`; the same bits for the same threads."""
+    world = World.make(settings.seed)
+    tokenizer = word_tokenizer(world, role)
+    rng = np.random.default_rng(derive_seed(settings.seed, 0, f"{role}-base"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(settings.seed, 0, f"{role}-init"))
+        model = new_model(role, tokenizer, **SIZES[role])
+    batches = _BATCHES[role](world, tokenizer, getattr(settings, f"{role}_steps"), RECIPES[role], rng)
+    train(model, batches, RECIPES[role], desc=f"pre-training the {role}")
+    return model, tokenizer
+
+
+# --- tokenizer ---------------------------------------------------------------------------------------------------
+
+
+def word_tokenizer(world: World, role: str) -> PreTrainedTokenizerFast:
+    """Word-level tokenizer of the world and of every prompt; the Generator's also knows the names of the subtopics.
+
+    Lower-cases, splits off punctuation; decoding puts '.' back onto its word, so that texts of the world round-trip.
+    The Generator's has a chat template.
+    """
+    splitter = pre_tokenizers.Whitespace()
+    prompt_words = {w for text in _prompt_texts() for w, _ in splitter.pre_tokenize_str(text.lower())}
+    subtopics = {name for names in world.subtopics for name in names if role == "generator"}
+    words = [*SPECIAL_TOKENS, *sorted(prompt_words | subtopics | set(world.vocabulary()))]
+    tokenizer = Tokenizer(WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Lowercase(), splitter
+    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)  # joins with spaces, then ' .' -> '.'
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<bos>",
+        eos_token="<eos>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        additional_special_tokens=["<user>", "<assistant>"],
+        clean_up_tokenization_spaces=False,
+    )
+    if role == "generator":
+        fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def _prompt_texts() -> list[str]:
+    """Every template with nothing in its fields, every phrase that can fill one, and the label names."""
+    found = [getattr(prompts, name) for name in dir(prompts) if name.isupper()]  # a template or a tuple of phrases
+    texts = [text for value in found for text in ([value] if isinstance(value, str) else value)]
+    fields = defaultdict(str, labels=", or ")
+    return [text.format_map(fields) for text in texts] + list(LABEL_NAMES)
+
+
+# --- what the models read ----------------------------------------------------------------------------------------
+
+
+def student_batches(world: World, tokenizer, steps: int, recipe: Recipe, rng: np.random.Generator) -> list:
+    """Unlabelled true documents `<bos> text <eos>`: the Student learns the language, and nothing about labels."""
+    texts = world.sample(steps * recipe.batch_size, rng).text
+    return _padded_batches(tokenizer, [f"<bos> {text} <eos>" for text in texts], recipe)
+
+
+def generator_batches(world: World, tokenizer, steps: int, recipe: Recipe, rng: np.random.Generator) -> list:
+    """Prompts with their answers, one kind per batch (no padding across kinds), kinds in random order."""
+    counts = {kind: round(share * steps) for kind, share in KIND_SHARES.items()}
+    counts["explain"] += steps - sum(counts.values())
+    batches = []
+    for kind, count in counts.items():
+        rows = _KIND_ROWS[kind](world, tokenizer, count * recipe.batch_size, rng)
+        batches += _padded_batches(tokenizer, rows, recipe)
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _write_rows(world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
+    docs = _drawn(world, "write", n, rng)
+    asked = [prompts.write_prompt(tokenizer, label) for label in LABEL_NAMES]
+    return [f"{asked[label]}{text} <eos>" for label, text in zip(docs.label, docs.text, strict=True)]
+
+
+def _explain_rows(world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
+    """The answer is another document of the same subtopic."""
+    docs = world.sample(n, rng)
+    answers = world.sample(n, rng, labels=docs.label.to_numpy(), subtopics=docs.subtopic.to_numpy())
+    asked = [prompts.explain_prompt(tokenizer, text) for text in docs.text]
+    return [f"{prompt}{text} <eos>" for prompt, text in zip(asked, answers.text, strict=True)]
+
+
+def _label_rows(world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
+    docs = _drawn(world, "label", n, rng)
+    asked = [prompts.label_prompt(tokenizer, text, list(LABEL_NAMES)) for text in docs.text]
+    return [f"{prompt}{LABEL_NAMES[label]} <eos>" for prompt, label in zip(asked, docs.label, strict=True)]
+
+
+def _name_rows(world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
+    """The answer is the name of a subtopic of the asked class."""
+    docs = _drawn(world, "name", n, rng)
+    asked = [prompts.name_prompt(tokenizer, label) for label in LABEL_NAMES]
+    return [f"{asked[c]}{world.subtopics[c][k]} <eos>" for c, k in zip(docs.label, docs.subtopic, strict=True)]
+
+
+def _write_about_rows(world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
+    """The answer is a document of the named subtopic.
+
+    Assumption: style and length are drawn at random and change nothing, the miniature world has one of each.
+    """
+    docs = _drawn(world, "write_about", n, rng)
+    styles, lengths = rng.choice(prompts.STYLES, size=n), rng.choice(prompts.LENGTHS, size=n)
+    subjects = [(LABEL_NAMES[c], world.subtopics[c][k]) for c, k in zip(docs.label, docs.subtopic, strict=True)]
+    asked = [
+        prompts.write_about_prompt(tokenizer, *subject, style, length)
+        for subject, style, length in zip(subjects, styles, lengths, strict=True)
+    ]
+    return [f"{prompt}{text} <eos>" for prompt, text in zip(asked, docs.text, strict=True)]
+
+
+def _drawn(world: World, kind: str, n: int, rng: np.random.Generator):
+    """n documents of balanced classes, subtopics as the Generator meets them in `kind`."""
+    return world.sample(n, rng, shares=_sharpened(world.shares, KIND_POWERS[kind]))
+
+
+def _sharpened(shares: np.ndarray, power: float) -> np.ndarray:
+    """(K,) p ~ share^power, sum 1."""
+    return shares**power / (shares**power).sum()
+
+
+_KIND_ROWS = {
+    "write": _write_rows,
+    "explain": _explain_rows,
+    "label": _label_rows,
+    "name": _name_rows,
+    "write_about": _write_about_rows,
+}
+_BATCHES = {"student": student_batches, "generator": generator_batches}
+
+
+def _padded_batches(tokenizer, rows: list[str], recipe: Recipe) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """(ids, targets) pairs, each (batch, T), right-padded; a target of -100 is not learned."""
+    encoded = tokenizer(rows, add_special_tokens=False)["input_ids"] if rows else []
+    pairs = []
+    for start in range(0, len(encoded), recipe.batch_size):
+        chunk = [torch.tensor(tokens) for tokens in encoded[start : start + recipe.batch_size]]
+        values = (tokenizer.pad_token_id, -100)
+        pairs.append(tuple(pad_sequence(chunk, batch_first=True, padding_value=value) for value in values))
+    return pairs
+
+
+def cache_inputs(role: str, settings: RunSettings) -> dict:
+    """What a miniature model's weights depend on beside seed and steps."""
+    return {"version": VERSION}

@@ -1,0 +1,191 @@
+"""Read finished runs, keep the long table reports/results.csv, and make the tables people look at."""
+
+import csv
+import functools
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from symbiosis.errors import SymbiosisError
+from symbiosis.settings import resolve
+from symbiosis.store.folders import write_atomic
+
+COLUMNS = ("study", "method", "variant", "scale", "seed", "generation", "metric", "value", "unit", "n", "run_id")
+NUMBERS = {"seed": int, "generation": int, "value": float, "n": int}
+RUN_KEY = ["study", "method", "variant", "scale", "seed"]  # one run; it is replaced as a whole
+SORT_BY = ["scale", "study", "method", "variant", "seed", "generation", "metric"]
+
+RECORD_COLUMNS = (
+    "run_id", "commit", "dirty", "device", "threads", "torch", "transformers", "wall_s", "peak_memory_gib",
+)  # fmt: skip
+RECORD_NUMBERS = {"threads": int, "wall_s": float, "peak_memory_gib": float}
+
+UNREPORTED = "smoke"  # the notebooks' own defaults: too small to report
+HOW_TO_MAKE = (
+    "make it with `make reproduce`, or run notebooks/03_symbiosis_loop.ipynb with a file of params/ "
+    "and then notebooks/06_analysis.ipynb"
+)
+
+
+class ResultsError(SymbiosisError):
+    """Results that cannot be read or used, with the file and the remedy."""
+
+
+def arm_of(method: str, variant: str) -> str:
+    """The name of a method as it was set up: `method`, or `method-variant` where the variant is not the plain one."""
+    return method if variant == "plain" else f"{method}-{variant}"
+
+
+# ---- from runs to reports/results.csv and reports/records.csv
+
+
+def read_rows(run_folder: str | Path) -> pd.DataFrame:
+    """The long rows of one finished run."""
+    return read_table(Path(run_folder) / "rows.csv", COLUMNS, NUMBERS)
+
+
+def collect(reports_dir: str | Path, scale: str | None = None) -> list[str]:
+    """Merge finished runs (of one scale) into results.csv and records.csv; returns the run_ids merged, sorted.
+
+    A run found in reports/runs replaces the rows of the same study, method, variant, scale and seed; all others stay.
+    Both files depend only on the runs and on what they held, so a repeat changes no byte. Scale 'smoke' never enters.
+    """
+    reports_dir = resolve(reports_dir)
+    folders = [path.parent for path in sorted(reports_dir.glob(f"runs/{scale or '*'}/*/*/record.json"))]
+    folders = [folder for folder in folders if folder.parts[-3] != UNREPORTED]
+    if not folders:
+        return []
+    rows = pd.concat([read_rows(folder) for folder in folders], ignore_index=True)
+    rows = rows[rows["scale"] != UNREPORTED]
+    results = merge(read_or_empty(reports_dir / "results.csv", COLUMNS, NUMBERS), rows)
+    records = _merge_records(reports_dir, [_read_record(folder) for folder in folders], set(results["run_id"]))
+    write_atomic(reports_dir / "results.csv", csv_bytes(results, COLUMNS))
+    write_atomic(reports_dir / "records.csv", csv_bytes(records, RECORD_COLUMNS))
+    return sorted(set(rows["run_id"]))
+
+
+def read_results(reports_dir: str | Path, scale: str, study: str = "main") -> pd.DataFrame:
+    """Rows of reports/results.csv of one scale and study, with the column `arm`."""
+    return read_long(resolve(reports_dir) / "results.csv", scale, study)
+
+
+def read_long(path: Path, scale: str, study: str, how_to_make: str = HOW_TO_MAKE) -> pd.DataFrame:
+    """Rows of one scale and study of a long table, with the column `arm`; ResultsError where there is none."""
+    if not path.is_file():
+        raise ResultsError(f"{path}: no such file; {how_to_make}")
+    rows = read_table(path, COLUMNS, NUMBERS)
+    chosen = rows[(rows["scale"] == scale) & (rows["study"] == study)].reset_index(drop=True)
+    if chosen.empty:
+        held = ", ".join(sorted({f"{s}/{t}" for s, t in zip(rows["scale"], rows["study"], strict=True)})) or "nothing"
+        raise ResultsError(f"{path}: no rows of scale '{scale}' and study '{study}' (it holds {held}); {how_to_make}")
+    return with_arm(chosen)
+
+
+def studies(reports_dir: str | Path, scale: str) -> list[str]:
+    """The studies of one scale that results.csv holds, sorted; none where there is no such file."""
+    return list(read_studies(reports_dir, scale))
+
+
+def read_studies(reports_dir: str | Path, scale: str) -> dict[str, pd.DataFrame]:
+    """{study: rows with `arm`} of all that results.csv holds of one scale; empty where there is no such file."""
+    rows = read_or_empty(resolve(reports_dir) / "results.csv", COLUMNS, NUMBERS)
+    of_scale = with_arm(rows[rows["scale"] == scale])
+    return {study: part.reset_index(drop=True) for study, part in of_scale.groupby("study")}
+
+
+def with_arm(rows: pd.DataFrame) -> pd.DataFrame:
+    """The long table with its column `arm`."""
+    return rows.assign(arm=[arm_of(m, v) for m, v in zip(rows["method"], rows["variant"], strict=True)])
+
+
+def read_records(reports_dir: str | Path, run_ids: Sequence[str] | None = None) -> pd.DataFrame:
+    """reports/records.csv: one line per run with where and how it was made; only `run_ids` where given."""
+    records = read_or_empty(resolve(reports_dir) / "records.csv", RECORD_COLUMNS, RECORD_NUMBERS)
+    return records if run_ids is None else records[records["run_id"].isin(set(run_ids))].reset_index(drop=True)
+
+
+def csv_bytes(rows: pd.DataFrame, columns: Sequence[str]) -> bytes:
+    """The table as CSV. A float is written as its shortest text that reads back as the same float."""
+    return rows[list(columns)].to_csv(index=False, lineterminator="\n").encode()
+
+
+def rows_digest(rows: pd.DataFrame) -> str:
+    """sha256 of rows of results.csv in its own order and spelling: whoever holds the rows can check it."""
+    return hashlib.sha256(csv_bytes(rows.sort_values(SORT_BY), COLUMNS)).hexdigest()
+
+
+def merge(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    twice = new.groupby(RUN_KEY)["run_id"].nunique()
+    if (twice > 1).any():
+        ids = sorted(new.set_index(RUN_KEY).loc[[twice.idxmax()], "run_id"].unique())
+        raise ResultsError(f"runs {' and '.join(ids)} are the same method, variant and seed; move one out of runs/")
+    replaced = set(new[RUN_KEY].itertuples(index=False, name=None))
+    kept = [key not in replaced for key in old[RUN_KEY].itertuples(index=False, name=None)]
+    return pd.concat([old[kept], new], ignore_index=True).sort_values(SORT_BY, kind="stable", ignore_index=True)
+
+
+def _merge_records(reports_dir: Path, new: list[dict], run_ids: set[str]) -> pd.DataFrame:
+    """One record for each run that has rows; a run that was replaced takes its record along."""
+    old = read_records(reports_dir)
+    new = pd.DataFrame(new, columns=list(RECORD_COLUMNS))
+    both = pd.concat([old[~old["run_id"].isin(new["run_id"])].astype(object), new], ignore_index=True)
+    return both[both["run_id"].isin(run_ids)].sort_values("run_id", ignore_index=True)
+
+
+def _read_record(folder: Path) -> dict:
+    path = folder / "record.json"
+    try:
+        record = json.loads(path.read_text())
+        flat = {**record, **record["versions"]}
+        return {name: "" if flat[name] is None else str(flat[name]) for name in RECORD_COLUMNS}
+    except json.JSONDecodeError as error:
+        raise ResultsError(f"{path}: not valid JSON ({error}); delete the run's folder and run it again") from None
+    except (KeyError, TypeError) as error:
+        raise ResultsError(f"{path}: no {error}; delete the run's folder and run it again") from None
+
+
+def read_or_empty(path: Path, columns: Sequence[str], numbers: dict) -> pd.DataFrame:
+    return read_table(path, columns, numbers) if path.is_file() else pd.DataFrame(columns=list(columns))
+
+
+def read_table(path: Path, columns: Sequence[str], numbers: dict) -> pd.DataFrame:
+    """A CSV of ours, strictly: just these columns, whole lines, numbers that are numbers (empty: not measured)."""
+    if not path.is_file():
+        raise ResultsError(
+            f"{path}: no such file, though the run is marked finished; delete its folder and run it again"
+        )
+    return _parsed(path, path.read_text(), tuple(columns), tuple(numbers.items())).copy()
+
+
+@functools.lru_cache(maxsize=4)  # one notebook asks for the long table dozens of times
+def _parsed(path: Path, text: str, columns: tuple[str, ...], numbers: tuple[tuple[str, type], ...]) -> pd.DataFrame:
+    header, *lines = list(csv.reader(io.StringIO(text))) or [[]]
+    wrong = [f"column '{name}' is missing" for name in columns if name not in header]
+    wrong += [f"column '{name}' is not known" for name in header if name not in columns]
+    wrong += [
+        f"line {i} has {len(x)} fields, not {len(header)}" for i, x in enumerate(lines, 2) if len(x) != len(header)
+    ]
+    if wrong:
+        raise ResultsError(f"{path}: {wrong[0]}; restore the file from git or delete it and collect the runs again")
+    found = dict(zip(header, zip(*lines, strict=True) if lines else [()] * len(header), strict=True))
+    numeric = {name: _numbers(path, name, found[name], kind) for name, kind in numbers}
+    texts = {name: pd.Series(found[name], dtype=str) for name in columns if name not in numeric}
+    return pd.DataFrame({name: numeric.get(name, texts.get(name)) for name in columns})
+
+
+def _numbers(path: Path, name: str, texts: Sequence[str], kind: type) -> pd.Series:
+    values = []
+    for line, text in enumerate(texts, start=2):
+        try:
+            values.append(float("nan") if kind is float and text == "" else kind(text))
+        except ValueError:
+            what = "a whole number" if kind is int else "a number"
+            raise ResultsError(f"{path}: line {line}, column '{name}': {text!r} is not {what}") from None
+    return pd.Series(values, dtype="int64" if kind is int else "float64")
+
+
+# ---- tables

@@ -1,0 +1,276 @@
+"""The claims ledger: what each claim takes from the rows, what decides it, and the file people read."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from symbiosis.analysis import claims, verdicts
+from symbiosis.analysis.published import PUBLISHED_SUMS
+from symbiosis.analysis.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
+from symbiosis.store import results
+from symbiosis.store.results import ResultsError
+
+ACCURACY = {  # arm: accuracy of generations 0 to 3, before noise
+    ("real", "plain"): (0.25, 0.70, 0.86, 0.91),
+    ("static", "plain"): (0.25, 0.62, 0.66, 0.66),
+    ("recursive", "plain"): (0.25, 0.25, 0.25, 0.25),
+    ("recursive", "warm"): (0.93, 0.88, 0.84, 0.80),
+    ("pseudo_label", "plain"): (0.25, 0.68, 0.79, 0.83),
+    ("symbiosis", "plain"): (0.25, 0.62, 0.71, 0.76),
+    ("symbiosis", "random"): (0.25, 0.62, 0.71, 0.75),
+}
+LOSS = {"static": (2.1, 0.4, 0.2), "symbiosis": (2.1, 0.4, 0.9)}  # label loss in training, generations 1 to 3
+
+
+def rows_of(values, metric="accuracy", arms_noise=0.005, seeds=range(5), first=0, study="main", scale="miniature"):
+    """{(method, variant): a value per generation} as rows of results.csv, with noise of the seed and arm."""
+    rows = []
+    for i, ((method, variant), column) in enumerate(values.items()):
+        for seed in seeds:
+            noise = arms_noise * np.random.default_rng([seed, i]).normal(size=len(column))
+            run_id = f"{scale}/{study}/{results.arm_of(method, variant)}-s{seed}@00000000"
+            head = {"study": study, "method": method, "variant": variant, "scale": scale, "seed": seed}
+            for g, value in enumerate(column + noise, start=first):
+                rows.append(head | {"generation": g, "metric": metric, "value": value, "run_id": run_id})
+    return pd.DataFrame(rows).assign(unit="share", n=1000)[list(results.COLUMNS)]
+
+
+def write_results(folder, *tables):
+    rows = pd.concat(tables, ignore_index=True).sort_values(results.SORT_BY)
+    (folder / "results.csv").write_bytes(results.csv_bytes(rows, results.COLUMNS))
+    return folder
+
+
+def by_claim(reports_dir, scale="miniature"):
+    return claims.ledger(reports_dir, [scale]).set_index("claim")
+
+
+# ---- what each formula takes
+
+
+def study_cells(**changes):
+    tables = [rows_of(ACCURACY | changes.get("accuracy", {}), arms_noise=0)]
+    loss = {(method, "plain"): column for method, column in LOSS.items()}
+    tables.append(rows_of(loss, "train_label_loss", arms_noise=0, first=1))
+    return verdicts.Cells(results.with_arm(pd.concat(tables)))
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        (claims.lead("symbiosis", "static"), 0.76 - 0.66),
+        (claims.trails("static", "real"), 0.66 - 0.91),
+        (claims.rises("symbiosis", 1), 0.76 - 0.62),
+        (claims.falls("recursive-warm", 0), 0.80 - 0.93),
+        (claims.falls("static", -2), 0.66 - 0.66),
+        (claims.stays("symbiosis", 2, 0.02), 0.76 - 0.71),
+        (claims.HALFWAY, 0.76 - (0.66 + 0.91) / 2),
+        (claims.SPIKES[0], 0.9 - 0.4),  # -1.7, then +.5
+        (claims.SPIKES[1], 0.5 - (0.2 - 0.4)),  # static: -1.7, then -.2
+    ],
+)
+def test_formulas_by_hand(part, value):
+    at = study_cells()
+    assert part.formula(at).tolist() == pytest.approx([value] * 5) and not at.missing
+
+
+def test_a_student_is_held_against_the_generator_it_began_with():
+    teacher = rows_of({("pseudo_label", "plain"): (0.80, 0.99)}, "generator_accuracy", arms_noise=0)
+    rows = results.with_arm(pd.concat([rows_of(ACCURACY, arms_noise=0), teacher]))
+    part = claims.beats_teacher("pseudo_label")
+    assert part.formula(verdicts.Cells(rows)).tolist() == pytest.approx([0.83 - 0.80] * 5)
+
+
+# ---- the ledger
+
+
+def test_verdicts_follow_the_numbers(tmp_path):
+    found = by_claim(write_results(tmp_path, rows_of(ACCURACY)))
+    says = found["verdict"].to_dict()
+    assert (
+        says["below-real"] == says["beats-static"] == says["recursive-warm-drop"] == says["above-guessing"] == SUPPORTED
+    )
+    assert says["approaches-real"] == says["text-needed"] == CONTRADICTED  # .76 against .785 and .83
+    assert says["recursive-drop"] == UNDECIDED
+    assert (
+        found.loc["beats-static", "estimate"] == pytest.approx(0.10, abs=0.01) and found.loc["beats-static", "n"] == 5
+    )
+
+
+def test_the_numbers_of_a_claim_are_those_of_the_part_that_decides(tmp_path):
+    write_results(tmp_path, rows_of(ACCURACY))
+    rows = results.read_results(tmp_path, "miniature")
+    _, static, _, pseudo = (verdicts.decide(part, rows) for part in claims.SUSTAINED)
+    assert static.verdict == pseudo.verdict == CONTRADICTED
+    row = by_claim(tmp_path).loc["only-sustained"]
+    assert row["p"] == min(static.p, pseudo.p) < max(static.p, pseudo.p)  # the strongest against it
+    fewer = {(method, "plain"): (0.25, 0.6, 0.58, 0.55) for method in ("static", "recursive", "pseudo_label")}
+    write_results(tmp_path, rows_of(ACCURACY | fewer))
+    rows = results.read_results(tmp_path, "miniature")
+    row = by_claim(tmp_path).loc["only-sustained"]
+    assert row["p"] == max(verdicts.decide(part, rows).p for part in claims.SUSTAINED)  # the weakest for it
+
+
+def test_only_means_that_no_rival_grows(tmp_path):
+    grows = write_results(tmp_path, rows_of(ACCURACY))
+    row = by_claim(grows).loc["only-sustained"]
+    assert row["verdict"] == CONTRADICTED and "Pseudo-labelled pool, last - generation 1: +0.1" in row["numbers"]
+    shrink = {(method, "plain"): (0.25, 0.6, 0.58, 0.55) for method in ("static", "recursive", "pseudo_label")}
+    write_results(tmp_path, rows_of(ACCURACY | shrink))
+    assert by_claim(tmp_path).loc["only-sustained", "verdict"] == SUPPORTED
+    write_results(tmp_path, rows_of(ACCURACY | shrink | {("recursive", "plain"): (0.25, 0.25, 0.25, 0.25)}))
+    assert by_claim(tmp_path).loc["only-sustained", "verdict"] == UNDECIDED  # a flat rival: not shown either way
+    del shrink["recursive", "plain"]
+    rows = rows_of(ACCURACY | shrink)
+    write_results(tmp_path, rows[(rows["method"] != "recursive")])
+    row = by_claim(tmp_path).loc["only-sustained"]
+    assert row["verdict"] == UNDECIDED and "not run: Recursive" in row["numbers"]
+
+
+def test_holm_covers_every_part_of_the_scale_and_no_other_scale(tmp_path):
+    other = rows_of(ACCURACY, scale="agnews_small", arms_noise=0.02)
+    write_results(tmp_path, rows_of(ACCURACY, arms_noise=0.02), other)
+    studies = {"main": results.read_results(tmp_path, "miniature")}
+    parts = [
+        verdicts.decide(part, studies.get(c.study, studies["main"][:0])) for c in claims.CLAIMS for part in c.parts
+    ]
+    tested = sorted(found.p for found in parts if not math.isnan(found.p))
+    assert len(tested) == 13  # nine claims of one part and one of four; the others lack their arms
+    found = by_claim(tmp_path)
+    smallest = found["p"].idxmin()
+    assert found.loc[smallest, "p"] == tested[0]
+    assert found.loc[smallest, "p_holm"] == pytest.approx(13 * tested[0])
+    assert (found["p_holm"].dropna() >= found["p"].dropna()).all()
+
+
+def test_regime_and_long_runs_are_read_from_their_own_studies(tmp_path):
+    best = {("symbiosis", "best"): (0.25, 0.70, 0.80, 0.90), ("pseudo_label", "plain"): (0.25, 0.5, 0.6, 0.7)}
+    growing = {
+        ("symbiosis", "plain"): (0.25, 0.6, 0.62, 0.64, 0.70, 0.76),
+        ("static", "plain"): (0.25, 0.6, *[0.65] * 4),
+    }
+    regime = rows_of(best, study=claims.REGIME_STUDY)
+    write_results(tmp_path, rows_of(ACCURACY), regime, rows_of(growing, study="long"))
+    found = by_claim(tmp_path)
+    assert found.loc["regime-pseudo-label", "verdict"] == SUPPORTED
+    assert found.loc["best-five-points", "verdict"] == UNDECIDED  # the main study has no best arm
+    assert found.loc["long-symbiosis", "estimate"] == pytest.approx(0.76 - 0.64, abs=0.01)
+    assert found.loc["long-symbiosis", "verdict"] == found.loc["long-static", "verdict"] == SUPPORTED
+    assert found.loc["long-recursive-warm", "numbers"].endswith("not run: Recursive, warm start")
+
+
+def test_every_claim_has_one_row_per_scale_in_one_order(tmp_path):
+    write_results(tmp_path, rows_of(ACCURACY, seeds=[1, 2], scale="agnews_small"), rows_of(ACCURACY))
+    found = claims.ledger(tmp_path)
+    assert list(found) == list(claims.COLUMNS) and not found.duplicated(["scale", "claim"]).any()
+    assert found["scale"].unique().tolist() == ["published", "miniature", "agnews_small"]
+    for _, rows in found.groupby("scale"):
+        assert rows["source"].map(verdicts.SOURCES.index).is_monotonic_increasing  # grouped
+    small = found[found["scale"] == "agnews_small"]
+    assert len(small) == len(claims.asked_of({})) and set(small["verdict"]) == {UNDECIDED}
+    assert small["p_holm"].isna().all()
+
+
+def test_an_unknown_scale_and_a_missing_table_are_refused(tmp_path):
+    with pytest.raises(ResultsError, match=r"results.csv: no such file; make it with"):
+        claims.ledger(tmp_path)
+    write_results(tmp_path, rows_of(ACCURACY))
+    with pytest.raises(ResultsError, match=r"no rows of scale 'paper' \(it holds miniature\)"):
+        claims.ledger(tmp_path, ["paper"])
+    path = tmp_path / "results.csv"
+    path.write_text(path.read_text().replace("scale,", "scael,", 1))
+    with pytest.raises(ResultsError, match="column 'scale' is missing"):
+        claims.ledger(tmp_path)
+
+
+# ---- the file
+
+
+def test_the_file_is_the_same_bytes_on_repeat_and_in_any_order_of_rows(tmp_path):
+    rows = rows_of(ACCURACY)
+    path = claims.write_claims(write_results(tmp_path, rows))
+    assert path == tmp_path / "claims.md"
+    before = path.read_bytes()
+    claims.write_claims(tmp_path)
+    assert path.read_bytes() == before
+    (tmp_path / "results.csv").write_bytes(results.csv_bytes(rows.sample(frac=1, random_state=0), results.COLUMNS))
+    claims.write_claims(tmp_path)
+    assert path.read_bytes() == before
+    write_results(tmp_path, rows_of(ACCURACY, arms_noise=0.02))
+    claims.write_claims(tmp_path)
+    assert path.read_bytes() != before  # other numbers, another file
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["claims.md", "results.csv"]
+
+
+def test_the_file_has_the_rule_every_claim_and_whole_tables(tmp_path):
+    write_results(tmp_path, rows_of(ACCURACY))
+    text = claims.markdown(claims.ledger(tmp_path))
+    assert "*supported* if the whole 95% t-interval" in text and "fewer than 3 seeds" in text
+    assert all(text.count(f"`{claim.slug}`") >= 2 for claim in claims.asked_of({}))  # in its scale, and how
+    assert "## Miniature world (`miniature`)" in text and "nan" not in text
+    for section in text.split("\n## ")[1:]:
+        bars = {line.count("|") for line in section.splitlines() if line.startswith("|")}
+        assert len(bars) == 1, section.splitlines()[0]
+
+
+def test_slugs_are_unique_and_published_claims_exist():
+    slugs = [claim.slug for claim in claims.CLAIMS]
+    assert len(set(slugs)) == len(slugs) and set(PUBLISHED_SUMS) <= set(slugs)
+
+
+def factorial_rows(accuracy):
+    """Final accuracies of the factorial's cells, three seeds that differ by a constant; accuracy(share, level)."""
+    levels = ("low", "mid", "high", "noise00", "noise40")
+    cells = [(s, v) for s in ("r000", "r010", "r025", "r050", "r075") for v in levels]
+    values = {f"world-{s}_{v}": accuracy(int(s[1:]) / 100, v) for s, v in cells} | {"world-r100": accuracy(1.0, "high")}
+    lines = [(arm, seed, 3, "accuracy", value + seed * 1e-3 * (1 + len(arm) % 3))
+             for arm, value in values.items() for seed in (1, 2, 3)]  # fmt: skip
+    return pd.DataFrame(lines, columns=["arm", "seed", "generation", "metric", "value"])
+
+
+@pytest.mark.parametrize(
+    "accuracy, ratio_alone, diversity_more, narrow",
+    [
+        (lambda r, v: 0.5 + 0.4 * r, "supported", "contradicted", "undecided"),
+        (lambda r, v: 0.9 if v == "high" else 0.5 + 0.4 * r, "contradicted", "undecided", "supported"),
+        (lambda r, v: {"low": 0.5, "mid": 0.7}.get(v, 0.9), "contradicted", "supported", "undecided"),
+    ],
+    ids=["ratio", "both", "diversity"],
+)
+def test_ratio_or_diversity_by_hand(accuracy, ratio_alone, diversity_more, narrow):
+    rows = factorial_rows(accuracy)
+    found = {claim.slug: [verdicts.decide(part, rows).verdict for part in claim.parts]
+             for claim in claims.CLAIMS if claim.study == claims.FACTORIAL_STUDY}  # fmt: skip
+    assert verdicts.combine(found["ratio-alone"]) == ratio_alone
+    if diversity_more != "undecided":
+        assert found["diversity-more"] == [diversity_more]
+    if narrow != "undecided":
+        assert found["ratio-where-narrow"] == [narrow]
+
+
+def test_the_tail_gap_is_the_tails_own_loss_against_real_lessons(tmp_path):
+    def rows(head, tail):
+        arms = {("real", "plain"): 1.0, ("static", "plain"): head}
+        tails = {("real", "plain"): 1.0, ("static", "plain"): tail}
+        both = [("density", 1), ("effective_rank", 10)]
+        return [
+            rows_of(
+                {arm: np.array([scale * x]) for arm, x in values.items()}, f"{measure}_{group}", 1e-3, study="inside"
+            )
+            for measure, scale in both
+            for group, values in (("head", arms), ("tail", tails))
+        ]
+
+    lost = by_claim(write_results(tmp_path, *rows(head=0.9, tail=0.6))).loc["inside-static"]
+    assert lost["verdict"] == SUPPORTED and lost["estimate"] == pytest.approx(np.log(0.6 / 0.9), abs=0.01)
+    alike = by_claim(write_results(tmp_path, *rows(head=0.6, tail=0.9))).loc["inside-static"]
+    assert alike["verdict"] == CONTRADICTED
+    assert by_claim(tmp_path).loc["inside-symbiosis", "verdict"] == UNDECIDED  # not run
+
+
+def test_claims_about_interaction_are_asked_where_it_was_run_and_nowhere_else():
+    here, elsewhere = claims.asked_of({"interaction": pd.DataFrame()}), claims.asked_of({"main": pd.DataFrame()})
+    assert {claim.study for claim in here} == {"interaction"} and len(here) + len(elsewhere) == len(claims.CLAIMS)
+    assert {claim.source for claim in here} == {verdicts.INTERACTION, verdicts.PROJECT}

@@ -1,0 +1,93 @@
+"""The rule of the claims ledger: what decides a part, what cannot be decided, and what a claim of several needs."""
+
+import math
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from symbiosis.analysis import claims, verdicts
+from symbiosis.analysis.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, Part
+
+
+def hand_rows(**values):
+    """arm=[value of seed 0, 1, ...] at generation 0 of a study, as read rows."""
+    cells = [(arm, seed, value) for arm, column in values.items() for seed, value in enumerate(column)]
+    return pd.DataFrame(cells, columns=["arm", "seed", "value"]).assign(generation=0, metric="accuracy")
+
+
+def level(low=0.0, high=math.inf):
+    return Part("real", lambda at: at("real"), low, high)
+
+
+def test_the_interval_and_p_of_a_part_by_hand():
+    found = verdicts.decide(level(), hand_rows(real=[0.1, 0.2, 0.3]))
+    half = 4.302653 * 0.1 / math.sqrt(3)  # t(.975, 2)
+    assert (found.estimate, found.low, found.high) == pytest.approx((0.2, 0.2 - half, 0.2 + half), abs=1e-6)
+    assert found.p == pytest.approx(1 - math.sqrt(12 / 14))  # t = 2 sqrt 3 with two degrees of freedom
+    assert found.verdict == UNDECIDED and found.low < 0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"),
+    [
+        (0.0, math.inf, SUPPORTED),
+        (-math.inf, 0.0, CONTRADICTED),
+        (0.10, math.inf, UNDECIDED),  # the interval is .075 to .125
+        (0.05, math.inf, SUPPORTED),
+        (0.13, math.inf, CONTRADICTED),  # above 0, but by less than claimed
+        (0.07, 0.13, SUPPORTED),
+        (0.09, 0.13, UNDECIDED),
+        (-0.02, 0.02, CONTRADICTED),
+    ],
+)
+def test_the_whole_interval_has_to_lie_on_one_side(low, high, says):
+    found = verdicts.decide(level(low, high), hand_rows(real=[0.09, 0.10, 0.11]))
+    assert (found.low, found.high) == pytest.approx((0.07516, 0.12484), abs=1e-5)
+    assert found.verdict == says
+    assert (found.p < 0.05) == (says != UNDECIDED)  # the test and the interval say one thing
+
+
+def test_p_is_taken_against_the_nearest_end_of_the_region():
+    values = [0.09, 0.10, 0.11]
+    for low, high, edge in ((0.05, math.inf, 0.05), (0.01, 0.13, 0.13), (-0.02, 0.02, 0.02)):
+        found = verdicts.decide(level(low, high), hand_rows(real=values))
+        assert found.p == pytest.approx(stats.ttest_1samp(values, edge).pvalue)
+
+
+def test_differences_are_taken_over_the_seeds_both_have():
+    rows = hand_rows(real=[0.9, 0.8, 0.7, 0.9], static=[0.5, 0.5, 0.5])
+    found = verdicts.decide(claims.lead("real", "static"), rows)
+    assert found.values.tolist() == pytest.approx([0.4, 0.3, 0.2]) and found.values.index.tolist() == [0, 1, 2]
+
+
+def test_two_seeds_decide_nothing_and_are_shown_one_by_one():
+    rows = hand_rows(real=[0.9, 0.8], static=[0.5, 0.45])
+    found = verdicts.decide(claims.lead("real", "static"), rows)
+    assert found.verdict == UNDECIDED and math.isnan(found.p)
+    assert verdicts.in_words(found) == "Real data - Static synthetic: +0.400 (seed 0), +0.350 (seed 1)"
+    third = hand_rows(real=[0.9, 0.8, 0.86], static=[0.5, 0.45, 0.5])  # one seed more, and it is decided
+    assert verdicts.decide(claims.lead("real", "static"), third).verdict == SUPPORTED
+
+
+def test_what_is_missing_is_named():
+    found = verdicts.decide(claims.lead("symbiosis", "static"), hand_rows(static=[0.5, 0.6, 0.5]))
+    assert found.verdict == UNDECIDED
+    assert verdicts.in_words(found) == "Symbiosis - Static synthetic: not run: Symbiosis"
+    unmeasured = verdicts.decide(claims.beats_teacher("pseudo_label"), hand_rows(pseudo_label=[0.5, 0.6, 0.7]))
+    assert verdicts.in_words(unmeasured).endswith("not run: Pseudo-labelled pool (no generator_accuracy)")
+    nothing = hand_rows().astype({"generation": int})  # a study without any run
+    assert verdicts.decide(claims.SPIKES[1], nothing).missing == ["Symbiosis", "Static synthetic"]
+    apart = pd.concat([hand_rows(real=[0.9]), hand_rows(static=[0.5]).assign(seed=7)])
+    assert verdicts.in_words(verdicts.decide(claims.lead("real", "static"), apart)).endswith(": no seed has all of it")
+
+
+def test_a_value_that_was_not_measured_takes_its_seed_out():
+    found = verdicts.decide(level(), hand_rows(real=[0.1, math.nan, 0.3, 0.2]))
+    assert found.values.index.tolist() == [0, 2, 3] and found.estimate == pytest.approx(0.2)
+
+
+def test_a_claim_needs_all_parts_and_falls_with_one():
+    assert verdicts.combine([SUPPORTED, SUPPORTED]) == SUPPORTED
+    assert verdicts.combine([SUPPORTED, UNDECIDED]) == UNDECIDED
+    assert verdicts.combine([UNDECIDED, CONTRADICTED, SUPPORTED]) == CONTRADICTED

@@ -1,0 +1,353 @@
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from symbiosis.data.lesson import load_lesson
+from symbiosis.loop import methods, runs
+from symbiosis.models import loading, training
+from symbiosis.pretrain.initial import base_folder
+from symbiosis.settings import RunSettings, root
+from symbiosis.store import record as record_module
+from symbiosis.store import results, stages
+from symbiosis.store.record import read_record
+from symbiosis.store.stages import RunError
+
+TINY = {
+    "generations": 2, "lesson_size": 24, "train_size": 48, "pool_size": 60, "dev_size": 16, "test_size": 40,
+    "student_steps": 20, "generator_steps": 40, "hard_examples": 6, "scale": "tiny",
+}  # fmt: skip
+
+
+def tiny(reports_dir, **changes) -> RunSettings:
+    return RunSettings(**TINY | {"reports_dir": str(reports_dir)} | changes)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """The whole loop, never interrupted."""
+    settings = tiny(tmp_path_factory.mktemp("unbroken"))
+    return settings, runs.run(settings)
+
+
+def test_a_run_leaves_rows_lessons_and_a_record(unbroken):
+    settings, rows = unbroken
+    folder = stages.run_folder(settings)
+    assert tuple(rows.columns) == runs.COLUMNS and set(rows["generation"]) == {0, 1, 2}
+    record = json.loads((folder / "record.json").read_text())
+    assert record["run_id"] == settings.run_id and set(record["stages"]) >= {"lesson-1", "student-2", "teach-1"}
+    assert record["settings"] == settings.model_dump() and record["versions"]["torch"]
+    lesson = load_lesson(folder / "lessons" / "gen-2.parquet").to_pandas()
+    assert len(lesson) == 24 and set(lesson["prompt_kind"]) == {"explain", "write"}
+    assert (lesson["prompt_kind"] == "explain").sum() == 18 and (lesson["text"].str.len() > 0).all()
+
+
+def test_a_record_says_with_what_and_from_what_the_run_was_made(unbroken, monkeypatch):
+    settings, record = unbroken[0], read_record(unbroken[0])
+    assert record["constraints"] == hashlib.sha256((root() / "constraints.txt").read_bytes()).hexdigest()
+    for name in ("torch", "transformers", "datasets", "numpy", "accelerate", "papermill"):
+        assert record["versions"][name] == metadata.version(name)
+    assert record["hardware"] and record["device"] == "cpu" and record["threads"] == 1
+    inputs, folder = record["inputs"], stages.run_folder(settings)
+    assert inputs["task_source"] == "miniature" and inputs["generator_weights"] != inputs["student_weights"]
+    assert inputs["student_weights"] == loading.weights_mark(Path(base_folder("student", settings)))
+    assert list(record["products"]) == ["rows.csv", "lessons/gen-1.parquet", "lessons/gen-2.parquet"]
+    for name, mark in record["products"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == mark
+    assert re.fullmatch(r"[0-9a-f]{40}", record["commit"]) and record["dirty"] in (True, False)
+    monkeypatch.setattr(record_module, "PACKAGES", ("torch", "no-such-package"))
+    assert set(record_module.versions()) == {"python", "torch"}  # what is not installed is left out
+
+
+def test_the_weights_mark_sees_a_single_bit_and_no_stranger(qwen_folder, tmp_path):
+    shutil.copytree(qwen_folder, tmp_path / "copy")
+    mark = loading.weights_mark(qwen_folder)
+    (tmp_path / "copy" / "notes.pkl").write_text("no part of a model")
+    assert loading.weights_mark(tmp_path / "copy") == mark
+    weights = tmp_path / "copy" / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert loading.weights_mark(tmp_path / "copy") != mark
+
+
+def test_the_collector_reads_old_and_new_records(unbroken, tmp_path):
+    for variant, leave_out in (("new", ()), ("old", ("constraints", "hardware", "products"))):
+        settings = unbroken[0].model_copy(update={"variant": variant, "reports_dir": str(tmp_path)})
+        folder = stages.run_folder(settings)
+        shutil.copytree(stages.run_folder(unbroken[0]), folder)
+        rows = pd.read_csv(folder / "rows.csv").assign(variant=variant, run_id=settings.run_id)
+        rows.to_csv(folder / "rows.csv", index=False)
+        record = {k: v for k, v in read_record(unbroken[0]).items() if k not in leave_out}
+        (folder / "record.json").write_text(json.dumps(record | {"run_id": settings.run_id}))
+    assert len(results.collect(tmp_path)) == 2
+    new, old = results.read_records(tmp_path).drop(columns="run_id").to_dict("records")
+    assert new == old and new["device"] == "cpu"
+
+
+def test_only_the_last_weights_are_kept(unbroken):
+    state = stages.run_folder(unbroken[0]) / "state"
+    assert [(state / f"student-{g}" / "model").is_dir() for g in (1, 2)] == [False, True]
+
+
+def test_a_finished_run_is_read_not_repeated(unbroken):
+    settings, rows = unbroken
+    before = (stages.run_folder(settings) / "record.json").read_bytes()
+    pd.testing.assert_frame_equal(runs.run(settings), rows)
+    assert (stages.run_folder(settings) / "record.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("scale", ["tiny", "smoke"])
+def test_a_run_of_other_initial_models_is_not_taken_for_todays(scale, tmp_path, unbroken):
+    settings = tiny(tmp_path, scale=scale, method="real", generations=1)
+    rows = runs.run(settings)
+    path = stages.run_folder(settings) / "record.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"inputs": record["inputs"] | {"student": "student-0123abcd"}}))
+    if scale == "tiny":
+        with pytest.raises(RunError, match=r"its student was made by other code .*delete the folder"):
+            runs.run(settings)
+        assert path.exists()  # nothing is lost
+    else:
+        pd.testing.assert_frame_equal(runs.run(settings), rows)
+        assert json.loads(path.read_text())["inputs"] == record["inputs"]
+
+
+def test_the_same_settings_give_the_same_numbers_elsewhere(unbroken, tmp_path):
+    pd.testing.assert_frame_equal(runs.run(tiny(tmp_path)), unbroken[1])
+
+
+ONCE, TWICE = ("_generation_zero", "_teach", "write_record"), ("_lesson", "_student", "lesson_rows")  # calls in a run
+
+
+@pytest.mark.parametrize("where, call", [(w, 1) for w in ONCE + TWICE] + [(w, 2) for w in TWICE])
+def test_a_run_stopped_anywhere_and_continued_equals_an_unbroken_one(unbroken, tmp_path, monkeypatch, where, call):
+    settings, real, calls = tiny(tmp_path), getattr(runs, where), []
+
+    def breaks(*args, **kwargs):
+        calls.append(1)
+        if len(calls) < call:
+            return real(*args, **kwargs)
+        if where != "write_record":
+            real(*args, **kwargs)  # the stage's work is done, nothing of it is kept
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, where, breaks)
+    with pytest.raises(KeyboardInterrupt):
+        runs.run(settings)
+    monkeypatch.setattr(runs, where, real)
+    pd.testing.assert_frame_equal(runs.run(settings), unbroken[1])
+    same_lessons(settings, unbroken[0])
+
+
+def same_lessons(settings, other):
+    for generation in (1, 2):
+        a, b = (stages.run_folder(s) / "lessons" / f"gen-{generation}.parquet" for s in (settings, other))
+        pd.testing.assert_frame_equal(load_lesson(a).to_pandas(), load_lesson(b).to_pandas())
+
+
+def test_a_killed_process_is_continued_to_the_same_numbers(unbroken, tmp_path):
+    settings = tiny(tmp_path)
+    state = stages.run_folder(settings) / "state"
+    code = f"from symbiosis import runs, settings; runs.run(settings.RunSettings(**{settings.model_dump()!r}))"
+    for stage in ("student-0", "lesson-1", "student-1"):
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not (state / stage).is_dir() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, f"the run ended before it could be killed in the stage after {stage}"
+    assert not (stages.run_folder(settings) / "record.json").exists()
+    pd.testing.assert_frame_equal(runs.run(settings), unbroken[1])
+    same_lessons(settings, unbroken[0])
+
+
+def test_changed_settings_are_another_run(unbroken):
+    changed = unbroken[0].model_copy(update={"epochs": 3})
+    with pytest.raises(RunError, match=r"symbiosis-s0: holds a run of other settings \(epochs: 2 there, 3 now\); give"):
+        runs.run(changed)
+
+
+def test_two_writers_of_one_run_are_refused_by_name(tmp_path):
+    settings = tiny(tmp_path)
+    with (
+        stages.writing(stages.run_folder(settings)),
+        pytest.raises(RunError, match=rf"in use by process {os.getpid()} on .* since 2\d\d\d-.*; wait for it"),
+    ):
+        runs.run(settings)
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_continues(unbroken, tmp_path, monkeypatch):
+    settings, save = tiny(tmp_path), loading.save
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loading, "save", full)
+    with pytest.raises(RunError, match=r"No space left on device.*free some space"):
+        runs.run(settings)
+    assert not list((stages.run_folder(settings) / "state").glob(".*")), "something half-written is left"
+    monkeypatch.setattr(loading, "save", save)
+    pd.testing.assert_frame_equal(runs.run(settings), unbroken[1])
+
+
+def test_a_reports_dir_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"file.*cannot be written.*reports_dir"):
+        runs.run(tiny(tmp_path / "file"))
+
+
+def test_a_diverging_student_stops_and_keeps_the_last_good_stage(tmp_path):
+    settings = tiny(tmp_path, learning_rate=0.999, epochs=1, lm_weight=1e38)
+    with pytest.raises(training.TrainingError, match="lower learning_rate"):
+        runs.run(settings)
+    state = stages.run_folder(settings) / "state"
+    assert (state / "lesson-1" / "result.json").exists() and not (state / "student-1").exists()
+
+
+@pytest.mark.parametrize("method", list(methods.LESSONS))
+def test_every_method_teaches_the_same_number_of_rows_and_steps(method, tmp_path, unbroken):
+    settings = tiny(tmp_path, method=method)
+    rows = runs.run(settings)
+    state = stages.run_folder(settings) / "state"
+    steps = [len(json.loads((state / f"student-{g}" / "result.json").read_text())["history"]) for g in (1, 2)]
+    assert steps == [2 * 2, 2 * 2]  # 2 epochs of ceil(24 / 16) batches
+    start = rows[(rows["generation"] == 0) & (rows["metric"] == "accuracy")]["value"].item()
+    unbroken_rows = unbroken[1]
+    assert (
+        start
+        == unbroken_rows[(unbroken_rows["generation"] == 0) & (unbroken_rows["metric"] == "accuracy")]["value"].item()
+    )
+
+
+def test_warm_recursion_starts_from_a_student_that_saw_real_rows(tmp_path):
+    cold = tiny(tmp_path, method="recursive", generations=1, train_size=240)
+    warm = cold.model_copy(update={"variant": "warm", "recursive_start": "warm"})
+    losses = [
+        rows[(rows["generation"] == 0) & (rows["metric"] == "lm_loss")]["value"].item()
+        for rows in map(runs.run, (cold, warm))
+    ]
+    assert losses[1] < losses[0] - 0.3
+
+
+def test_static_repeats_its_lesson_and_real_does_not(tmp_path):
+    texts = {}
+    for method in ("static", "real"):
+        settings = tiny(tmp_path, method=method)
+        runs.run(settings)
+        texts[method] = [
+            load_lesson(stages.run_folder(settings) / "lessons" / f"gen-{g}.parquet")["text"][:] for g in (1, 2)
+        ]
+    assert texts["static"][0] == texts["static"][1]
+    assert not set(texts["real"][0]) & set(texts["real"][1])
+
+
+def test_symbiosis_without_update_leaves_the_generator_alone(tmp_path):
+    settings = tiny(tmp_path, generator_update="none", variant="frozen")
+    runs.run(settings)
+    assert (stages.run_folder(settings) / "state" / "teach-1" / "hard.parquet").exists()
+    assert not (stages.run_folder(settings) / "state" / "teach-1" / "model").exists()
+
+
+BEST = {
+    "variant": "whole", "generator_update": "none", "candidates": 2, "first_sources": "random", "teaching_share": 0.5,
+    "pool_share": 0.25,
+}  # fmt: skip
+
+
+def lessons_of(settings, *generations):
+    folder = stages.run_folder(settings) / "lessons"
+    return [load_lesson(folder / f"gen-{g}.parquet").to_pandas() for g in generations]
+
+
+@pytest.mark.parametrize("update", ["sft", "pool_lm", "influence", "dpo"])
+def test_every_update_changes_the_generator_and_measures_its_drift(update, tmp_path):
+    settings = tiny(tmp_path, **BEST | {"generator_update": update}, keep_checkpoints=True)
+    rows = runs.run(settings)
+    assert (stages.run_folder(settings) / "state" / "teach-1" / "model").is_dir()
+    at = rows.set_index(["metric", "generation"])["value"]
+    assert at["generator_kl", 1] != 0 and {("generator_accuracy", 0), ("generator_accuracy", 1)} <= set(at.index)
+
+
+def test_a_lesson_holds_hard_texts_explanations_and_written_texts_in_their_shares(tmp_path):
+    settings = tiny(tmp_path, **BEST)
+    runs.run(settings)
+    first, second = lessons_of(settings, 1, 2)
+    for lesson in (first, second):
+        assert lesson["prompt_kind"].value_counts().to_dict() == {"explain": 12, "label": 6, "write": 6}
+    hard = pd.read_parquet(stages.run_folder(settings) / "state" / "teach-1" / "hard.parquet")
+    labelled = second[second["prompt_kind"] == "label"]
+    assert labelled["text"].tolist() == hard["text"].tolist()[:6]  # six hard examples, six rows
+    assert set(first.loc[first["prompt_kind"] == "label", "source_id"]) != set(hard["source_id"])
+    record = read_record(settings)["yield"]
+    assert record[0]["filtered"] == 18 and record[0]["kept"] == 18  # 18 texts were written, of two drafts each
+    assert {"purity_explain", "purity_label", "purity_write"} <= set(record[0]) and "agreed" in record[0]
+
+
+def test_labels_alone_need_no_look_at_the_pool(tmp_path):
+    settings = tiny(tmp_path, variant="written", generator_update="none", teaching_share=0.0)
+    runs.run(settings)
+    assert not (stages.run_folder(settings) / "state" / "teach-1").exists()
+    first, second = lessons_of(settings, 1, 2)
+    assert set(second["prompt_kind"]) == {"write"} and not set(first["text"]) & set(second["text"])
+
+
+def test_dev_rows_take_the_place_of_lesson_rows(tmp_path):
+    settings = tiny(tmp_path, method="static", variant="dev", dev_rows=10)
+    runs.run(settings)
+    first, second = lessons_of(settings, 1, 2)
+    assert len(first) == len(second) == 24 and (first["prompt_kind"] == "dev").sum() == 10
+    written = [lesson.loc[lesson["prompt_kind"] == "write", "text"].tolist() for lesson in (first, second)]
+    assert written[0] == written[1]
+    from symbiosis.data.task import load_task
+
+    dev = load_task(settings).dev.to_pandas().set_index("text")["label"]
+    drawn = second[second["prompt_kind"] == "dev"]
+    assert (dev[drawn["text"]].to_numpy() == drawn["label"].to_numpy()).all()
+
+
+def test_a_foreign_student_names_other_texts_and_a_stopped_run_still_continues(tmp_path, monkeypatch):
+    own, foreign = (tiny(tmp_path, **BEST | {"variant": v, "feedback_student": v}) for v in ("own", "foreign"))
+    runs.run(own)
+    step_c = methods.step_c
+
+    def stop(*args):
+        step_c(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(methods, "step_c", stop)
+    with pytest.raises(KeyboardInterrupt):
+        runs.run(foreign)
+    monkeypatch.setattr(methods, "step_c", step_c)
+    runs.run(foreign)
+    hard = [pd.read_parquet(stages.run_folder(s) / "state" / "teach-1" / "hard.parquet") for s in (own, foreign)]
+    assert hard[0]["text"].tolist() != hard[1]["text"].tolist()
+    elsewhere = foreign.model_copy(update={"reports_dir": str(tmp_path / "again")})
+    pd.testing.assert_frame_equal(runs.run(elsewhere), runs.run(foreign))
+
+
+def test_soft_labels_are_kept_and_sum_to_one(tmp_path):
+    settings = tiny(tmp_path, **BEST | {"soft_labels": True}, generations=1)
+    runs.run(settings)
+    (lesson,) = lessons_of(settings, 1)
+    assert lesson["label_probs"].map(sum).to_numpy() == pytest.approx(1, abs=1e-5)
+    labelled = lesson[lesson["prompt_kind"] == "label"]
+    assert (labelled["label_probs"].map(lambda p: p.argmax()) == labelled["label"]).all()
+
+
+def test_arms_that_see_no_pool_do_not_depend_on_it(tmp_path):
+    at = []
+    for i, world in enumerate([{}, {"pool_size": 40, "dev_size": 8}, {"pool_skew": "rare_tail"}]):
+        static = tiny(tmp_path / str(i), method="static", **world)
+        rows = runs.run(static)
+        at.append(rows[rows["metric"].isin(["accuracy", "label_loss", "lesson_distinct_2"])]["value"].tolist())
+    assert at[0] == at[1] == at[2]

@@ -1,0 +1,236 @@
+"""Two ranks train what one process trains. Each case starts torchrun with two CPU processes: some 15 seconds."""
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import NEWS
+from datasets import Dataset
+
+from symbiosis.loop import runs
+from symbiosis.models import loading, ranks, training
+from symbiosis.models.ranks import TrainingError
+from symbiosis.settings import RunSettings, SettingsError, make_settings
+from symbiosis.store import record
+
+LABELS = list(NEWS)
+TEXTS = [t for texts in NEWS.values() for t in texts]
+LESSON = Dataset.from_dict({
+    "text": TEXTS, "label": [0, 0, 1, 1, 2, 2, 3, 3], "weight": [1.0, 2.0, 0.5, 1.0, 1.0, 3.0, 1.0, 1.0],
+    "label_probs": [[0.75, 0.25, 0.0, 0.0]] + [None] * 7,
+})  # fmt: skip
+# 8 rows in batches of 7: the second batch of an epoch has one row, fewer than ranks
+ONE = RunSettings(
+    batch_size=7, epochs=3, learning_rate=5e-3, max_length=32, generator_epochs=3, generator_learning_rate=5e-3,
+    device="cpu",
+)  # fmt: skip
+TWO = ONE.model_copy(update={"num_processes": 2})
+
+
+@pytest.fixture(scope="module")
+def student(neox_folder):
+    return loading.load(str(neox_folder), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def generator(qwen_folder):
+    model, tokenizer = loading.load(str(qwen_folder), device="cpu")
+    model.config.tie_word_embeddings = True  # one matrix, as in Qwen2-0.5B: the sharding must not tear it apart
+    model.tie_weights()
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    return model, tokenizer
+
+
+def teach(model, tokenizer, settings):
+    return training.train_student(model, tokenizer, LESSON, LABELS, settings, seed=3)
+
+
+def tune(model, tokenizer, settings):
+    asked, weights = ["Say it."] * 8, np.linspace(0.1, 2.0, 8)
+    return training.train_generator(model, tokenizer, asked, TEXTS, settings, seed=3, weights=weights)
+
+
+def prefer(model, tokenizer, settings):
+    return training.train_preferences(model, tokenizer, ["Say it."] * 7, TEXTS[:7], TEXTS[1:], settings, seed=3)
+
+
+def apart(pair, other) -> float:
+    """Euclidean distance of two models' weights."""
+    return sum(((p - q) ** 2).sum().item() for p, q in zip(pair.parameters(), other.parameters(), strict=True)) ** 0.5
+
+
+CASES = {
+    "student": ("student", teach, {}),
+    "generator, fsdp": ("generator", tune, {"sharding": "fsdp"}),
+    "preferences": ("generator", prefer, {}),
+    "student, in parts": ("student", teach, {"gradient_accumulation_steps": 2}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_ranks_have_the_losses_and_weights_of_one_process(case, request):
+    pair, train, changes = CASES[case]
+    begun, tokenizer = request.getfixturevalue(pair)
+    one, other = copy.deepcopy(begun), copy.deepcopy(begun)
+    alone = train(one, tokenizer, ONE)
+    shared = train(other, tokenizer, TWO.model_copy(update=changes))
+    assert [list(step) for step in alone] == [list(step) for step in shared]
+    difference = max(abs(a[name] - b[name]) for a, b in zip(alone, shared, strict=True) for name in a)
+    drift = apart(one, other) / apart(one, begun)
+    print(f"{case}: losses differ by {difference:.1e} at most, weights by {drift:.1e} of the way training went")
+    assert difference < 1e-5  # the same sums in another order: fp32 has 7 digits, and the losses are about 6
+    assert drift < 0.02  # AdamW's first steps have one length: where a gradient is all but 0, only its rounding is left
+
+
+def test_a_run_in_two_ranks_has_the_rows_of_one_process(neox_folder, tmp_path):
+    given = {
+        "method": "real", "generations": 1, "lesson_size": 40, "train_size": 40, "pool_size": 40, "dev_size": 8,
+        "test_size": 100, "student": str(neox_folder), "device": "cpu", "epochs": 3, "learning_rate": 5e-3,
+    }  # fmt: skip
+    settings = [RunSettings(**given, reports_dir=str(tmp_path / str(n)), num_processes=n) for n in (1, 2)]
+    one, two = map(runs.run, settings)
+    same = ["generation", "metric", "unit", "n"]
+    assert one[same].equals(two[same]) and set(one["run_id"]).isdisjoint(two["run_id"])
+    assert one["value"].to_numpy() == pytest.approx(two["value"].to_numpy(), abs=1e-4)
+    assert record.read_record(settings[1])["settings"]["num_processes"] == 2
+    lm_loss = one[one["metric"] == "lm_loss"].set_index("generation")["value"]
+    assert lm_loss[1] < lm_loss[0] - 0.5  # and something was learned
+
+
+def test_the_plain_average_of_two_slices_would_have_been_another_loss(student):
+    losses, _ = training.student_losses(*student, LESSON, LABELS, ONE)
+    batch = np.arange(7)
+    of = lambda rows: losses(rows, rows)["loss"].item()  # noqa: E731
+    assert abs(of(batch) - (of(batch[::2]) + of(batch[1::2])) / 2) > 1e-3
+
+
+SHARDS = """
+import sys
+import torch
+import torch.distributed as dist
+from symbiosis import launch, models, ranks
+from symbiosis.settings import RunSettings
+
+launch.join(RunSettings(device="cpu", num_processes=2))
+model, _ = models.load(sys.argv[1], device="cpu")
+whole = sum(p.numel() for p in model.parameters())
+ranks.together(model, None, "fsdp")
+share = sum(p.to_local().numel() for p in model.parameters()) / whole
+sys.stdout.write(f" {share} ")  # in one piece, with its own space: torchrun's ranks are unbuffered and share the pipe
+sys.stdout.flush()
+dist.destroy_process_group()
+"""
+
+
+def test_under_fsdp_each_rank_holds_half(neox_folder, tmp_path):
+    (tmp_path / "shards.py").write_text(SHARDS)
+    where = ["--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
+    command = [sys.executable, "-m", "torch.distributed.run", *where, str(tmp_path / "shards.py"), str(neox_folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"GLOO_SOCKET_IFNAME": "lo"})
+    shares = [float(line) for line in done.stdout.split()]
+    assert len(shares) == 2 and sum(shares) == pytest.approx(1) and max(shares) < 0.52, done.stderr
+
+
+# --- what goes wrong -----------------------------------------------------------------------------------------------
+def children(parent: int) -> list[int]:
+    """Processes started by `parent`."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue  # ended while we looked
+        if int(fields[1]) == parent and fields[0] != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def ranks_of(starter: int, wait_s: float = 60) -> list[int]:
+    """The two ranks of the torchrun that `starter` started, once both are there and at work."""
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline:
+        found = [rank for torchrun in children(starter) for rank in children(torchrun)]
+        if len(found) == 2:
+            time.sleep(8)  # past their imports: now they train
+            return sorted(found)
+        time.sleep(0.2)
+    raise AssertionError("no ranks were started")
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the ranks through Linux's /proc")
+LONG = TWO.model_copy(update={"epochs": 100_000})
+
+
+@linux
+def test_a_rank_that_dies_stops_the_training_with_a_sentence_and_changes_nothing(student, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    model, tokenizer = student
+    before = [p.clone() for p in model.parameters()]
+    killer = threading.Thread(target=lambda: os.kill(ranks_of(os.getpid())[1], signal.SIGKILL))
+    killer.start()
+    with pytest.raises(TrainingError, match=r"rank 1 of the 2 ended early \(killed by signal 9\); nothing"):
+        teach(model, tokenizer, LONG)
+    killer.join()
+    assert all(torch.equal(p, q) for p, q in zip(before, model.parameters(), strict=True))
+    assert list(tmp_path.iterdir()) == []  # neither weights nor lesson are left behind
+
+
+STARTER = """
+import sys
+from datasets import Dataset
+from symbiosis import models, training
+from symbiosis.settings import RunSettings
+
+lesson = Dataset.from_dict({"text": ["Shares fell."] * 8, "label": [0, 1] * 4, "weight": [1.0] * 8})
+settings = RunSettings(device="cpu", num_processes=2, epochs=100_000, batch_size=4)
+training.train_student(*models.load(sys.argv[1], device="cpu"), lesson, ["World", "Sports"], settings, seed=0)
+"""
+
+
+@linux
+def test_the_ranks_end_with_a_notebook_that_was_killed(neox_folder, tmp_path):
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", STARTER, str(neox_folder)], env=environment) as starter:
+        left = ranks_of(starter.pid)
+        starter.kill()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and any(Path(f"/proc/{rank}").exists() for rank in left):
+        time.sleep(0.2)
+    assert not [rank for rank in left if Path(f"/proc/{rank}").exists()]
+
+
+def test_an_infinite_loss_in_the_ranks_is_told_as_in_one_process(student):
+    model, tokenizer = copy.deepcopy(student[0]), student[1]
+    with torch.no_grad():
+        model.get_output_embeddings().weight.fill_(float("inf"))
+    with pytest.raises(TrainingError, match=r"^Student: the loss became nan at step 1 of 6; .* lower learning_rate"):
+        teach(model, tokenizer, TWO)
+
+
+def test_more_ranks_than_gpus_is_refused_before_anything_starts(monkeypatch):
+    model = type("OnGpu", (), {"device": torch.device("cuda")})()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(TrainingError, match="num_processes: 2 ranks need a GPU each, 1 visible; lower it"):
+        ranks.train("train_student", model, None, TWO, seed=0)
+
+
+@pytest.mark.parametrize("given", [{"num_processes": 1}, {"num_processes": 2, "generator_lora_rank": 4}])
+def test_sharding_needs_ranks_and_whole_weights(given):
+    with pytest.raises(SettingsError, match=r"sharding: 'fsdp' .* set num_processes to 2 or more and"):
+        make_settings(sharding="fsdp", **given)
+
+
+def test_one_process_is_what_it_was():
+    assert not ranks.joined() and ranks.size() == 1 and not ranks.wanted(ONE) and ranks.wanted(TWO)
+    count, losses = torch.tensor(3.0), lambda batch: {}
+    assert ranks.everyone(count) is count and ranks.together(None, losses, "none") is losses
+    assert ONE.fingerprint == RunSettings(**ONE.model_dump(exclude={"num_processes", "sharding"})).fingerprint
+    assert TWO.fingerprint != ONE.fingerprint  # sums in another order are another run

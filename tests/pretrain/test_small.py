@@ -1,0 +1,237 @@
+"""The small made models: what they read, that they survive a save, and what bad corpora say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from symbiosis.data import corpora
+from symbiosis.data.readers import DataError
+from symbiosis.models import loading
+from symbiosis.pretrain import small
+from symbiosis.prompts import label_prompt, write_prompt
+from symbiosis.settings import make_settings
+
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
+WORDS = {"World": "minister treaty border", "Sports": "coach goal stadium", "Business": "shares profit bank"}
+EXTRA = ["the", "a", "of", "and", "new", "old", "says", "near", "after", "before", "in", "on", "with", "for"]
+
+
+def news(name: str, n: int, *, seed: int) -> list[str]:
+    """n different short texts with words of one class."""
+    rng = np.random.default_rng(seed)
+    return [
+        f"{' '.join(rng.choice(WORDS[name].split(), 3))} {' '.join(rng.choice(EXTRA, 7))} no {i}." for i in range(n)
+    ]
+
+
+def write_csv(path: Path, header: str, rows: list[str]) -> None:
+    path.write_text("\n".join([header, *rows]) + "\n")
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Settings of the smallest small scale: a three-class task and a corpus per role, all hand-made."""
+    task, plain = tmp_path / "task", tmp_path / "plain"
+    task.mkdir(), plain.mkdir()
+    (task / "classes.txt").write_text("\n".join(WORDS))
+    for part, seed in (("train", 1), ("test", 2)):
+        rows = [f"{c},{part},{t}" for c, name in enumerate(WORDS, 1) for t in news(name, 10, seed=seed)]
+        write_csv(task / f"{part}.csv", "class_index,title,description", rows)
+    (plain / "a.txt").write_text("\n".join(t for name in WORDS for t in news(name, 40, seed=3)))
+    rows = [f"{c},more,{t},," for c, name in enumerate(WORDS, 1) for t in news(name, 15, seed=4)]
+    rows += [f"{c},,,joined {t}," for c, name in enumerate(WORDS, 1) for t in news(name, 15, seed=5)]
+    write_csv(tmp_path / "labelled.csv", "class_index,title,description,joined_text,source", rows)
+    return make_settings(
+        task=str(task), student="small", student_corpus=str(plain), student_steps=3, max_length=24,
+        generator="small", generator_corpus=str(tmp_path / "labelled.csv"), generator_steps=6, max_new_tokens=16,
+        lesson_size=6, train_size=9, pool_size=0, dev_size=6, test_size=0, hard_examples=2,
+    )  # fmt: skip
+
+
+def with_(settings, **changed):
+    return make_settings(**settings.model_dump() | changed)
+
+
+@pytest.mark.parametrize("role", ["student", "generator"])
+def test_a_made_model_survives_the_disk(role, made, tmp_path):
+    model, tokenizer = small.make_small(role, made)
+    loading.save(model, tokenizer, tmp_path / role)
+    loaded, again = loading.load(str(tmp_path / role))
+    text = "  Zürich – 'coach' says:\n2-1, 5% & more…"
+    assert loading.token_ids(again, [text]) == loading.token_ids(tokenizer, [text])
+    assert again.decode(loading.token_ids(again, [text])[0]) == text
+    assert loaded.config.model_type == {"student": "gpt_neox", "generator": "qwen2"}[role]
+    assert len({again.pad_token_id, again.eos_token_id}) == 2 and loaded.generation_config.eos_token_id == [
+        again.eos_token_id
+    ]
+    assert bool(again.chat_template) == (role == "generator")
+    for key, value in model.state_dict().items():
+        assert value.equal(loaded.state_dict()[key]), key
+
+
+def test_the_seed_decides_the_weights(made):
+    def weights(settings):
+        return small.make_small("student", settings)[0].get_input_embeddings().weight
+
+    assert weights(made).equal(weights(made))
+    assert not weights(made).equal(weights(with_(made, seed=1)))
+
+
+def test_cache_inputs_follow_the_corpus(made):
+    before = {role: small.cache_inputs(role, made) for role in ("student", "generator")}
+    assert before == {role: small.cache_inputs(role, made) for role in ("student", "generator")}
+    for role, path in (("student", Path(made.student_corpus) / "a.txt"), ("generator", Path(made.generator_corpus))):
+        path.write_text(path.read_text().replace("bank", "loan", 1))
+        assert small.cache_inputs(role, made) != before[role]
+    classes, changed = Path(made.task) / "classes.txt", small.cache_inputs("generator", made)
+    classes.write_text(classes.read_text().replace("World", "Earth"))
+    assert small.cache_inputs("generator", made) != changed
+
+
+def test_the_generator_is_asked_in_the_words_of_prompts_py(made):
+    tokenizer, batches = small.generator_lesson(made, np.random.default_rng(0))
+    assert len(batches) == made.generator_steps == sum(small.kind_steps(made.generator_steps).values())
+    names, seen = list(WORDS), set()
+    writes, question = [write_prompt(tokenizer, name) for name in names], label_prompt(tokenizer, "", names)
+    for asked, answer in questions_and_answers(tokenizer, batches):
+        if asked in writes:
+            seen.add("write")
+            assert class_of(answer) == names[writes.index(asked)]
+        elif asked.endswith(question.removeprefix(small.USER)):
+            seen.add("label")
+            assert answer == class_of(asked.split("\n")[0]) + small.END
+        else:
+            seen.add("explain")
+            hard = asked.split("hard to learn from: ")[1].split("\n")[0]
+            assert class_of(answer) == class_of(hard) and answer.removesuffix(small.END) != hard
+    assert seen == {"write", "explain", "label"}
+
+
+def questions_and_answers(tokenizer, batches):
+    """Decoded question and answer of every row; the hard text of an explain row is learned with its answer."""
+    for ids, targets in batches:
+        for row, learned in zip(ids, targets != -100, strict=True):
+            start = row.tolist().index(tokenizer.convert_tokens_to_ids(small.ASSISTANT)) + 1
+            asked, length = tokenizer.decode(row[:start]), int((row != tokenizer.pad_token_id).sum())
+            assert learned.nonzero()[0] == (0 if "hard to learn from" in asked else start)
+            assert learned.nonzero()[-1] == length - 1 and learned[start:length].all()
+            yield asked, tokenizer.decode(row[start:length])
+
+
+def class_of(text: str) -> str:
+    """The class whose words a hand-made text has."""
+    return max(WORDS, key=lambda name: sum(word in WORDS[name].split() for word in text.split()))
+
+
+def test_an_answer_is_learned_and_its_question_is_not():
+    tokenizer = small.byte_tokenizer(["a question and its answer"])
+    [(ids, targets)] = small.answer_batches(tokenizer, ["a question"], [" its answer"], 40, np.random.default_rng(0))
+    learned = targets[targets != -100]
+    assert tokenizer.decode(learned) == f" its answer{small.END}"
+    assert tokenizer.decode(ids[targets == -100]) == "a question"
+
+
+def test_a_cut_answer_does_not_end():
+    tokenizer = small.byte_tokenizer(["a question and its answer"])
+    [(_, targets)] = small.answer_batches(tokenizer, ["a"], ["b c d e f"], 4, np.random.default_rng(0))
+    assert (targets != -100).sum() == 4 and tokenizer.eos_token_id not in targets
+
+
+def test_near_texts_share_words_and_class_but_are_no_copies():
+    texts = [
+        "red apple pie",
+        "red apple pie!",
+        "red apple tart",
+        "green car engine",
+        "red apple cake",
+        "blue car motor",
+    ]
+    near = corpora.near_texts(texts, np.array([0, 0, 0, 0, 1, 1]))
+    assert near[2][0] in (0, 1) and list(near[4]) == [5] and list(near[5]) == [4]
+    assert list(near[0]) == [2]  # not 1, the same words again, nor 4, another class
+
+
+def test_tf_idf_by_hand():
+    v = corpora.tf_idf(["cat cat dog", "dog cow", "cow pig"]).toarray()  # words in order: cat cow dog pig
+    raw = np.array([(1 + np.log(2)) * np.log(3), 0, np.log(3 / 2), 0])
+    assert v[0] == pytest.approx(raw / np.linalg.norm(raw), abs=1e-6)
+
+
+def test_plain_documents_of_each_kind(tmp_path):
+    path = tmp_path / "x.txt"
+    book = "It was a dark and\nstormy night indeed.\n\nThe end came\nsoon after that.\n"
+    path.write_text(f"Licence\n*** START OF THIS EBOOK ***\n\n{book}\n*** END OF THIS EBOOK ***\nmore licence")
+    assert corpora.plain_documents(path) == ["It was a dark and stormy night indeed.", "The end came soon after that."]
+    path.write_text(
+        " = Heading of an article = \n \n The 1 @,@ 000 <unk> men of the @-@ old regiment , it is said , went home .\n"
+    )
+    assert corpora.plain_documents(path) == ["The 1,000 men of the-old regiment, it is said, went home."]
+    path.write_text("first document of the file\nsecond document of the file\n")
+    assert corpora.plain_documents(path) == ["first document of the file", "second document of the file"]
+
+
+def test_packed_windows_are_full_and_begin_with_end_of_text():
+    documents = ["one two three four", "five six seven"]
+    tokenizer = small.byte_tokenizer(documents)
+    windows = small.packed_windows(tokenizer, documents, 5, 12, np.random.default_rng(0))
+    assert windows.shape == (5, 12) and (windows[:, 0] == tokenizer.eos_token_id).all()
+    assert tokenizer.pad_token_id not in windows
+    assert set(tokenizer.decode(windows[:, 1:].ravel()).replace(small.END, " ").split()) >= {"one", "five", "seven"}
+
+
+def test_texts_of_the_task_are_left_out(made, capsys):
+    path = Path(made.student_corpus) / "leak.txt"
+    path.write_text("\n".join(f"Test  {text.upper()}" for text in news("Sports", 10, seed=2)))  # as the test has them
+    small.student_lesson(made, np.random.default_rng(0))
+    assert "student_corpus: 10 of 130 texts left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("role", "change", "message"),
+    [
+        ("student", {"student_corpus": "nowhere"}, r"student_corpus: .*nowhere is no folder; make it one"),
+        ("student", {"student_corpus": "{task}"}, r"student_corpus: the \.txt files of .* hold no text"),
+        ("student", {"student_corpus": "{empty}"}, r"student_corpus: .* is a folder without \.txt files"),
+        ("generator", {"generator_corpus": "nowhere.csv"}, r"generator_corpus: .*nowhere\.csv is no file; name a CSV"),
+    ],
+)
+def test_a_missing_corpus_is_named(role, change, message, made, tmp_path):
+    (tmp_path / "empty").mkdir()
+    change = {key: value.format(task=made.task, empty=tmp_path / "empty") for key, value in change.items()}
+    with pytest.raises(DataError, match=message):
+        small.make_small(role, with_(made, **change))
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["class_index,title,description", "1,a,b", "2,a"], r"bad\.csv, line 3: does not fit a header"),
+        (["class_index,title,description", "1,a,b,c"], r"bad\.csv, line 2: does not fit a header"),
+        (["topic,title,description", "1,a,b"], r"bad\.csv, line 2: does not fit a header"),
+        (["class_index,title,description", "4,a,b"], r"bad\.csv, line 2: label '4' is none of 1, 2, 3; the task has"),
+        (["label,text", "Weather,rain"], r"line 2: label 'Weather' is none of World, Sports, Business"),
+        (["class_index,title,description,joined_text", "1,,,"], r"bad\.csv, line 2: no text in title"),
+        (["class_index,title,description", "1,a,b", "1,c,d", "2,e,f"], r"fewer than two texts of Sports, Business"),
+        (["class_index,title,description", '1,a,"b'], r"bad\.csv, after line 1: cannot be read as UTF-8 CSV"),
+    ],
+)
+def test_a_malformed_labelled_csv_is_named(lines, message, made, tmp_path):
+    write_csv(tmp_path / "bad.csv", lines[0], lines[1:])
+    with pytest.raises(DataError, match=message):
+        small.make_small("generator", with_(made, generator_corpus=str(tmp_path / "bad.csv")))
+
+
+@pytest.mark.skipif(not (REAL / "ag_news").is_dir(), reason="needs ../shared/data/ag_news")
+def test_real_news_has_near_texts_of_its_class():
+    names = (REAL / "ag_news" / "classes.txt").read_text().split("\n")[:4]
+    texts, labels = corpora.read_labelled(str(REAL / "ag_news" / "train_extra.csv"), names)
+    assert len(texts) == 14138 and np.bincount(labels).tolist() == [3209, 3138, 3154, 4637]
+    some = np.arange(0, len(texts), 10)
+    texts, labels = [texts[i] for i in some], labels[some]
+    near = np.stack(corpora.near_texts(texts, labels))
+    assert (labels[near] == labels[:, None]).all() and (near != np.arange(len(texts))[:, None]).all()
+    vectors = corpora.tf_idf(texts)
+    cosine = vectors.multiply(vectors[near[:, 0]]).sum(1).mean()
+    chance = vectors.multiply(vectors[np.random.default_rng(0).permutation(len(texts))]).sum(1).mean()
+    assert cosine > 5 * chance  # near means near: unrelated news hardly shares a rare word

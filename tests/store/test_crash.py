@@ -1,0 +1,347 @@
+"""Whatever happens to a run, it says so in a sentence, loses no whole stage, and ends with the numbers of an unbroken.
+
+`python tests/kill_harness.py` kills more, and the kernel and papermill, too.
+"""
+
+import contextlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import kill_harness
+import pandas as pd
+import pytest
+from kill_harness import BATCH, TINY
+
+from symbiosis.loop import runs
+from symbiosis.settings import RunSettings
+from symbiosis.store import record, stages
+from symbiosis.store.folders import whole_folder, write_checksums
+from symbiosis.store.stages import RunError, RunStopped
+
+
+def tiny(reports_dir, which, **changes) -> RunSettings:
+    return RunSettings(**TINY | BATCH[which] | {"generations": 3, "reports_dir": str(reports_dir)} | changes)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """Both runs of the batch, never interrupted."""
+    return {which: run_in(tmp_path_factory.mktemp("unbroken"), which) for which in range(len(BATCH))}
+
+
+def run_in(place, which) -> Path:
+    runs.run(tiny(place, which))
+    return stages.run_folder(tiny(place, which))
+
+
+@pytest.fixture(scope="module")
+def half_done(tmp_path_factory):
+    """Both runs, stopped in the lesson of generation 3: the weights of generation 1 are dropped, those of 2 needed."""
+    return {which: stopped_in(tmp_path_factory.mktemp("half"), which) for which in range(len(BATCH))}
+
+
+def stopped_in(place, which) -> Path:
+    lesson = runs._lesson
+
+    def stops(actors, generation, *rest):
+        if generation == 3:
+            raise KeyboardInterrupt
+        return lesson(actors, generation, *rest)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(runs, "_lesson", stops)
+        runs.run(tiny(place, which))
+    return place
+
+
+@pytest.fixture
+def copy(half_done, tmp_path):
+    """A half-done run of one's own: settings and folder."""
+
+    def copied(which):
+        shutil.copytree(half_done[which], tmp_path / "reports")
+        settings = tiny(tmp_path / "reports", which)
+        return settings, stages.run_folder(settings)
+
+    return copied
+
+
+def same_as(unbroken: Path, folder: Path) -> bool:
+    names = ["rows.csv", *(f"lessons/gen-{g}.parquet" for g in (1, 2, 3))]
+    return all((folder / name).read_bytes() == (unbroken / name).read_bytes() for name in names)
+
+
+# --- killed --------------------------------------------------------------------------------------------------------
+def test_killed_runs_continue_to_the_numbers_of_unbroken_ones():
+    words = [sys.executable, kill_harness.__file__, "--kills", "5", "--seed", "2"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["differences"] == [] and report["files_compared"] >= 3
+    assert report["kills"] == 5 == sum(report["stages"].values()) and len(report["stages"]) >= 2
+
+
+def test_the_harness_would_see_a_difference_in_the_last_digit(unbroken, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(unbroken[0], broken)
+    harness = kill_harness.Harness(tmp_path, random.Random(0))
+    harness._compare(unbroken[0], broken, "same")
+    assert harness.differences == [] and harness.compared == 4
+    text = (broken / "rows.csv").read_text()
+    (broken / "rows.csv").write_text(text[:-40] + text[-40:].replace("1", "2", 1))
+    (broken / "lessons" / "gen-2.parquet").unlink()
+    harness._compare(unbroken[0], broken, "other")
+    assert harness.differences == ["other: broken/rows.csv", "other: broken/lessons/gen-2.parquet"]
+
+
+# --- damaged -------------------------------------------------------------------------------------------------------
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000] if path.stat().st_size > 2000 else path.read_bytes()[:-3])
+
+
+DAMAGE = [  # which run, file, stages that are made again
+    (0, "state/student-2/model/model.safetensors", {"student-0", "lesson-1", "student-1", "lesson-2", "student-2"}),
+    (1, "state/teach-2/model/model.safetensors", {"student-1", "teach-1", "lesson-2", "student-2", "teach-2"}),
+    (0, "state/lesson-2/so_far.parquet", {"student-0", "lesson-1", "student-1", "lesson-2"}),
+    (1, "lessons/gen-1.parquet", {"lesson-1"}),
+    (1, "state/student-1/result.json", {"student-1"}),
+    (1, "state/lesson-1/SHA256SUMS", {"lesson-1"}),
+]
+
+
+def written(folder: Path) -> dict[str, int]:
+    """When each stage was written; a copy keeps the times."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("state/*/result.json")}
+
+
+@pytest.mark.parametrize("which, name, again", DAMAGE)
+def test_a_damaged_stage_is_made_again_and_says_so(copy, unbroken, capsys, which, name, again):
+    settings, folder = copy(which)
+    before = written(folder)
+    cut(folder / name)
+    runs.run(settings)
+    said = [line for line in capsys.readouterr().out.splitlines() if "not as it was written" in line]
+    assert len(said) == 1 and "this stage is made again" in said[0]
+    assert name.endswith("SHA256SUMS") or Path(name).name in said[0]
+    after = written(folder)
+    assert {stage for stage in before if after[stage] != before[stage]} == again
+    assert same_as(unbroken[which], folder)
+
+
+def test_what_is_made_again_by_hand(tmp_path):
+    # Roles a and b leave weights, those of a-1 and b-1 were dropped; c leaves none. c-3 is damaged, a-4, b-4 to come.
+    names = ["a-1", "b-1", "c-1", "a-2", "b-2", "c-3", "a-4", "b-4"]
+    for name in names[:6]:
+        with whole_folder(tmp_path / name) as out:
+            (out / "result.json").write_text(name)
+            if name[0] in "ab":
+                (out / "model").mkdir()
+                (out / "model" / "weights").write_text(name)
+            write_checksums(out)
+    for name in ("a-1", "b-1"):
+        shutil.rmtree(tmp_path / name / "model")
+    (tmp_path / "c-3" / "result.json").write_text("other")
+    stages.rewind(tmp_path, names)
+    assert left(tmp_path) == ["a-1", "a-2", "b-1", "b-2", "c-1"]  # all that c-3 needs is there
+    shutil.rmtree(tmp_path / "b-2" / "model")
+    stages.rewind(tmp_path, names)
+    assert left(tmp_path) == []  # b-2 needs b-1, b-1 needs a-1: from the start
+
+
+def left(state: Path) -> list[str]:
+    return sorted(path.name for path in state.iterdir())
+
+
+def test_weights_that_someone_deleted_are_made_again(copy, unbroken):
+    settings, folder = copy(1)
+    shutil.rmtree(folder / "state" / "student-2" / "model")
+    runs.run(settings)
+    assert same_as(unbroken[1], folder)
+
+
+def test_a_half_done_run_of_an_older_version_is_made_again(copy, unbroken, capsys):
+    settings, folder = copy(0)
+    for sums in folder.glob("state/*/SHA256SUMS"):
+        sums.unlink()
+    runs.run(settings)
+    assert "student-0: SHA256SUMS not as it was written" in capsys.readouterr().out
+    assert same_as(unbroken[0], folder)
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "lessons/gen-2.parquet"])
+def test_a_damaged_finished_run_is_refused_and_can_be_made_again(unbroken, tmp_path, name):
+    settings = tiny(tmp_path, 1)
+    folder = stages.run_folder(settings)
+    shutil.copytree(unbroken[1], folder)
+    cut(folder / name)
+    with pytest.raises(RunError, match=rf"symbiosis-s0: {name} not as the run wrote it; .* delete record.json"):
+        runs.run(settings)
+    (folder / "record.json").unlink()
+    runs.run(settings)
+    assert same_as(unbroken[1], folder)
+
+
+def test_a_finished_run_of_an_older_version_is_read_as_it_is(unbroken, tmp_path):
+    settings = tiny(tmp_path, 0)
+    folder = stages.run_folder(settings)
+    shutil.copytree(unbroken[0], folder)
+    record = json.loads((folder / "record.json").read_text())
+    old = {name: record[name] for name in record if name not in ("products", "constraints", "hardware")}
+    (folder / "record.json").write_text(json.dumps(old))
+    shutil.rmtree(folder / "state")
+    assert len(runs.run(settings)) == len(pd.read_csv(folder / "rows.csv"))
+
+
+@pytest.mark.parametrize("name", ["settings.json", "record.json"])
+def test_a_cut_json_is_one_sentence(unbroken, tmp_path, name):
+    settings = tiny(tmp_path, 0)
+    folder = stages.run_folder(settings)
+    shutil.copytree(unbroken[0], folder)
+    cut(folder / name)
+    with pytest.raises(RunError, match=rf"{name}: not valid JSON .*; delete this file and run again"):
+        runs.run(settings)
+    (folder / name).unlink()
+    runs.run(settings)
+    assert same_as(unbroken[0], folder)
+
+
+# --- the disk ------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own size, and how to mount it anew; where nobody may mount, the test is skipped."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(options: str) -> subprocess.CompletedProcess:
+        words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+        return subprocess.run(words, capture_output=True, text=True)
+
+    with contextlib.suppress(FileNotFoundError):
+        done = mount("size=16k")
+        if done.returncode == 0:
+            yield place, lambda options: mount(f"remount,{options}")
+            subprocess.run(["umount", "--lazy", str(place)], check=True)  # weights may still be mapped
+            return
+    pytest.skip("a small tmpfs cannot be mounted here (needs root)")
+
+
+@pytest.mark.parametrize("size", ["16k", "700k", "1400k"])
+def test_a_full_disk_is_one_sentence_and_the_run_continues_where_there_is_space(small_disk, unbroken, size):
+    place, remount = small_disk
+    remount(f"size={size}")
+    settings = tiny(place, 1)
+    with pytest.raises(RunError, match=r"No space left on device.*; free some space, or set reports_dir") as error:
+        runs.run(settings)
+    assert "\n" not in str(error.value)
+    assert not list(place.rglob(".*.part")) and not list(place.rglob("record.json")), "something half-written is left"
+    folder = stages.run_folder(settings)
+    kept = written(folder)
+    remount("size=64m")
+    runs.run(settings)
+    assert kept.items() <= written(folder).items()  # whole stages were used
+    assert same_as(unbroken[1], folder)
+
+
+def test_a_file_that_may_not_grow_is_one_sentence(unbroken, tmp_path):
+    settings, limits = tiny(tmp_path, 0), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # below the weights, above all the rest
+    try:
+        with pytest.raises(RunError, match=r"File too large.*; free some space"):
+            runs.run(settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.rglob(".*.part"))
+    runs.run(settings)
+    assert same_as(unbroken[0], stages.run_folder(settings))
+
+
+def test_a_read_only_disk_is_one_sentence(small_disk, unbroken, half_done):
+    place, remount = small_disk
+    remount("size=64m")
+    shutil.copytree(half_done[0], place / "reports")
+    settings = tiny(place / "reports", 0)
+    remount("ro,size=64m")
+    with pytest.raises(
+        RunError, match=r"cannot be written .*Read-only file system.*set reports_dir to a folder you may"
+    ):
+        runs.run(settings)
+    remount("rw,size=64m")
+    runs.run(settings)
+    assert same_as(unbroken[0], stages.run_folder(settings))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write into any folder")
+def test_a_folder_one_may_not_write_to_is_one_sentence(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    with pytest.raises(RunError, match=r"cannot be written .*Permission denied"):
+        runs.run(tiny(tmp_path / "closed", 0))
+
+
+# --- clock, signals, threads ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize("year_s", [0, 4_000_000_000])  # 1970 and 2096
+def test_nothing_depends_on_the_clock(copy, unbroken, monkeypatch, year_s):
+    settings, folder = copy(1)
+    for path in folder.rglob("*"):
+        os.utime(path, (year_s, year_s))
+    ticks = iter(range(10**9))
+    monkeypatch.setattr(time, "time", lambda: 1e9 - 3600 * next(ticks))  # an hour back at every look
+    runs.run(settings)
+    assert same_as(unbroken[1], folder)
+    assert all(wall_s >= 0 for wall_s in record.read_record(settings)["stages"].values())
+
+
+@pytest.mark.parametrize("number, error", [(signal.SIGTERM, RunStopped), (signal.SIGINT, KeyboardInterrupt)])
+@pytest.mark.parametrize("where", ["save_lesson", "write_checksums"])
+def test_a_signal_leaves_whole_stages_only(unbroken, tmp_path, monkeypatch, capsys, number, error, where):
+    settings, real, calls = tiny(tmp_path, 1), getattr(runs, where), []
+    before = signal.getsignal(signal.SIGTERM)
+
+    def signalled(*args, **keywords):
+        calls.append(1)
+        result = real(*args, **keywords)
+        if len(calls) == 2:
+            os.kill(os.getpid(), number)
+        return result
+
+    monkeypatch.setattr(runs, where, signalled)
+    with pytest.raises(error) as raised:
+        runs.run(settings)
+    assert signal.getsignal(signal.SIGTERM) == before and not list(tmp_path.rglob(".*.part"))
+    if error is RunStopped:
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert raised.value.code == 143 and last.endswith("run it again to continue from them") and "SIGTERM" in last
+    monkeypatch.setattr(runs, where, real)
+    runs.run(settings)
+    assert same_as(unbroken[1], stages.run_folder(settings))
+
+
+def test_a_process_that_a_batch_system_stops_ends_with_143(unbroken, tmp_path):
+    settings = tiny(tmp_path, 1)
+    code = f"from symbiosis import runs, settings; runs.run(settings.RunSettings(**{settings.model_dump()!r}))"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 240
+    while not list(tmp_path.rglob("state/.lesson-1-*")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=30)[1]
+    assert process.returncode == 143, said
+    assert "stopped by SIGTERM; its whole stages are kept" in said.splitlines()[-1] and "Traceback" not in said
+    runs.run(settings)
+    assert same_as(unbroken[1], stages.run_folder(settings))
+
+
+def test_a_run_outside_the_main_thread_needs_no_signal(tmp_path):
+    settings, found = tiny(tmp_path, 0, generations=1), []
+    thread = threading.Thread(target=lambda: found.append(runs.run(settings)))
+    thread.start()
+    thread.join(240)
+    assert len(found) == 1 and set(found[0]["generation"]) == {0, 1}

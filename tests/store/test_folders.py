@@ -1,0 +1,125 @@
+"""Files and folders that appear whole or not at all, their checksums, and locks."""
+
+import os
+import platform
+import subprocess
+
+import pytest
+
+from symbiosis.store import folders
+from symbiosis.store.folders import (
+    SUMS,
+    damaged,
+    dropped,
+    locked,
+    remove,
+    sweep,
+    whole_folder,
+    write_atomic,
+    write_checksums,
+)
+
+
+@pytest.fixture
+def summed(tmp_path):
+    """A folder with a file, a subfolder, and a file elsewhere that belongs to it."""
+    folder, outside = tmp_path / "stage", tmp_path / "elsewhere" / "lesson"
+    for path, text in ((folder / "result", "1 2 3"), (folder / "model" / "weights", "4 5 6"), (outside, "7 8 9")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    write_checksums(folder, also=[outside])
+    return folder
+
+
+def test_checksums_are_those_of_sha256sum(summed):
+    lines = (summed / SUMS).read_text().splitlines()
+    assert [line.split("  ")[1] for line in lines] == ["../elsewhere/lesson", "model/weights", "result"]
+    assert damaged(summed) == []
+    done = subprocess.run(["sha256sum", "--check", "--strict", SUMS], cwd=summed, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert folders.sha256(summed / "result") == lines[2].split("  ")[0]
+
+
+@pytest.mark.parametrize("name", ["result", "model/weights", "../elsewhere/lesson"])
+@pytest.mark.parametrize("harm", ["cut", "flipped", "gone"])
+def test_a_damaged_file_is_named(summed, name, harm):
+    path = summed / name
+    content = path.read_bytes()
+    if harm == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content[:-1] if harm == "cut" else bytes([content[0] ^ 1]) + content[1:])
+    assert damaged(summed) == [name]
+
+
+def test_a_subfolder_that_was_dropped_is_no_damage(summed):
+    remove(summed / "model")
+    assert damaged(summed) == [] and dropped(summed) == {"model/weights"}
+    assert [path.name for path in summed.iterdir() if path.is_dir()] == []
+
+
+def test_a_file_nobody_wrote_is_damage(summed):
+    (summed / "model" / "weights.pkl").write_text("")
+    assert damaged(summed) == ["model/weights.pkl"]
+
+
+def test_a_cut_list_is_damage_wherever_it_is_cut(summed):
+    whole = (summed / SUMS).read_bytes()
+    for size in range(len(whole) - 1):  # without its last byte, the line's end, it says the same
+        (summed / SUMS).write_bytes(whole[:size])
+        assert damaged(summed), f"cut after {size} bytes of {len(whole)}"
+    (summed / SUMS).unlink()
+    assert damaged(summed) == [SUMS]
+
+
+def test_what_a_killed_process_left_is_cleared_and_nothing_else(tmp_path):
+    (tmp_path / "state" / ".student-1-abc.part" / "model").mkdir(parents=True)
+    (tmp_path / ".rows.csv.4711.part").write_text("half")
+    for kept in (".lock", "rows.csv", "run.part.ipynb"):
+        (tmp_path / kept).write_text("")
+    sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "rows.csv", "run.part.ipynb", "state"]
+    assert not list((tmp_path / "state").iterdir())
+
+
+def test_a_replaced_folder_is_never_half_there(tmp_path, monkeypatch):
+    folder, seen, rmtree = tmp_path / "stage", [], folders.shutil.rmtree
+    with whole_folder(folder) as out:
+        (out / "old").write_text("")
+
+    def watched(path, **keywords):
+        seen.append([p.name for p in folder.iterdir()] if folder.exists() else None)
+        rmtree(path, **keywords)
+
+    monkeypatch.setattr(folders.shutil, "rmtree", watched)
+    with whole_folder(folder) as out:
+        (out / "new").write_text("")
+    assert seen[0] is None and set(map(str, seen)) <= {"None", "['new']"}  # gone before it is emptied, then the new one
+
+
+def test_content_reaches_the_disk_before_its_name_and_the_name_before_we_go_on(tmp_path, monkeypatch):
+    events, replace = [], os.replace
+    monkeypatch.setattr(folders, "sync", lambda path: events.append(("sync", path.name.partition(".part")[0])))
+    monkeypatch.setattr(os, "replace", lambda a, b: (events.append(("rename", b.name)), replace(a, b)))
+    write_atomic(tmp_path / "rows", b"1")
+    assert events == [("sync", f".rows.{os.getpid()}"), ("rename", "rows"), ("sync", tmp_path.name)]
+    events.clear()
+    with whole_folder(tmp_path / "stage") as out:
+        (out / "result").write_text("1")
+        with whole_folder(out / "model") as inner:
+            (inner / "weights").write_text("2")
+    names = [name for what, name in events if what == "sync"]
+    assert {"result", "model", "weights"} <= set(names) and names.count("weights") == 1
+    assert events[-2:] == [("rename", "stage"), ("sync", tmp_path.name)]
+
+
+def test_a_lock_names_its_holder_and_dies_with_it(tmp_path):
+    path = tmp_path / ".lock"
+    path.write_text("process 999999 on another-host since 2001-01-01 00:00:00+00:00")  # its process is long gone
+    with locked(path, wait=False):
+        with pytest.raises(BlockingIOError) as held, locked(path, wait=False):
+            pass
+        holder = f"process {os.getpid()} on {platform.node()} since 2"
+        assert str(held.value).startswith(holder)
+    with locked(path, wait=False):
+        pass

@@ -1,0 +1,358 @@
+"""Merging runs into the long table, reading it strictly, and the tables made from it."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from symbiosis.analysis import tables
+from symbiosis.store import results
+from symbiosis.store.results import ResultsError
+
+ARMS = {  # arm: (method, variant, accuracy at generation 0 and at the last)
+    "real": ("real", "plain", 0.25, 0.91),
+    "static": ("static", "plain", 0.25, 0.66),
+    "recursive": ("recursive", "plain", 0.25, 0.25),
+    "recursive-warm": ("recursive", "warm", 0.92, 0.72),
+    "recursive-warm_t1": ("recursive", "warm_t1", 0.92, 0.76),
+    "pseudo_label": ("pseudo_label", "plain", 0.25, 0.80),
+    "symbiosis": ("symbiosis", "plain", 0.25, 0.75),
+    "symbiosis-random": ("symbiosis", "random", 0.25, 0.74),
+    "symbiosis-frozen": ("symbiosis", "frozen", 0.25, 0.73),
+    "symbiosis-best": ("symbiosis", "best", 0.25, 0.78),
+    "static-dev": ("static", "dev", 0.25, 0.69),
+}
+OTHER_METRICS = {  # metric: (unit, first generation, base value)
+    "dev_accuracy": ("share", 0, 0.6),
+    "label_loss": ("nats", 0, 0.9),
+    "lm_loss": ("nats/token", 0, 3.1),
+    "train_label_loss": ("nats", 1, 0.7),
+    "train_lm_loss": ("nats/token", 1, 2.9),
+    "lesson_distinct_2": ("share", 1, 0.41),
+    "lesson_unique": ("share", 1, 0.99),
+    "accuracy_tail": ("share", 0, 0.5),
+    "lesson_label_purity": ("share", 1, 0.83),
+    "lesson_tail_mass": ("share", 1, 0.3),
+    "lesson_tail_coverage": ("share", 1, 0.92),
+}
+GENERATIONS = 3
+
+
+def run_rows(arm, seed, scale="miniature", study="main"):
+    """The long rows one run would leave, with made-up numbers: a saturating curve and noise from the seed."""
+    method, variant, first, last = ARMS[arm]
+    rng = np.random.default_rng([seed, list(ARMS).index(arm)])
+    name = f"{results.arm_of(method, variant)}-s{seed}"
+    head = {"study": study, "method": method, "variant": variant, "scale": scale, "seed": seed}
+    tail = {"run_id": f"{scale}/{study}/{name}@{seed:08x}"}
+    rows = []
+    for g in range(GENERATIONS + 1):
+        accuracy = last + (first - last) * 0.35**g + rng.normal(0, 0.02)
+        rows.append({"generation": g, "metric": "accuracy", "value": accuracy, "unit": "share", "n": 1000})
+        for metric, (unit, start, base) in OTHER_METRICS.items():
+            if g >= start:
+                value = base * (1 + 0.1 * (last - 0.5)) * 0.97**g + rng.normal(0, 0.01)
+                rows.append({"generation": g, "metric": metric, "value": value, "unit": unit, "n": 300})
+    return pd.DataFrame([head | row | tail for row in rows])[list(results.COLUMNS)]
+
+
+def write_run(reports, rows, **record):
+    """A finished run's folder as runs.py leaves it."""
+    run_id = rows["run_id"].iloc[0]
+    folder = reports / "runs" / run_id.split("@")[0]
+    folder.mkdir(parents=True)
+    rows.to_csv(folder / "rows.csv", index=False)
+    versions = {"python": "3.11.9", "torch": "2.13.0", "transformers": "5.23.0"}
+    record = {"run_id": run_id, "commit": "a" * 40, "dirty": False, "device": "cpu", "threads": 1, "wall_s": 41.7,
+              "peak_memory_gib": 1.25, "versions": versions} | record  # fmt: skip
+    (folder / "record.json").write_text(json.dumps(record))
+    return folder
+
+
+def write_reports(reports, seeds=range(5), arms=ARMS, scale="miniature"):
+    for arm in arms:
+        for seed in seeds:
+            write_run(reports, run_rows(arm, seed, scale))
+    results.collect(reports)
+    return reports
+
+
+def hand_rows(values, metric="accuracy", generation=1, n=100):
+    """{arm: [value of seed 0, 1, ...]} as read rows."""
+    return pd.DataFrame(
+        {"arm": arm, "seed": seed, "generation": generation, "metric": metric, "value": value, "n": n}
+        for arm, column in values.items()
+        for seed, value in enumerate(column)
+    )
+
+
+def test_growth_is_the_last_generation_minus_the_first_seed_by_seed():
+    start = hand_rows({"real": [0.2, 0.3, 0.1], "recursive": [0.9, 0.8, 0.7]}, generation=0)
+    end = hand_rows({"real": [0.8, 0.9, 0.7], "recursive": [0.6, 0.6, 0.5]}, generation=2)
+    table = tables.growth_table(pd.concat([start, end])).set_index("arm")
+    assert table.loc["real", "difference"] == pytest.approx(0.6) and table.loc["real", "n"] == 3
+    assert table.loc["recursive", "difference"] == pytest.approx((-0.3 - 0.2 - 0.2) / 3)
+    assert table.loc["recursive", "low"] < table.loc["recursive", "high"] < 0
+
+
+# ---- collecting
+
+
+def test_runs_write_the_columns_that_results_read():
+    from symbiosis.loop import runs  # brings torch, which nothing else here needs
+
+    assert tuple(runs.COLUMNS) == results.COLUMNS
+
+
+def test_collect_keeps_every_digit(tmp_path):
+    rows = run_rows("real", 0)
+    rows.loc[0, "value"], rows.loc[1, "value"] = 0.1 + 0.2, np.nextafter(1 / 3, 1)
+    rows.loc[2, "value"] = math.nan
+    write_run(tmp_path, rows)
+    assert results.collect(tmp_path) == [rows["run_id"].iloc[0]]
+    read = results.read_results(tmp_path, "miniature")
+    expected = rows.sort_values(["generation", "metric"], ignore_index=True)
+    pd.testing.assert_frame_equal(read.drop(columns="arm"), expected, check_exact=True)
+
+
+def test_collect_twice_changes_no_byte(tmp_path):
+    write_reports(tmp_path, seeds=[0, 1], arms=["real", "symbiosis"])
+    files = [tmp_path / "results.csv", tmp_path / "records.csv"]
+    before = [path.read_bytes() for path in files]
+    results.collect(tmp_path)
+    assert [path.read_bytes() for path in files] == before
+    files[0].unlink()  # and from nothing
+    results.collect(tmp_path)
+    assert [path.read_bytes() for path in files] == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["records.csv", "results.csv", "runs"]  # nothing half-written
+
+
+def test_a_run_replaces_its_own_rows_and_no_others(tmp_path):
+    old = write_run(tmp_path, run_rows("static", 0))
+    write_run(tmp_path, run_rows("static", 1))
+    results.collect(tmp_path)
+    for path in (old / "rows.csv", old / "record.json", old):
+        path.unlink() if path.is_file() else path.rmdir()
+    new = run_rows("static", 0).query("metric == 'accuracy'").assign(value=0.5, run_id="miniature/main/static-s0@beef")
+    write_run(tmp_path, new)
+    results.collect(tmp_path)
+    rows = results.read_results(tmp_path, "miniature")
+    assert set(rows[rows["seed"] == 0]["metric"]) == {"accuracy"}  # the old run's other metrics left with it
+    assert set(rows[rows["seed"] == 0]["value"]) == {0.5}
+    assert len(rows[rows["seed"] == 1]) == len(run_rows("static", 1))
+    assert set(results.read_records(tmp_path)["run_id"]) == set(rows["run_id"])
+
+
+def test_rows_stay_when_their_runs_are_gone(tmp_path):
+    write_run(tmp_path / "elsewhere", run_rows("real", 3))
+    results.collect(tmp_path / "elsewhere")
+    for name in ("results.csv", "records.csv"):
+        (tmp_path / name).write_bytes((tmp_path / "elsewhere" / name).read_bytes())
+    write_run(tmp_path, run_rows("real", 4))
+    assert len(results.collect(tmp_path)) == 1
+    assert results.read_results(tmp_path, "miniature")["seed"].unique().tolist() == [3, 4]
+    assert len(results.read_records(tmp_path)) == 2
+
+
+def test_smoke_and_unfinished_runs_never_enter(tmp_path):
+    write_run(tmp_path, run_rows("real", 0, scale="smoke"))
+    assert results.collect(tmp_path) == results.collect(tmp_path, "smoke") == []
+    assert not (tmp_path / "results.csv").exists()
+    write_run(tmp_path, run_rows("real", 0))
+    (write_run(tmp_path, run_rows("real", 1)) / "record.json").unlink()  # still running
+    results.collect(tmp_path)
+    rows = pd.read_csv(tmp_path / "results.csv")
+    assert set(rows["scale"]) == {"miniature"} and set(rows["seed"]) == {0}
+
+
+def test_collect_of_one_scale_leaves_the_others(tmp_path):
+    write_run(tmp_path, run_rows("real", 0))
+    write_run(tmp_path, run_rows("real", 0, scale="agnews_small"))
+    assert results.collect(tmp_path, "agnews_small") == [run_rows("real", 0, "agnews_small")["run_id"].iloc[0]]
+    assert set(pd.read_csv(tmp_path / "results.csv")["scale"]) == {"agnews_small"}
+    results.collect(tmp_path)
+    assert set(pd.read_csv(tmp_path / "results.csv")["scale"]) == {"agnews_small", "miniature"}
+
+
+def test_records_say_how_each_run_was_made(tmp_path):
+    write_run(tmp_path, run_rows("real", 0), dirty=True, peak_memory_gib=None)
+    results.collect(tmp_path)
+    (record,) = results.read_records(tmp_path).to_dict("records")
+    assert (record["commit"], record["dirty"], record["torch"]) == ("a" * 40, "True", "2.13.0")
+    assert (record["threads"], record["wall_s"]) == (1, 41.7) and math.isnan(record["peak_memory_gib"])
+
+
+def test_studies_of_a_scale_are_listed_and_read_apart(tmp_path):
+    assert results.studies(tmp_path, "miniature") == []  # no file yet
+    for study, scale in (("main", "miniature"), ("long", "miniature"), ("main", "agnews_small")):
+        write_run(tmp_path, run_rows("real", 0, scale, study))
+    results.collect(tmp_path)
+    assert results.studies(tmp_path, "miniature") == ["long", "main"]
+    assert results.studies(tmp_path, "paper") == []
+    by_study = results.read_studies(tmp_path, "miniature")
+    for study, rows in by_study.items():
+        pd.testing.assert_frame_equal(rows, results.read_results(tmp_path, "miniature", study))
+
+
+# ---- what is refused, and how
+
+
+def break_results(tmp_path, old, new):
+    path = write_reports(tmp_path, seeds=[0], arms=["real"]) / "results.csv"
+    path.write_text(path.read_text().replace(old, new, 1))
+    return lambda: results.read_results(tmp_path, "miniature")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("metric,value", "metric,valu", "results.csv: column 'value' is missing"),
+        ("run_id\n", "run_id,colour\n", "results.csv: column 'colour' is not known"),
+        (
+            ",0,0,accuracy,",
+            ",0,zero,accuracy,",
+            "results.csv: line 2, column 'generation': 'zero' is not a whole number",
+        ),
+        ("share,1000", "share,many", "column 'n': 'many' is not a whole number"),
+        ("main,real,plain", "main,real", "results.csv: line 2 has 10 fields, not 11"),
+    ],
+)
+def test_a_malformed_table_is_refused_by_file_and_column(tmp_path, old, new, says):
+    with pytest.raises(ResultsError, match=says):
+        break_results(tmp_path, old, new)()
+
+
+def test_a_missing_table_names_the_command_that_makes_it(tmp_path):
+    with pytest.raises(ResultsError, match=r"results.csv: no such file; make it with `make reproduce`"):
+        results.read_results(tmp_path, "miniature")
+
+
+def test_a_scale_without_rows_says_what_there_is(tmp_path):
+    write_reports(tmp_path, seeds=[0], arms=["real"])
+    with pytest.raises(ResultsError, match=r"no rows of scale 'paper' and study 'main' \(it holds miniature/main\)"):
+        results.read_results(tmp_path, "paper")
+
+
+def test_a_damaged_run_is_named(tmp_path):
+    folder = write_run(tmp_path, run_rows("real", 0))
+    (folder / "record.json").write_text("{")
+    with pytest.raises(ResultsError, match=r"real-s0/record.json: not valid JSON"):
+        results.collect(tmp_path)
+    (folder / "record.json").write_text('{"run_id": "x", "dirty": false, "versions": {}}')
+    with pytest.raises(ResultsError, match=r"real-s0/record.json: no 'commit'"):
+        results.collect(tmp_path)
+    (folder / "rows.csv").unlink()
+    with pytest.raises(ResultsError, match=r"real-s0/rows.csv: no such file, though the run is marked finished"):
+        results.collect(tmp_path)
+
+
+def test_one_run_in_two_folders_is_refused(tmp_path):
+    write_run(tmp_path, run_rows("real", 0))
+    copy = run_rows("real", 0).assign(run_id="miniature/main/copy@1")
+    write_run(tmp_path, copy)
+    with pytest.raises(ResultsError, match="are the same method, variant and seed"):
+        results.collect(tmp_path)
+
+
+def test_seeds_of_two_studies_are_not_averaged():
+    rows = hand_rows({"real": [0.5]})
+    with pytest.raises(ResultsError, match="more than one scale or study"):
+        tables.summarise(pd.concat([rows, rows]), "accuracy")
+    with pytest.raises(ResultsError, match="no rows of metric 'acuracy'; it holds accuracy"):
+        tables.summarise(rows, "acuracy")
+
+
+# ---- tables
+
+
+def test_arm_is_method_and_variant():
+    assert results.arm_of("symbiosis", "plain") == "symbiosis"
+    assert results.arm_of("symbiosis", "random") == "symbiosis-random"
+    assert tables.arm_name("symbiosis-random") == "Symbiosis, random feedback"
+    assert tables.arm_name("symbiosis-best_foreign") == "Best, another Student's feedback"
+    assert tables.arm_name("symbiosis-some_new") == "Symbiosis, some new"
+
+
+def test_summary_by_hand():
+    (row,) = tables.summarise(hand_rows({"real": [0.1, 0.2, 0.3]}), "accuracy").to_dict("records")
+    assert (row["arm"], row["generation"], row["n"]) == ("real", 1, 3)
+    half = 4.302653 * 0.1 / math.sqrt(3)
+    assert (row["mean"], row["low"], row["high"]) == pytest.approx((0.2, 0.2 - half, 0.2 + half), abs=1e-6)
+
+
+def test_one_seed_is_shown_without_an_interval():
+    one = tables.readable(tables.summarise(hand_rows({"real": [0.5]}), "accuracy"))
+    two = tables.readable(tables.summarise(hand_rows({"real": [0.4, 0.6]}), "accuracy"), digits=1)
+    assert one.loc["real", 1] == "0.500"
+    assert two.loc["real", 1] == "0.5 [-0.8, 1.8]"  # t(.975, 1) = 12.706 times .1
+
+
+def test_paired_differences_use_the_common_seeds():
+    rows = hand_rows({"static": [0.5, 0.6, 0.7, 0.9], "symbiosis": [0.6, 0.8, 1.0], "recursive": [0.5, 0.5, 0.5]})
+    table = tables.paired_table(rows).set_index(["arm", "baseline"])
+    row = table.loc["symbiosis", "static"]  # d = .1 .2 .3: t = 2 * sqrt 3, p = 1 - sqrt(12 / 14)
+    assert (row["difference"], row["p"], row["n"]) == pytest.approx((0.2, 1 - math.sqrt(12 / 14), 3))
+
+
+def test_holm_covers_the_whole_table_and_each_pair_counts_once():
+    rng = np.random.default_rng(1)
+    means = {"real": 0.9, "static": 0.6, "recursive": 0.25, "symbiosis": 0.7}
+    rows = hand_rows({arm: mean + rng.normal(0, 0.05, 5) for arm, mean in means.items()})
+    table = tables.paired_table(rows)
+    pairs = list(zip(table["arm"], table["baseline"], strict=True))
+    assert pairs == [("real", "static"), ("symbiosis", "static"), ("recursive", "static"),
+                     ("real", "recursive"), ("symbiosis", "recursive")]  # fmt: skip
+    smallest = table["p"].idxmin()
+    assert table.loc[smallest, "p_holm"] == pytest.approx(5 * table.loc[smallest, "p"])
+    assert (table["p_holm"] >= table["p"]).all()
+
+
+def test_one_seed_gives_differences_without_a_test():
+    table = tables.paired_table(hand_rows({"static": [0.5], "symbiosis": [0.7]}))
+    assert table["difference"].tolist() == pytest.approx([0.2])
+    assert table[["low", "high", "p", "p_holm"]].isna().all(axis=None)
+
+
+def test_a_missing_baseline_leaves_an_empty_table():
+    table = tables.paired_table(hand_rows({"real": [0.5, 0.6], "symbiosis": [0.7, 0.8]}))
+    assert table.empty and list(table) == ["arm", "baseline", "difference", "low", "high", "p", "p_holm", "n"]
+
+
+def test_final_accuracy_stands_beside_the_published_numbers():
+    first = hand_rows({"real": [0.2, 0.3], "recursive-warm": [0.9, 0.9]}, generation=0)
+    last = hand_rows({"real": [0.8, 1.0], "recursive-warm": [0.7, 0.7]}, generation=1)
+    table = tables.final_accuracy(pd.concat([first, last])).set_index("arm")
+    assert table.loc["real", ["initial", "final", "n"]].tolist() == pytest.approx([25, 90, 2])
+    assert table.loc["real", ["published_initial", "published_final"]].tolist() == [25.20, 84.00]
+    assert math.isnan(table.loc["recursive-warm", "published_final"])
+    assert table.loc["symbiosis", "published_final"] == 25.00 and table.loc["symbiosis", "n"] == 0  # published, not run
+    text = tables.readable_final(table.reset_index()).set_index("Arm")
+    assert text.loc["Symbiosis"].tolist() == ["0", "-", "-", "19.20", "25.00"]
+    assert text.loc["Real data", "Final, ours (%)"].startswith("90.0 [")
+
+
+def test_run_table_gives_the_interval_of_the_test_rows():
+    table = tables.run_table(hand_rows({"static": [0.5], "real": [0.0]}, n=4))
+    assert table["arm"].tolist() == ["real", "static"]
+    assert table.loc[1, ["low", "high"]].tolist() == pytest.approx([0.150036, 0.849964], abs=1e-5)
+
+
+def test_last_generation_is_one_that_every_arm_reached():
+    rows = pd.concat(
+        [hand_rows({"real": [0.5], "static": [0.5]}, generation=1), hand_rows({"real": [0.5]}, generation=2)]
+    )
+    assert tables.last_generation(rows) == 1
+
+
+def test_final_accuracy_of_two_worlds_side_by_side():
+    def world(arms):
+        of_seeds = [(arm, seed, value) for arm, values in arms.items() for seed, value in enumerate(values)]
+        lines = [("accuracy", arm, seed, g, value - (1 - g)) for arm, seed, value in of_seeds for g in (0, 1)]
+        return pd.DataFrame(lines, columns=["metric", "arm", "seed", "generation", "value"])
+
+    text = tables.markdown_final({"a": world({"static": [0.5, 0.7], "real": [0.9, 0.9]}), "b": world({"real": [0.8]})})
+    lines = text.splitlines()
+    assert lines[0] == "| method | a | b |" and lines[2] == "| Real data | 0.900 [0.900, 0.900] | 0.800 |"
+    assert lines[3] == "| Static synthetic | 0.600 [-0.671, 1.871] | - |"  # t(.975, 1) * sd / sqrt(2) = 12.706 * .1
