@@ -1,0 +1,47 @@
+"""The house: every room stands above all that it imports, and the formulas know no model."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FLOORS = (
+    {"theory", "settings", "prompts", "errors"}, {"store"}, {"data"}, {"measures"}, {"models"}, {"pretrain"}, {"loop"},
+    {"interaction"}, {"analysis"}, {"batch", "execute"},
+)  # fmt: skip
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+FILES = sorted(
+    path for path in (ROOT / "symbiosis").rglob("*.py") if path.parent.name != "symbiosis" or path.stem[0] != "_"
+)
+assert len(FILES) > 30
+
+
+def imported(path: Path) -> list[str]:
+    """Dotted names of all modules a file imports, also inside functions."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def room(dotted: str) -> str:
+    return dotted.split(".")[1]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "symbiosis")))
+def test_imports_go_down_only(path):
+    own = path.relative_to(ROOT).with_suffix("").parts[1]
+    ours = {room(name) for name in imported(path) if name.startswith("symbiosis.")}
+    up = sorted(other for other in ours if other != own and FLOOR[other] >= FLOOR[own])
+    allowed = {"settings": {"errors"}, "prompts": {"errors"}, "batch": {"execute"}}.get(own, set())
+    assert set(up) <= allowed, f"{path.name} looks up to {up}"
+
+
+@pytest.mark.parametrize("own", ["theory", "measures"])
+def test_formulas_know_no_model(own):
+    for path in (ROOT / "symbiosis" / own).glob("*.py"):
+        assert not {"torch", "transformers"} & {name.split(".")[0] for name in imported(path)}, path.name
