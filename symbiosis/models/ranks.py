@@ -1,28 +1,31 @@
-"""Several processes that train as one: every rank takes its slice of each batch, and sums go over all of them.
+"""Several processes that train as one: every rank takes its shard of each batch, and sums go over all of them.
 
-The notebook's process is no rank: it hands model, lesson and settings to `torchrun -m symbiosis.models.launch` as files
-and reads the weights back. With one process every function here gives back what it was given, to the bit.
+The notebook's process is no rank: it starts `num_processes` copies of a trainer (torch.multiprocessing) and waits. With
+one process every function here gives back what it was given, to the bit.
 """
 
+import contextlib
+import copy
+import functools
 import json
 import os
-import re
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file, save_file
+from torch import multiprocessing
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.multiprocessing.spawn import ProcessException
 from torch.nn.parallel import DistributedDataParallel
 
 from symbiosis.errors import SymbiosisError
-from symbiosis.models import loading
+from symbiosis.models.loading import pick_device, use_threads
 from symbiosis.settings import RunSettings
 
 Losses = Callable[[np.ndarray, np.ndarray], dict[str, torch.Tensor]]  # of rows, as parts of a batch's means
@@ -35,43 +38,43 @@ class TrainingError(SymbiosisError):
 # --- inside a rank -------------------------------------------------------------------------------------------------
 
 
-def joined() -> bool:
+def is_distributed() -> bool:
     """Whether this process is one of several ranks."""
     return dist.is_available() and dist.is_initialized()
 
 
 def size() -> int:
-    return dist.get_world_size() if joined() else 1
+    return dist.get_world_size() if is_distributed() else 1
 
 
-def everyone(count: torch.Tensor) -> torch.Tensor:
+def all_reduce_sum(count: torch.Tensor) -> torch.Tensor:
     """A count or weight without gradient, summed over the ranks: what a mean over the whole batch divides by."""
-    if joined():
+    if is_distributed():
         count = count.clone()
         dist.all_reduce(count)
     return count
 
 
-def total(parts: dict[str, torch.Tensor]) -> dict[str, float]:
+def reduce_losses(parts: dict[str, torch.Tensor]) -> dict[str, float]:
     """Each loss summed over the ranks, as floats."""
-    if not joined():
+    if not is_distributed():
         return {name: value.item() for name, value in parts.items()}
-    values = everyone(torch.stack([value.detach().float() for value in parts.values()]))
+    values = all_reduce_sum(torch.stack([value.detach().float() for value in parts.values()]))
     return dict(zip(parts, values.tolist(), strict=True))
 
 
-def slice_of(batch: np.ndarray) -> np.ndarray:
+def shard(batch: np.ndarray) -> np.ndarray:
     """This rank's rows of a batch: every size()-th, so that lengths stay even; one process: all of them.
 
     Of a batch with fewer rows than ranks every rank takes all: rows and counts are then both size() times too many,
     which leaves every mean as it is.
     """
-    return batch[dist.get_rank() :: size()] if joined() and len(batch) >= size() else batch
+    return batch[dist.get_rank() :: size()] if is_distributed() and len(batch) >= size() else batch
 
 
-def most_parts(batch: np.ndarray, parts: int) -> int:
-    """Into how many parts, none empty, every rank can split its slice of a batch; `parts` at most."""
-    return min(parts, len(batch) // size() or len(batch))
+def n_microbatches(batch: np.ndarray, at_most: int) -> int:
+    """Into how many parts, none empty, every rank can split its shard of a batch."""
+    return min(at_most, len(batch) // size() or len(batch))
 
 
 class _Step(torch.nn.Module):
@@ -85,14 +88,14 @@ class _Step(torch.nn.Module):
         return self.losses(rows, batch)
 
 
-def together(model: torch.nn.Module, losses: Losses, sharding: str) -> Losses:
+def wrap_ddp_or_fsdp(model: torch.nn.Module, losses: Losses, sharding: str) -> Losses:
     """The losses of this rank's rows, whose gradients are averaged over the ranks; one process: losses itself.
 
-    losses(rows, batch) must be linear: sums over rows, divided by `everyone`'s counts of the batch. size() times their
-    averaged gradient is then the gradient of one process. `fsdp` also shares weights, gradients and AdamW's moments
-    among the ranks (torch's fully_shard, a group per layer); the model's parameters are then replaced by their shards.
+    losses(rows, batch) must be linear: sums over rows, divided by `all_reduce_sum` of the batch's counts. size() times
+    their averaged gradient is then the gradient of one process. `fsdp` also shares weights, gradients and AdamW's
+    moments among the ranks (torch's fully_shard, a group per layer): the model's parameters are replaced by shards.
     """
-    if not joined():
+    if not is_distributed():
         return losses
     step = _Step(model, losses)
     if sharding == "none":
@@ -103,86 +106,115 @@ def together(model: torch.nn.Module, losses: Losses, sharding: str) -> Losses:
     return fully_shard(step, mesh=mesh)  # embeddings and head, which may be one matrix, in one group
 
 
-def write_weights(model: torch.nn.Module, path: Path) -> None:
-    """All parameters as safetensors, gathered from their shards; every rank calls it and the first one writes."""
-    first, weights = dist.get_rank() == 0, {}
-    for name, p in model.named_parameters():
-        whole = p.full_tensor() if hasattr(p, "full_tensor") else p
-        if first:
-            weights[name] = whole.detach().cpu().contiguous()
-    if first:
-        save_file(weights, path)
+def _rank(rank: int, trainer: Callable, model, settings: RunSettings, arguments: tuple, named: dict, folder: Path):
+    """What each rank runs. The model's memory is shared, so it trains a copy; the first copies weights back."""
+    use_threads(settings.threads or max(1, (os.cpu_count() or 1) // settings.num_processes))
+    cuda = pick_device(settings.device).type == "cuda"
+    if cuda:
+        torch.cuda.set_device(rank)
+    rendezvous = f"file://{folder}/rendezvous"
+    dist.init_process_group("nccl" if cuda else "gloo", rendezvous, rank=rank, world_size=settings.num_processes)
+    own, own_arguments, own_named = copy.deepcopy((model, arguments, named))  # at once: the model may be in arguments
+    own.to(pick_device(settings.device))
+    try:
+        history = trainer(*own_arguments, **own_named)
+        with torch.no_grad():
+            for shared, trained in zip(model.parameters(), own.parameters(), strict=True):
+                whole = trained.full_tensor() if hasattr(trained, "full_tensor") else trained
+                if rank == 0:
+                    shared.copy_(whole)
+        if rank == 0:
+            (folder / "history.json").write_text(json.dumps(history))
+    except SymbiosisError as error:  # every rank sees the same sums, so all of them stop here
+        if rank == 0:
+            (folder / "error").write_text(str(error))
+    finally:
+        dist.destroy_process_group()
 
 
 # --- the process that starts them ----------------------------------------------------------------------------------
 
 
-def wanted(settings: RunSettings) -> bool:
+def needs_launch(settings: RunSettings) -> bool:
     """Whether training is to be handed to ranks: several are asked for, and this process is none of them."""
-    return settings.num_processes > 1 and not joined()
+    return settings.num_processes > 1 and not is_distributed()
 
 
-def train(trainer: str, model, tokenizer, settings: RunSettings, *, seed: int, lesson=None, **arguments) -> list[dict]:
-    """models.training's function `trainer` in `num_processes` ranks: its history; the model is changed in place.
+def distributed(trainer: Callable[..., list[dict]]) -> Callable[..., list[dict]]:
+    """A function that trains a model in place and returns its history, in as many ranks as its settings ask for.
 
-    Weights, lesson (parquet) and arguments (JSON) travel through a temporary folder (TMPDIR), which holds the weights
-    twice. The model leaves its device until the ranks are done. Raises TrainingError, the model untouched, where a
-    rank dies or there are fewer GPUs than ranks.
+    Its random numbers follow from `seed` alone: torch's global state is set inside and put back.
     """
-    device = model.device
-    if device.type == "cuda" and torch.cuda.device_count() < settings.num_processes:
+
+    @functools.wraps(trainer)
+    def train(*arguments, seed: int, **named) -> list[dict]:
+        model = next(a for a in arguments if isinstance(a, torch.nn.Module))
+        settings = next(a for a in arguments if isinstance(a, RunSettings))
+        if needs_launch(settings):
+            return launch(train, model, settings, arguments, named | {"seed": seed})
+        with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            return trainer(*arguments, seed=seed, **named)
+
+    return train
+
+
+def launch(trainer: Callable, model, settings: RunSettings, arguments: tuple, named: dict) -> list[dict]:
+    """trainer(*arguments, **named) in `num_processes` ranks: its history; the model is changed in place.
+
+    Arguments travel by pickle, weights through shared memory. The model leaves its device until the ranks are done.
+    Raises TrainingError, the model untouched, where a rank dies or there are fewer GPUs than ranks.
+    """
+    device, n = model.device, settings.num_processes
+    if device.type == "cuda" and torch.cuda.device_count() < n:
         raise TrainingError(
-            f"num_processes: {settings.num_processes} ranks need a GPU each, {torch.cuda.device_count()} visible; "
-            "lower it, or set device to cpu"
+            f"num_processes: {n} ranks need a GPU each, {torch.cuda.device_count()} visible; lower it, or set device "
+            "to cpu"
         )
-    with tempfile.TemporaryDirectory(prefix="symbiosis-ranks-") as name:
-        folder = Path(name)
-        loading.save(model, tokenizer, folder / "model")
-        if lesson is not None:
-            lesson.to_parquet(folder / "lesson.parquet")
-        job = {"trainer": trainer, "settings": settings.model_dump(), "seed": seed, "arguments": arguments}
-        (folder / "job.json").write_text(json.dumps(job))
-        model.to("cpu")
-        try:
-            _torchrun(folder, settings.num_processes)
-            weights = load_file(folder / "weights.safetensors")
-            with torch.no_grad():
-                for part, p in model.named_parameters():
-                    p.copy_(weights[part])
-        finally:
-            model.to(device)
-        return json.loads((folder / "history.json").read_text())
+    model.to("cpu")
+    try:
+        with tempfile.TemporaryDirectory(prefix="symbiosis-ranks-") as name:
+            folder = Path(name)
+            with _children():
+                job = (trainer, model, settings, arguments, named, folder)
+                context = multiprocessing.spawn(_rank, job, nprocs=n, join=False)
+            try:
+                while not context.join():
+                    pass
+            except ProcessException as error:
+                raise TrainingError(failure_reason(error, n)) from None
+            if (folder / "error").exists():
+                raise TrainingError((folder / "error").read_text())
+            return json.loads((folder / "history.json").read_text())
+    finally:
+        model.to(device)
 
 
-def _torchrun(folder: Path, num_processes: int) -> None:
-    """Run the job of a folder to its end. The ranks end with this process: they watch the pipe that is their input."""
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={num_processes}",
-        "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1",  # port 0: any free one
-        "-m", "symbiosis.models.launch", str(folder),
-    ]  # fmt: skip
+@contextlib.contextmanager
+def _children() -> Iterator[None]:
+    """Inside, new processes talk over loopback, draw no bars, and do not run this one's main script again."""
     loopback = "lo0" if sys.platform == "darwin" else "lo"  # by itself gloo asks which network the host's name is in
-    env = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": loopback} | os.environ | {"TQDM_DISABLE": "1"}
-    with (
-        open(folder / "log", "wb") as log,
-        subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT) as process,
-    ):
-        code = process.wait()
-    if code:
-        raise TrainingError(_what_happened(folder, num_processes))
+    main, environment = sys.modules["__main__"], dict(os.environ)
+    try:
+        os.environ |= {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": loopback} | environment | {"TQDM_DISABLE": "1"}
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        os.environ.clear()
+        os.environ.update(environment)
 
 
-def _what_happened(folder: Path, num_processes: int) -> str:
-    """The sentence a rank left, else which rank died of what, from torchrun's own summary."""
-    if (folder / "error").exists():
-        return (folder / "error").read_text()
-    log = (folder / "log").read_text(errors="replace")
-    summary = re.search(r"Root Cause.*?rank\s*: (\d+).*?exitcode\s*: (-?\d+)", log, re.DOTALL)
-    rank, code = summary.groups() if summary else ("?", "unknown")
-    said = re.findall(r"^(?:\[rank\d+\]: )?(\w+(?:\.\w+)*(?:Error|Exception): .*)", log, re.MULTILINE)
-    why = f"killed by signal {code[1:]}" if code.startswith("-") else said[0] if said else f"exit code {code}"
+def failure_reason(error: ProcessException, n: int) -> str:
+    """Which rank ended how, in one sentence."""
+    if signal_name := getattr(error, "signal_name", None):
+        why = f"killed by {signal_name}"
+    elif code := getattr(error, "exit_code", None):
+        why = f"exit code {code}"
+    else:
+        why = error.msg.strip().splitlines()[-1]
     return (
-        f"num_processes: rank {rank} of the {num_processes} ended early ({why}); nothing of this stage was saved "
-        "and the run continues from the last whole one: start it again, or, where memory ran out, lower batch_size or "
+        f"num_processes: rank {error.error_index} of the {n} ended early ({why}); nothing of this stage was saved and "
+        "the run continues from the last whole one: start it again, or, where memory ran out, lower batch_size or "
         "num_processes in the params file"
     )

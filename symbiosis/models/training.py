@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from symbiosis.models import ranks
 from symbiosis.models.loading import kept_memory, token_ids
-from symbiosis.models.ranks import Losses, TrainingError, everyone
+from symbiosis.models.ranks import Losses, TrainingError, all_reduce_sum, distributed
 from symbiosis.models.scoring import student_labels, student_prefixes, student_texts, token_losses
 from symbiosis.prompts import chat
 from symbiosis.settings import RunSettings
@@ -26,13 +26,11 @@ MAX_GRAD_NORM = 1.0
 WEIGHT_DECAY = 0.01
 
 
+@distributed
 def train_student(
     student, tokenizer, lesson, label_names: Sequence[str], settings: RunSettings, *, seed: int
 ) -> list[dict]:
     """Step B: teach the Student one lesson, in place. Returns each step's losses, see `student_losses`."""
-    if ranks.wanted(settings):
-        names = list(label_names)
-        return ranks.train("train_student", student, tokenizer, settings, seed=seed, lesson=lesson, label_names=names)
     losses, lengths = student_losses(student, tokenizer, lesson, label_names, settings)
     batches = epochs_of(lengths, settings.batch_size, settings.epochs, seed)
     return fit(student, losses, batches, learning_rate=settings.learning_rate, what="Student", **_sharing(settings))
@@ -66,7 +64,7 @@ def student_losses(
         nll, row = token_losses(student, tokenizer, tokens, known, settings)
         is_label = row < len(label_rows)
         # a label word counts once, however many tokens
-        label_loss = (nll * w[row])[is_label].sum() / everyone(weight[batch].sum())
+        label_loss = (nll * w[row])[is_label].sum() / all_reduce_sum(weight[batch].sum())
         lm_loss = (nll * w[row])[~is_label].sum() / token_weight(batch)
         return {"loss": label_loss + settings.lm_weight * lm_loss, "label_loss": label_loss, "lm_loss": lm_loss}
 
@@ -76,7 +74,7 @@ def student_losses(
 def _token_weights(weight: torch.Tensor, rows: Sequence[Sequence[int]], known: Sequence[int]):
     """weights(batch): the summed weight of all predicted tokens of a batch, in all ranks."""
     tokens = torch.tensor([len(row) - k for row, k in zip(rows, known, strict=True)], device=weight.device)
-    return lambda batch: everyone(weight[batch].repeat_interleave(tokens[batch]).sum())
+    return lambda batch: all_reduce_sum(weight[batch].repeat_interleave(tokens[batch]).sum())
 
 
 MIN_LABEL_PROB = 0.02  # a label less likely than this is left out of a soft label: most rows then have one or two
@@ -93,6 +91,7 @@ def soft_label(row: tuple[int, Sequence[float] | None]) -> dict[int, float]:
     return {c: p / sum(kept.values()) for c, p in kept.items()}
 
 
+@distributed
 def train_generator(
     generator,
     tokenizer,
@@ -109,10 +108,6 @@ def train_generator(
 
     weights: (n,) of the pairs, 1 where None. With `generator_lora_rank` only adapters are trained, then merged.
     """
-    if ranks.wanted(settings):
-        given = {"prompts": list(prompts), "answers": list(answers)}
-        given["weights"] = None if weights is None else [float(w) for w in weights]
-        return ranks.train("train_generator", generator, tokenizer, settings, seed=seed, **given)
     rows, known = _answered(tokenizer, prompts, answers, settings)
     weight = torch.tensor(np.ones(len(rows)) if weights is None else weights, dtype=torch.float32)
     weight = weight.to(generator.device)
@@ -126,6 +121,7 @@ def train_generator(
         return _fit_generator(generator, losses, rows, settings, seed)
 
 
+@distributed
 def train_preferences(
     generator,
     tokenizer,
@@ -143,9 +139,6 @@ def train_preferences(
     log p is summed over the answer's tokens, p0 is the Generator as it was, beta `dpo_beta`. The step's history also
     holds `preferred`, the share of pairs whose bracket is positive. Rafailov et al. 2023, arXiv 2305.18290.
     """
-    if ranks.wanted(settings):
-        given = {"prompts": list(prompts), "best": list(best), "worst": list(worst)}
-        return ranks.train("train_preferences", generator, tokenizer, settings, seed=seed, **given)
     n = len(prompts)
     rows, known = _answered(tokenizer, [*prompts, *prompts], [*best, *worst], settings)
 
@@ -162,7 +155,9 @@ def train_preferences(
             both = np.concatenate([some, some + n])
             better, worse = (log_p(both) - before[both]).chunk(2)
             margin = better - worse
-            share = len(some) / everyone(torch.tensor(float(len(batch)), device=margin.device))  # 1 where some is all
+            share = len(some) / all_reduce_sum(
+                torch.tensor(float(len(batch)), device=margin.device)
+            )  # 1 where some is all
             loss = -logsigmoid(settings.dpo_beta * margin).mean()
             return {"loss": loss * share, "preferred": (margin > 0).float().mean() * share}
 
@@ -229,10 +224,10 @@ def fit(
 
     losses(rows, batch): what `rows` give to the means of the batch they belong to, so that a batch read in
     `gradient_accumulation_steps` parts has the gradient of the whole one. schedule(step): share of `learning_rate`. In
-    a rank the losses must be linear, see `ranks.together`, which also says what `sharding` does. Raises TrainingError
-    at the first loss that is not finite.
+    a rank the losses must be linear, see `ranks.wrap_ddp_or_fsdp`, which also says what `sharding` does. Raises
+    TrainingError at the first loss that is not finite.
     """
-    losses = ranks.together(model, losses, sharding)
+    losses = ranks.wrap_ddp_or_fsdp(model, losses, sharding)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
     history = []
@@ -256,10 +251,10 @@ def fit(
 
 def _add_gradients(losses: Losses, batch: np.ndarray, parts: int) -> dict[str, float]:
     """The losses of a batch, read in `parts` parts, whose gradients are added to the model's."""
-    own, values = ranks.slice_of(batch), {}
-    for rows in np.array_split(own, ranks.most_parts(batch, parts)):
+    own, values = ranks.shard(batch), {}
+    for rows in np.array_split(own, ranks.n_microbatches(batch, parts)):
         found = losses(rows, own)
-        for name, value in ranks.total(found).items():
+        for name, value in ranks.reduce_losses(found).items():
             values[name] = values.get(name, 0.0) + value
         (found["loss"] * ranks.size()).backward()  # the ranks' gradients are averaged, not summed
     return values

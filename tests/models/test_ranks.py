@@ -1,4 +1,4 @@
-"""Two ranks train what one process trains. Each case starts torchrun with two CPU processes: some 15 seconds."""
+"""Two ranks train what one process trains. Each case starts two CPU processes: some five seconds."""
 
 import copy
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rank_helpers
 import torch
 from conftest import NEWS
 from datasets import Dataset
@@ -68,7 +69,6 @@ def apart(pair, other) -> float:
 
 
 CASES = {
-    "student": ("student", teach, {}),
     "generator, fsdp": ("generator", tune, {"sharding": "fsdp"}),
     "preferences": ("generator", prefer, {}),
     "student, in parts": ("student", teach, {"gradient_accumulation_steps": 2}),
@@ -112,31 +112,10 @@ def test_the_plain_average_of_two_slices_would_have_been_another_loss(student):
     assert abs(of(batch) - (of(batch[::2]) + of(batch[1::2])) / 2) > 1e-3
 
 
-SHARDS = """
-import sys
-import torch
-import torch.distributed as dist
-from symbiosis import launch, models, ranks
-from symbiosis.settings import RunSettings
-
-launch.join(RunSettings(device="cpu", num_processes=2))
-model, _ = models.load(sys.argv[1], device="cpu")
-whole = sum(p.numel() for p in model.parameters())
-ranks.together(model, None, "fsdp")
-share = sum(p.to_local().numel() for p in model.parameters()) / whole
-sys.stdout.write(f" {share} ")  # in one piece, with its own space: torchrun's ranks are unbuffered and share the pipe
-sys.stdout.flush()
-dist.destroy_process_group()
-"""
-
-
-def test_under_fsdp_each_rank_holds_half(neox_folder, tmp_path):
-    (tmp_path / "shards.py").write_text(SHARDS)
-    where = ["--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
-    command = [sys.executable, "-m", "torch.distributed.run", *where, str(tmp_path / "shards.py"), str(neox_folder)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"GLOO_SOCKET_IFNAME": "lo"})
-    shares = [float(line) for line in done.stdout.split()]
-    assert len(shares) == 2 and sum(shares) == pytest.approx(1) and max(shares) < 0.52, done.stderr
+def test_under_fsdp_a_rank_holds_half(neox_folder):
+    model, _ = loading.load(str(neox_folder), device="cpu")
+    held = ranks.launch(rank_helpers.share_held, model, TWO, (model,), {"sharding": "fsdp"})
+    assert 0.48 < held[0]["share"] < 0.52
 
 
 # --- what goes wrong -----------------------------------------------------------------------------------------------
@@ -153,14 +132,15 @@ def children(parent: int) -> list[int]:
     return found
 
 
-def ranks_of(starter: int, wait_s: float = 60) -> list[int]:
-    """The two ranks of the torchrun that `starter` started, once both are there and at work."""
+def ranks_of(starter: int, folder: Path, wait_s: float = 60) -> list[int]:
+    """The two ranks that `starter` started, in their order, once they have met in a folder below `folder`."""
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
-        found = [rank for torchrun in children(starter) for rank in children(torchrun)]
-        if len(found) == 2:
-            time.sleep(8)  # past their imports: now they train
-            return sorted(found)
+        if list(folder.glob("symbiosis-ranks-*/rendezvous")):
+            time.sleep(2)  # past the greeting: now they train
+            spawned = [p for p in children(starter) if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
+            assert len(spawned) == 2
+            return sorted(spawned)
         time.sleep(0.2)
     raise AssertionError("no ranks were started")
 
@@ -174,9 +154,9 @@ def test_a_rank_that_dies_stops_the_training_with_a_sentence_and_changes_nothing
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     model, tokenizer = student
     before = [p.clone() for p in model.parameters()]
-    killer = threading.Thread(target=lambda: os.kill(ranks_of(os.getpid())[1], signal.SIGKILL))
+    killer = threading.Thread(target=lambda: os.kill(ranks_of(os.getpid(), tmp_path)[1], signal.SIGKILL))
     killer.start()
-    with pytest.raises(TrainingError, match=r"rank 1 of the 2 ended early \(killed by signal 9\); nothing"):
+    with pytest.raises(TrainingError, match=r"rank 1 of the 2 ended early \(killed by SIGKILL\); nothing"):
         teach(model, tokenizer, LONG)
     killer.join()
     assert all(torch.equal(p, q) for p, q in zip(before, model.parameters(), strict=True))
@@ -186,12 +166,12 @@ def test_a_rank_that_dies_stops_the_training_with_a_sentence_and_changes_nothing
 STARTER = """
 import sys
 from datasets import Dataset
-from symbiosis import models, training
+from symbiosis.models import loading, training
 from symbiosis.settings import RunSettings
 
 lesson = Dataset.from_dict({"text": ["Shares fell."] * 8, "label": [0, 1] * 4, "weight": [1.0] * 8})
 settings = RunSettings(device="cpu", num_processes=2, epochs=100_000, batch_size=4)
-training.train_student(*models.load(sys.argv[1], device="cpu"), lesson, ["World", "Sports"], settings, seed=0)
+training.train_student(*loading.load(sys.argv[1], device="cpu"), lesson, ["World", "Sports"], settings, seed=0)
 """
 
 
@@ -199,7 +179,7 @@ training.train_student(*models.load(sys.argv[1], device="cpu"), lesson, ["World"
 def test_the_ranks_end_with_a_notebook_that_was_killed(neox_folder, tmp_path):
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-c", STARTER, str(neox_folder)], env=environment) as starter:
-        left = ranks_of(starter.pid)
+        left = ranks_of(starter.pid, tmp_path)
         starter.kill()
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and any(Path(f"/proc/{rank}").exists() for rank in left):
@@ -219,7 +199,7 @@ def test_more_ranks_than_gpus_is_refused_before_anything_starts(monkeypatch):
     model = type("OnGpu", (), {"device": torch.device("cuda")})()
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(TrainingError, match="num_processes: 2 ranks need a GPU each, 1 visible; lower it"):
-        ranks.train("train_student", model, None, TWO, seed=0)
+        ranks.launch(training.train_student, model, TWO, (), {"seed": 0})
 
 
 @pytest.mark.parametrize("given", [{"num_processes": 1}, {"num_processes": 2, "generator_lora_rank": 4}])
@@ -229,8 +209,19 @@ def test_sharding_needs_ranks_and_whole_weights(given):
 
 
 def test_one_process_is_what_it_was():
-    assert not ranks.joined() and ranks.size() == 1 and not ranks.wanted(ONE) and ranks.wanted(TWO)
+    assert not ranks.is_distributed() and ranks.size() == 1 and not ranks.needs_launch(ONE) and ranks.needs_launch(TWO)
     count, losses = torch.tensor(3.0), lambda batch: {}
-    assert ranks.everyone(count) is count and ranks.together(None, losses, "none") is losses
+    assert ranks.all_reduce_sum(count) is count and ranks.wrap_ddp_or_fsdp(None, losses, "none") is losses
     assert ONE.fingerprint == RunSettings(**ONE.model_dump(exclude={"num_processes", "sharding"})).fingerprint
     assert TWO.fingerprint != ONE.fingerprint  # sums in another order are another run
+
+
+def test_adapters_begin_the_same_whatever_was_drawn_before(generator):
+    states, settings = [], ONE.model_copy(update={"generator_lora_rank": 2, "generator_epochs": 1})
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        other = copy.deepcopy(generator[0])
+        tune(other, generator[1], settings)
+        states.append(torch.cat([p.flatten() for p in other.parameters()]))
+        assert torch.initial_seed() == seed  # and the state outside is as it was
+    assert torch.equal(*states)
