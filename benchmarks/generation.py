@@ -179,7 +179,7 @@ class Watch:
 
     @contextlib.contextmanager
     def on(self, model) -> Iterator[None]:
-        step, draw, inside = Refill.step, refill.draw, []
+        decode, draw, inside = Refill.decode, refill.draw, []
 
         def timed_draw(*args, **kwargs):
             began = common.clock(self.device)
@@ -187,15 +187,15 @@ class Watch:
             self.draw_s += (common.clock(self.device) - began) * len(inside)
             return tokens
 
-        def timed_step(engine):
+        def timed_decode(engine):
             began, rows = common.clock(self.device), len(engine.live)
             inside.append(True)
-            step(engine)
+            decode(engine)
             inside.pop()
             self.step_s.append((rows, common.clock(self.device) - began))
 
         hook = model.register_forward_pre_hook(self.count, with_kwargs=True)
-        with mock.patch.object(Refill, "step", timed_step), mock.patch.object(refill, "draw", timed_draw):
+        with mock.patch.object(Refill, "decode", timed_decode), mock.patch.object(refill, "draw", timed_draw):
             yield
         hook.remove()
 

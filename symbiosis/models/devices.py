@@ -19,7 +19,7 @@ from symbiosis.store.folders import locked
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 PAUSE_S = 5.0  # between two looks at devices that are taken
 
-_held = contextlib.ExitStack()  # the locks of this process; the system lets go of them when it ends, however it ends
+_own_locks = contextlib.ExitStack()  # the system lets go of them when this process ends, however it ends
 
 
 class DeviceError(SymbiosisError):
@@ -70,6 +70,6 @@ def _try(n: int, devices: Sequence[str]) -> list[str]:
                 holders.append(f"{device} is held by {error}")
         if len(free) < n:
             return holders
-        _held.push(taken.pop_all())
+        _own_locks.push(taken.pop_all())
     os.environ[VISIBLE] = ",".join(free)
     return []

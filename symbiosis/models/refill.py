@@ -143,7 +143,7 @@ class SlotLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states, value_states) -> None:
         """Nothing to do: the first batch of prompts gave the shapes."""
 
-    def aim(self, rows: torch.Tensor, columns: torch.Tensor, width: int) -> None:
+    def set_positions(self, rows: torch.Tensor, columns: torch.Tensor, width: int) -> None:
         """Where the next step writes, (n,) and (n,), and how many columns it reads."""
         self.rows, self.columns, self.width = rows, columns, width
 
@@ -154,7 +154,7 @@ class SlotLayer(CacheLayerMixin):
         self.values[self.rows, :, self.columns] = value_states[:, :, 0]
         return self.keys[:n, :, : self.width], self.values[:n, :, : self.width]
 
-    def put(self, read: DynamicLayer, prompts: torch.Tensor, slot: int) -> None:
+    def write_prompt(self, read: DynamicLayer, prompts: torch.Tensor, slot: int) -> None:
         """Copy what was read of `prompts`, rows of `read`, to the slots from `slot` on."""
         places, columns = slice(slot, slot + len(prompts)), slice(0, read.keys.shape[2])
         self.keys[places, :, columns], self.values[places, :, columns] = read.keys[prompts], read.values[prompts]
@@ -176,7 +176,7 @@ class SlotLayer(CacheLayerMixin):
 # --- the loop ------------------------------------------------------------------------------------------------------
 
 
-LIVE = np.dtype([  # a live row: the number of its text, its last token (not yet read), that token's column, its first
+SLOT = np.dtype([  # a live row: the number of its text, its last token (not yet read), that token's column, its first
     ("text", np.int64), ("token", np.int64), ("end", np.int64), ("start", np.int64)
 ])  # fmt: skip
 
@@ -184,13 +184,12 @@ LIVE = np.dtype([  # a live row: the number of its text, its last token (not yet
 class Refill:
     """Writes texts in a batch of `batch_size` rows; see `sample`."""
 
-    def __init__(self, model, tokenizer, prompts, limits, *, temperature, top_p, batch_size, seed):
+    def __init__(self, model, tokenizer, prompts, limits, sampling: dict[str, float], batch_size: int, seed: int):
         self.model, self.tokenizer, self.prompts, self.limits = model, tokenizer, prompts, limits
-        self.batch_size, self.seed = batch_size, seed
-        self.how = {"temperature": temperature, "top_p": top_p}
+        self.sampling, self.batch_size, self.seed = sampling, batch_size, seed
         stops = model.generation_config.eos_token_id
         self.stops = stops if isinstance(stops, list) else [stops]
-        self.live, self.cache = np.zeros(0, dtype=LIVE), None  # row i is slot i of the cache
+        self.live, self.cache = np.zeros(0, dtype=SLOT), None  # row i is slot i of the cache
         self.written: list[list[int]] = [[] for _ in prompts]
         self.uniforms: dict[int, np.ndarray] = {}  # of the live texts
         # longest first, as everywhere, and equal prompts side by side: they are read once
@@ -202,7 +201,7 @@ class Refill:
             if self.waiting and room >= max(1, REFILL_SHARE * self.batch_size):
                 self.read(room)
             else:
-                self.step()
+                self.decode()
         return self.written
 
     def read(self, room: int) -> None:
@@ -211,10 +210,10 @@ class Refill:
         groups = [list(equal) for _, equal in itertools.groupby(texts, key=lambda i: tuple(self.prompts[i]))]
         while groups:
             n = max(1, READ_TOKENS[self.model.device.type] // len(self.prompts[groups[0][0]]))
-            self.begin(groups[:n])
+            self.prefill(groups[:n])
             groups = groups[n:]
 
-    def begin(self, groups: list[list[int]]) -> None:
+    def prefill(self, groups: list[list[int]]) -> None:
         """Read one prompt per group of texts, and draw the first token of each text."""
         inputs = pad(self.tokenizer, [self.prompts[g[0]] for g in groups], left=True, device=self.model.device)
         read = self.model(**inputs, use_cache=True, logits_to_keep=1)
@@ -223,18 +222,18 @@ class Refill:
         if self.cache is None:
             self.cache = self._allocate(read.past_key_values)
         for layer, new in zip(self.cache.layers, read.past_key_values.layers, strict=True):
-            layer.put(new, which, first)
+            layer.write_prompt(new, which, first)
         new = [(i, 0, width - 1, width - len(self.prompts[i])) for g in groups for i in g]
-        self.live = np.concatenate([self.live, np.array(new, dtype=LIVE)])
+        self.live = np.concatenate([self.live, np.array(new, dtype=SLOT)])
         self.uniforms |= {i: uniforms_of(self.seed, i, self.limits[i]) for g in groups for i in g}
-        self.take(read.logits[:, -1][which], slice(first, None))
+        self.sample_next(read.logits[:, -1][which], slice(first, None))
 
-    def step(self) -> None:
+    def decode(self) -> None:
         """One forward pass over the last token of every live row, and one more token each."""
         live, width = self.live, int(self.live["end"].max()) + 1
         rows, columns = torch.arange(len(live), device=self.model.device), self._tensor(live["end"])
         for layer in self.cache.layers:
-            layer.aim(rows, columns, width)
+            layer.set_positions(rows, columns, width)
         at = np.arange(width)
         mask = (at >= live["start"][:, None]) & (at <= live["end"][:, None])
         out = self.model(
@@ -242,22 +241,22 @@ class Refill:
             position_ids=self._tensor((live["end"] - live["start"])[:, None]), past_key_values=self.cache,
             use_cache=True, logits_to_keep=1,
         )  # fmt: skip
-        self.take(out.logits[:, -1], slice(None))
+        self.sample_next(out.logits[:, -1], slice(None))
 
-    def take(self, logits: torch.Tensor, rows: slice) -> None:
+    def sample_next(self, logits: torch.Tensor, rows: slice) -> None:
         """Draw a token for each of the live rows; rows that have ended leave the batch."""
         live, texts = self.live, self.live["text"][rows]
         uniforms = [self.uniforms[i][len(self.written[i])] for i in texts]
-        live["token"][rows] = draw(logits, self._tensor(uniforms), **self.how).cpu().numpy()
+        live["token"][rows] = draw(logits, self._tensor(uniforms), **self.sampling).cpu().numpy()
         live["end"][rows] += 1
         ended = np.zeros(len(live), dtype=bool)
         for row, text in zip(range(len(live))[rows], texts, strict=True):
             self.written[text].append(int(live["token"][row]))
             ended[row] = live["token"][row] in self.stops or len(self.written[text]) == self.limits[text]
         if ended.any():
-            self.leave(ended)
+            self.evict(ended)
 
-    def leave(self, ended: np.ndarray) -> None:
+    def evict(self, ended: np.ndarray) -> None:
         """Forget the rows where `ended` (n,) is true; the last live ones move into their slots."""
         for text in self.live["text"][ended]:
             del self.uniforms[text]
@@ -301,9 +300,9 @@ def sample(
     batch_size: rows in a step. It changes no text beyond rounding: text i draws from (seed, i) alone.
     Raises SamplingError for models with sliding or recurrent layers.
     """
-    how = {"temperature": temperature, "top_p": top_p, "batch_size": batch_size, "seed": seed}
     with torch.inference_mode(), packed(model):
-        return Refill(model, tokenizer, prompts, limits, **how).run()
+        sampling = {"temperature": temperature, "top_p": top_p}
+        return Refill(model, tokenizer, prompts, limits, sampling, batch_size, seed).run()
 
 
 @contextlib.contextmanager

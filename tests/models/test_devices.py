@@ -19,7 +19,7 @@ def no_claims(monkeypatch, tmp_path):
     monkeypatch.delenv(devices.VISIBLE)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     yield
-    devices._held.close()
+    devices._own_locks.close()
 
 
 # A run on the same box: claims, says what it has, holds it until its input ends.

@@ -84,13 +84,13 @@ def test_greedy_texts_equal_the_library_token_for_token(writer):
 
 def test_a_step_sees_what_a_full_forward_pass_sees_after_rows_were_dropped_and_refilled(writer, monkeypatch):
     model, tokenizer = writer
-    seen, take, prompts = [], Refill.take, [PROMPTS[i % len(PROMPTS)] for i in range(16)]
+    seen, take, prompts = [], Refill.sample_next, [PROMPTS[i % len(PROMPTS)] for i in range(16)]
 
     def watched(self, logits, rows):
         seen.append(([[*prompts[i], *self.written[i]] for i in self.live["text"][rows]], logits))
         take(self, logits, rows)
 
-    monkeypatch.setattr(Refill, "take", watched)
+    monkeypatch.setattr(Refill, "sample_next", watched)
     sample(model, tokenizer, prompts, [7, 3, 11, 5] * 4, **HOT, batch_size=4, seed=1)
     assert len(seen) > 15
     for whole, logits in seen:
@@ -102,7 +102,7 @@ def test_a_step_sees_what_a_full_forward_pass_sees_after_rows_were_dropped_and_r
 
 def test_the_cache_of_every_live_row_is_that_of_its_text_alone(writer, monkeypatch):
     model, tokenizer = writer
-    leave, compared, limits = Refill.leave, [], [4, 9, 2, 6, 8, 3, 5, 7, 9, 2, 6]
+    leave, compared, limits = Refill.evict, [], [4, 9, 2, 6, 8, 3, 5, 7, 9, 2, 6]
 
     def check(self, ended):
         leave(self, ended)
@@ -115,7 +115,7 @@ def test_the_cache_of_every_live_row_is_that_of_its_text_alone(writer, monkeypat
                 torch.testing.assert_close(mine.values[slot, :, where], its.values[0], rtol=1e-3, atol=1e-4)
             compared.append(slot)
 
-    monkeypatch.setattr(Refill, "leave", check)
+    monkeypatch.setattr(Refill, "evict", check)
     sample(model, tokenizer, PROMPTS, limits, **HOT, batch_size=4, seed=2)
     assert len(compared) > 10 and max(compared) > 0
 
