@@ -31,7 +31,7 @@ from symbiosis.results import (
 from symbiosis.settings import resolve
 from symbiosis.statistics import mean_interval
 from symbiosis.studies import REGIMES
-from symbiosis.theory.curves import mean_and_error
+from symbiosis.theory.checks import mean_and_error
 
 # Okabe and Ito 2008, without their yellow (too pale for a line on white); Tol's wine, indigo and olive and a grey for
 # the rest. Controls that share the hue of their family are dashed with an open marker. An arm keeps its colour and its
