@@ -30,7 +30,7 @@ from symbiosis.results import (
 )
 from symbiosis.settings import resolve
 from symbiosis.statistics import holm, mean_interval
-from symbiosis.theory.linear_settings import (
+from symbiosis.theory.many_models import (
     aligned_surface,
     efficiency_surface,
     ring_designs,

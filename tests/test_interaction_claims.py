@@ -8,7 +8,7 @@ import pytest
 
 from symbiosis import interaction_claims as interaction
 from symbiosis import results, verdicts
-from symbiosis.theory.linear_settings import theory_change
+from symbiosis.theory.many_models import theory_change
 from symbiosis.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
 
 LAST = 4
