@@ -43,3 +43,18 @@ def mean_and_error(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     draws = np.asarray(draws, dtype=float)
     check_counts(2, repeats=len(draws))
     return draws.mean(axis=0), draws.std(axis=0, ddof=1) / np.sqrt(len(draws))
+
+
+def max_z(draws: Curves, curves: Curves) -> float:
+    """Largest distance of a simulated mean from its closed form, in standard errors, over the names in both.
+
+    Points without scatter beyond rounding (generation 0 as a rule) are left out; ValueError where none is left.
+    """
+    distances = []
+    for name in draws.keys() & curves.keys():
+        mean, error = mean_and_error(draws[name])
+        scatters = error > 1e-12 * abs(mean)
+        distances.extend(abs(mean - curves[name])[scatters] / error[scatters])
+    if not distances:
+        raise ValueError("draws: nothing that scatters has a name in common with the curves")
+    return float(max(distances))

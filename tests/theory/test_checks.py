@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from symbiosis.theory.checks import as_distribution, check_counts, check_range, mean_and_error
+from symbiosis.theory.checks import as_distribution, check_counts, check_range, max_z, mean_and_error
 
 
 def test_mean_and_error_by_hand():
@@ -14,6 +14,13 @@ def test_mean_and_error_by_hand():
 def test_one_repeat_has_no_error():
     with pytest.raises(ValueError, match=r"repeats: 1 .* at least 2"):
         mean_and_error([1.0])
+
+
+def test_max_z_is_the_farthest_point_that_scatters_in_standard_errors():
+    draws = {"a": np.array([[0.2, 1.0], [0.2, 3.0], [0.2, 2.0]]), "b": np.ones((3, 2))}  # mean 2, error 1 / sqrt 3
+    assert max_z(draws, {"a": np.array([0.2, 3.0]), "c": np.zeros(2)}) == pytest.approx(np.sqrt(3))
+    with pytest.raises(ValueError, match="nothing that scatters"):
+        max_z(draws, {"b": np.zeros(2)})
 
 
 @pytest.mark.parametrize("value", [1, -3, 2.5, 5.0, np.nan, np.inf, "5"])
