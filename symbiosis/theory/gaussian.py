@@ -1,6 +1,7 @@
 """A Gaussian fitted to its own samples, alone or beside real ones (MAD loops); the source is N(0, 1)."""
 
 import numpy as np
+from numpy.random import Generator
 from scipy import special
 
 from symbiosis.theory.checks import Curves, check_counts, check_range
@@ -12,8 +13,7 @@ def gaussian_refit(generations: int, *, samples: int, ddof: int = 1) -> Curves:
     """Moments of a Gaussian that is fitted, sampled and fitted again.
 
         x_i ~ N(mu_t, var_t), i <= M;   mu_t+1 = mean(x),   var_t+1 = sum_i (x_i - mean(x))^2 / D,   D = M - ddof
-        E var_t = ((M-1) / D)^t                             E var_t^2 = ((M-1)(M+1) / D^2)^t
-        E sd_t = c^t,   c = sqrt(2 / D) Gamma(M/2) / Gamma((M-1)/2)
+        E var_t = ((M-1) / D)^t,   E sd_t = c^t,   c = sqrt(2 / D) Gamma(M/2) / Gamma((M-1)/2)
         E log(var_t) = t (psi((M-1)/2) - log(D/2)),         Var log(var_t) = t psi_1((M-1)/2)
         E mu_t^2 = sum_{s<t} E var_s / M,                   E W2^2 = E mu_t^2 + E (sd_t - 1)^2
 
@@ -24,8 +24,8 @@ def gaussian_refit(generations: int, *, samples: int, ddof: int = 1) -> Curves:
         samples:     M draws per generation, at least 3.
         ddof:        1 the unbiased variance, 0 maximum likelihood.
 
-    Returns (G + 1,) curves: variance, variance_squared, sd, log_variance [nats] and its log_variance_spread,
-    mean_squared, w2_squared (squared Wasserstein-2 distance to the source). Raises ValueError for other arguments.
+    Returns (G + 1,) curves: variance, sd, log_variance [nats] and its log_variance_spread, mean_squared, w2_squared
+    (squared Wasserstein-2 distance to the source). Raises ValueError for other arguments.
 
     The chain: Shumailov et al., arXiv 2305.17493; the moments are those of a chi-square, derived for this project.
     """
@@ -36,7 +36,6 @@ def gaussian_refit(generations: int, *, samples: int, ddof: int = 1) -> Curves:
     mean_squared = np.append(0.0, np.cumsum(variance[:-1])) / samples
     return {
         "variance": variance,
-        "variance_squared": (free * (free + 1) / divisor**2) ** t,
         "sd": sds,
         "log_variance": t * (special.digamma(free) - np.log(divisor)),
         "log_variance_spread": t * special.polygamma(1, free),
@@ -45,9 +44,7 @@ def gaussian_refit(generations: int, *, samples: int, ddof: int = 1) -> Curves:
     }
 
 
-def simulate_gaussian_refit(
-    generations: int, *, samples: int, ddof: int = 1, repeats: int, rng: np.random.Generator
-) -> Curves:
+def simulate_gaussian_refit(generations: int, *, samples: int, ddof: int = 1, repeats: int, rng: Generator) -> Curves:
     """(R, G + 1) draws of the curves of gaussian_refit; arguments and errors as there."""
     _check_refit(generations, samples, ddof)
     check_counts(2, repeats=repeats)
@@ -58,7 +55,6 @@ def simulate_gaussian_refit(
     log = np.log(variance)
     return {
         "variance": variance,
-        "variance_squared": variance**2,
         "sd": np.sqrt(variance),
         "log_variance": log,
         "log_variance_spread": (log - log.mean(axis=0)) ** 2 * repeats / (repeats - 1),  # its mean is unbiased
@@ -110,18 +106,10 @@ def mad_fixed_point(loop: str, *, synthetic: int, real: int, bias: float = 1.0) 
 
 
 def simulate_mad(
-    loop: str,
-    generations: int,
-    *,
-    synthetic: int,
-    real: int = 0,
-    bias: float = 1.0,
-    repeats: int,
-    rng: np.random.Generator,
+    loop: str, generations: int, *, synthetic: int, real: int = 0, bias: float = 1.0, repeats: int, rng: Generator
 ) -> Curves:
     """(R, G + 1) draws of the curves of mad_moments; arguments and errors as there."""
-    _mad_map(loop, real, synthetic, bias)
-    check_counts(0, generations=generations)
+    mad_moments(loop, generations, synthetic=synthetic, real=real, bias=bias)
     check_counts(1, repeats=repeats)
     kept = rng.standard_normal((repeats, real))
     first = np.hstack([kept, rng.standard_normal((repeats, synthetic if loop == "fresh_data" else 0))])

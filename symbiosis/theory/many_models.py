@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import Generator, default_rng
 from scipy.linalg import block_diag, solve_discrete_lyapunov
 
 from symbiosis.theory.checks import check_counts, check_range
@@ -71,13 +72,9 @@ class Designs:
         check_counts(1, entities=n_entities, features=d)
         check_range("[0, inf)", noise=self.noise, synthetic_noise=self.synthetic_noise)
         for name, shape in {"public": (d, d), "private": (n_entities, d, d), "synthetic": (n_entities, d, d)}.items():
-            gram = np.asarray(getattr(self, name), dtype=float)
-            check_range("(-inf, inf)", **{name: gram})
-            rounding = 1e-9 * np.abs(gram).max()
-            if gram.shape != shape or np.abs(gram - gram.swapaxes(-1, -2)).max() > rounding:
-                raise ValueError(f"{name}: {gram.shape}; give symmetric Gram matrices X.T @ X of shape {shape}")
-            check_range(f"[{-rounding}, inf)", **{f"{name}: eigenvalues": np.linalg.eigvalsh(gram)})
-            object.__setattr__(self, name, gram)
+            if np.shape(getattr(self, name)) != shape:
+                raise ValueError(f"{name}: shape {np.shape(getattr(self, name))}; give Gram matrices {shape}")
+            object.__setattr__(self, name, _checked_gram(name, getattr(self, name)))
         each = (n_entities,)
         for name, shape in {"public_weight": (), "private_weights": each, "synthetic_weights": each}.items():
             weights = np.asarray(getattr(self, name), dtype=float)
@@ -117,6 +114,9 @@ class Designs:
             private: (K, d, r) orthonormal columns U_k of each entity.
             n_public, n_private, n_synthetic: sum of squared features along each column, rows if x'u is of variance 1.
         """
+        for name, columns in (("public", public), ("private", private)):
+            if not np.allclose(np.swapaxes(columns, -1, -2) @ columns, np.eye(columns.shape[-1])):
+                raise ValueError(f"{name}: columns are not orthonormal; take those of np.linalg.qr")
         shared, own = public @ public.T, private @ private.transpose(0, 2, 1)
         return cls(n_public * shared, n_private * own, n_synthetic / 2 * (own + shared))
 
@@ -257,9 +257,12 @@ def mse(moments: Moments, truth: np.ndarray, metric: np.ndarray | None = None) -
         metric: W, (d, d) or one per entity (K, d, d); None: I, the error of the parameters. S_k / n_k is the error on
                 entity k's own task, the average of the others' matrices its transfer.
     """
+    check_range("(-inf, inf)", truth=truth)
+    if np.shape(truth) not in (moments.mean.shape, moments.mean.shape[1:]):
+        raise ValueError(f"truth: shape {np.shape(truth)}; give (d,) or (K, d), {moments.mean.shape}")
     bias = moments.mean - truth
     spread = np.einsum("kikj->kij", moments.covariance) + bias[:, :, None] * bias[:, None, :]
-    return np.einsum("...ij,...ij->...", _metric(metric, bias.shape[1]), spread)
+    return np.einsum("...ij,...ij->...", _metric(metric, *bias.shape), spread)
 
 
 def ideal_mse(designs: Designs, metric: np.ndarray | None = None) -> np.ndarray:
@@ -274,7 +277,9 @@ def ideal_mse(designs: Designs, metric: np.ndarray | None = None) -> np.ndarray:
     pooled = designs.public + designs.private.sum(axis=0)
     if np.linalg.matrix_rank(pooled, rtol=NULL, hermitian=True) < len(pooled):
         raise ValueError("designs: all real data together leave a direction unseen; no ideal estimator exists")
-    return designs.noise**2 * np.einsum("...ij,ij->...", _metric(metric, len(pooled)), np.linalg.inv(pooled))
+    return designs.noise**2 * np.einsum(
+        "...ij,ij->...", _metric(metric, *designs.private.shape[:2]), np.linalg.inv(pooled)
+    )
 
 
 def relative_efficiency(
@@ -284,9 +289,10 @@ def relative_efficiency(
 
         RE_k = MSE_id / MSE_k,     RE = mean_k MSE_id / mean_k MSE_k     (a ratio of means, not the mean of RE_k)
 
-    At most 1 where estimates are unbiased. Biased ones (finite t, or an unseen direction) can exceed 1 for a small
-    truth; they are not clipped. Arguments as in `mse`; raises as `ideal_mse`.
+    At most 1 where estimates are unbiased; biased ones (finite t, or an unseen direction) can exceed 1 for a small
+    truth. Arguments as in `mse`; raises as `ideal_mse`, and where there is no noise.
     """
+    check_range("(0, inf)", noise=designs.noise)
     errors = mse(moments, truth, metric)
     ideal = np.broadcast_to(ideal_mse(designs, metric), errors.shape)
     return ideal / errors, float(ideal.mean() / errors.mean())
@@ -305,54 +311,6 @@ def disagreement(moments: Moments) -> float:
     return float((second[one, one] + second[other, other] - 2 * second[one, other]).mean())
 
 
-class OwnerMSE(NamedTuple):
-    """Errors along one direction: of the entity with private rows there, of each other one, the ideal; and rho(Q)."""
-
-    owner: float
-    others: float
-    ideal: float
-    radius: float
-
-
-def owner_mse(
-    n_entities: int, private: float, public: float, synthetic: float, alpha: float, beta: float, noise: float = 1.0
-) -> OwnerMSE:
-    """The limit in closed form if every direction has one owner, public rows and equal talk of all.
-
-        p_o = (1 - alpha) (beta a + (1 - beta) b),   p_n = (1 - alpha) (1 - beta) b,   w = alpha s / (p + alpha s),
-        rho = (w_o + (K - 1) w_n) / K,   q = beta a / (beta a + (1 - beta) b),   U = (1 - w_o) q / (K (1 - rho)),
-        u_o = (1 - w_o) q + w_o U,       u_n = w_n U,
-        MSE = noise^2 (u^2 / a + (1 - u)^2 / b + w^2 / (K s (1 - rho^2))),       MSE_id = noise^2 / (a + b)
-
-    Args:
-        private, public, synthetic: a, b, s, Gram of the direction: the owner's, the common one, each entity's talk;
-            all above 0.
-        alpha, beta: shares in [0, 1].
-
-    Loss "sum". For K directions with an owner each, an entity's error is owner + (K - 1) others.
-
-    Raises NoFixedPoint at alpha = 1; ValueError for Gram values of 0 or less, shares outside [0, 1], and alpha = 0 with
-    beta = 1, where the others have no data at all.
-    """
-    check_counts(1, n_entities=n_entities)
-    check_range("[0, 1]", alpha=alpha, beta=beta)
-    check_range("(0, inf)", private=private, public=public, synthetic=synthetic)
-    check_range("[0, inf)", noise=noise)
-    if alpha == 1:
-        raise NoFixedPoint("rho(Q) = 1 at alpha = 1: no asymptotic value exists; use an alpha below 1")
-    if alpha == 0 and beta == 1:
-        raise ValueError("owner_mse: at alpha = 0 and beta = 1 the others have no data; raise alpha or lower beta")
-    real = (1 - alpha) * np.array([beta * private + (1 - beta) * public, (1 - beta) * public])  # (2,) owner, others
-    heard = alpha * synthetic / (real + alpha * synthetic)
-    radius = (heard[0] + (n_entities - 1) * heard[1]) / n_entities
-    of_private = beta * private / (beta * private + (1 - beta) * public)  # share of the owner's first fit
-    said = (1 - heard[0]) * of_private / (n_entities * (1 - radius))  # share of private labels in what the pool says
-    u = heard * said + np.array([(1 - heard[0]) * of_private, 0])
-    fresh = heard**2 / (n_entities * synthetic * (1 - radius**2))
-    owner, others = noise**2 * (u**2 / private + (1 - u) ** 2 / public + fresh)
-    return OwnerMSE(float(owner), float(others), noise**2 / (private + public), float(radius))
-
-
 def simulate(
     designs: Designs,
     alpha: float,
@@ -361,7 +319,7 @@ def simulate(
     *,
     n_rounds: int,
     n_runs: int,
-    rng: np.random.Generator,
+    rng: Generator,
     private_truth: np.ndarray | None = None,
 ) -> np.ndarray:
     """Estimates by drawn labels and explicit weighted least squares: (n_rounds + 1, n_runs, K, d).
@@ -429,11 +387,21 @@ def _moments(scores: tuple[np.ndarray, np.ndarray], score_map: np.ndarray, noise
     return Moments((score_map @ scores[0]).reshape(-1, d), covariance.reshape(-1, d, len(covariance) // d, d))
 
 
-def _metric(metric: np.ndarray | None, d: int) -> np.ndarray:
-    metric = np.eye(d) if metric is None else np.asarray(metric, dtype=float)
-    if metric.shape[-2:] != (d, d):
-        raise ValueError(f"metric: shape {metric.shape}; give (d, d) or (K, d, d) with d = {d}")
-    return metric
+def _metric(metric: np.ndarray | None, n_entities: int, d: int) -> np.ndarray:
+    if metric is None:
+        return np.eye(d)
+    if np.shape(metric) not in ((d, d), (n_entities, d, d)):
+        raise ValueError(f"metric: shape {np.shape(metric)}; give (d, d) or (K, d, d), {(n_entities, d, d)}")
+    return _checked_gram("metric", metric)
+
+
+def _checked_gram(name: str, gram: np.ndarray) -> np.ndarray:
+    gram = np.asarray(gram, dtype=float)
+    check_range("(-inf, inf)", **{name: gram})
+    rounding = 1e-9 * np.abs(gram).max()
+    if np.abs(gram - gram.swapaxes(-1, -2)).max() > rounding or np.linalg.eigvalsh(gram).min() < -rounding:
+        raise ValueError(f"{name}: not symmetric, or an eigenvalue is negative; give X.T @ X")
+    return gram
 
 
 def _truths(designs: Designs, truth: np.ndarray, private_truth: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -449,12 +417,9 @@ def _truths(designs: Designs, truth: np.ndarray, private_truth: np.ndarray | Non
 
 # --- the settings that are shown: losses are mean squared errors of an entity's own task and of the others' tasks ----
 def random_subspaces(
-    n_entities: int, dimension: int, private_rank: int, public_rank: int, *, rng: np.random.Generator
+    n_entities: int, dimension: int, private_rank: int, public_rank: int, *, rng: Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Uniformly random orthonormal bases: public (d, public_rank) and private (K, d, private_rank).
-
-    Orthogonalised Gaussian columns. Raises ValueError for ranks outside 1..dimension.
-    """
+    """Uniformly random orthonormal columns: public (d, public_rank) and private (K, d, private_rank), ranks in 1..d."""
     check_counts(1, n_entities=n_entities, dimension=dimension, private_rank=private_rank, public_rank=public_rank)
     check_range(f"[1, {dimension}]", private_rank=private_rank, public_rank=public_rank)
     private = [np.linalg.qr(rng.standard_normal((dimension, private_rank)))[0] for _ in range(n_entities)]
@@ -466,8 +431,7 @@ def ring_designs(n_entities: int = 4) -> Designs:
 
         S_k = 10 u_k u_k',   S_0 = 50 v v',   S~_k = 4 (u_k u_k' + v v'),   v at the angle pi / (2 K)
 
-    For K = 4 the setting 'T2' of the theory card, whose relative efficiency is largest at alpha = beta = 0.5; it was
-    chosen for that.
+    For K = 4 relative efficiency is largest at alpha = beta = 0.5; the setting was chosen for that.
     """
     check_counts(1, n_entities=n_entities)
     angles = np.append(np.arange(n_entities), 0.5) * np.pi / n_entities
@@ -478,11 +442,17 @@ def ring_designs(n_entities: int = 4) -> Designs:
 def subspace_designs(seed: int) -> Designs:
     """Four entities that know random subspaces of rank 3 in 8 dimensions, beside a public one of rank 4.
 
-    'A*' of the theory card, S_k = 20 U_k U_k', S_0 = 40 U_0 U_0', 10 synthetic rows each: nobody identifies the truth
-    alone (3 + 4 < 8). Chosen after a scan on other seeds than the 100..119 that are reported.
+    S_k = 20 U_k U_k', S_0 = 40 U_0 U_0', 10 synthetic rows each: nobody identifies the truth alone (3 + 4 < 8).
+    Chosen after a scan on other seeds than the 100..119 that are reported.
     """
-    public, private = random_subspaces(4, 8, private_rank=3, public_rank=4, rng=np.random.default_rng(seed))
+    public, private = random_subspaces(4, 8, private_rank=3, public_rank=4, rng=default_rng(seed))
     return Designs.from_subspaces(public, private, n_public=40, n_private=20, n_synthetic=10)
+
+
+def aligned_designs(n_entities: int = 4, private: float = 20, public: float = 10, synthetic: float = 5) -> Designs:
+    """K directions with one owner each, and equal talk of all: S_k = a e_k e_k', S_0 = b I, S~_k = s I for a, b, s."""
+    eye = np.eye(n_entities)
+    return Designs(public * eye, private * eye[:, :, None] * eye[:, None, :], np.array([synthetic * eye] * n_entities))
 
 
 def separate_designs(n_entities: int, rows: float = 20) -> Designs:
@@ -545,17 +515,6 @@ def efficiency_surface(designs: Designs, shares: Sequence[float]) -> np.ndarray:
             limit = fixed_point(first_fit(designs, beta, truth), one_round(designs, alpha, beta))
             values[i, j] = relative_efficiency(limit, designs, truth)[1]
     return values
-
-
-def aligned_surface(
-    alphas: Sequence[float], betas: Sequence[float], *, n_entities: int = 4, grams: Sequence[float] = (20, 10, 5)
-) -> np.ndarray:
-    """(alphas, betas) relative efficiency where every direction has one owner, public rows and talk of all.
-
-    RE = K ideal / (owner + (K - 1) others),     from `owner_mse`, whose private, public, synthetic are the grams
-    """
-    errors = [[owner_mse(n_entities, *grams, a, b) for b in betas] for a in alphas]
-    return np.array([[n_entities * x.ideal / (x.owner + (n_entities - 1) * x.others) for x in row] for row in errors])
 
 
 def theory_change(n_entities: int, alpha: float, n_rounds: int, beta: float = 0.5) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """A next-token model that is a table of counts: its diversity, the types it keeps, and when only one is left."""
 
 import numpy as np
+from numpy.random import Generator
 from scipy import special
 from scipy.linalg import solve_triangular
 
@@ -12,7 +13,7 @@ def next_token_moments(p: np.ndarray, generations: int, *, tokens: int, real_tok
 
         p_m+1 = (1 - a) p_0 + a Multinomial(n, p_m) / n,   a = n / (N + n)
         V_m+1 = a^2 ((1 - 1/n) V_m + (1 - S) / n),   V_0 = 0,   V = E ||p_m - p_0||_2^2,   S = sum_i p_i(0)^2
-        E[1 - sum_i p_i^2] = 1 - S - V;    E ||p_m - p_0||_1 <= sqrt(types V)
+        E[1 - sum_i p_i^2] = 1 - S - V
 
     Without real tokens (a = 1, Wright-Fisher) 1 - S - V = (1 - S) (1 - 1/n)^m falls to 0. With them V stays below
     a^2 (1 - S) / (n (1 - a^2 (1 - 1/n))): no collapse.
@@ -23,8 +24,8 @@ def next_token_moments(p: np.ndarray, generations: int, *, tokens: int, real_tok
         tokens:      n written and counted per generation, at least 1.
         real_tokens: N behind p_0, counted again in every generation; 0 is none.
 
-    Returns (G + 1,) curves: heterozygosity (chance that two tokens differ), distance_squared (V), l1_bound.
-    Raises ValueError for other arguments.
+    Returns (G + 1,) curves: heterozygosity (chance that two tokens differ), distance_squared (V), which bounds
+    E ||p_m - p_0||_1 by sqrt(types V). Raises ValueError for other arguments.
 
     Seddik et al., arXiv 2404.05090; V with real tokens is derived for this project.
     """
@@ -34,11 +35,7 @@ def next_token_moments(p: np.ndarray, generations: int, *, tokens: int, real_tok
     mixed, a = 1 - (p**2).sum(), tokens / (real_tokens + tokens)
     kept = a**2 * (1 - 1 / tokens)
     distance = a**2 * mixed / (tokens * (1 - kept)) * (1 - kept ** np.arange(generations + 1))
-    return {
-        "heterozygosity": mixed - distance,
-        "distance_squared": distance,
-        "l1_bound": np.sqrt(len(p) * distance),
-    }
+    return {"heterozygosity": mixed - distance, "distance_squared": distance}
 
 
 def types_alive(p: np.ndarray, generations: int, *, tokens: int, types: np.ndarray | None = None) -> np.ndarray:
@@ -94,13 +91,7 @@ def collapse_time(p: np.ndarray, *, tokens: int) -> float:
 
 
 def simulate_types(
-    p: np.ndarray,
-    generations: int,
-    *,
-    tokens: int,
-    types: np.ndarray | None = None,
-    repeats: int,
-    rng: np.random.Generator,
+    p: np.ndarray, generations: int, *, tokens: int, types: np.ndarray | None = None, repeats: int, rng: Generator
 ) -> Curves:
     """(R, G + 1) draws of what N tokens per generation keep of the source, entry 0.
 

@@ -1,10 +1,10 @@
-"""Linear regression on its own labels, a last fit after it, and own rows mixed with real ones. Noise has variance 1.
+"""Linear regression on its own labels, a last fit after it, and own rows mixed with real ones.
 
-Features are isotropic Gaussian and least squares is unbiased, so the truth is 0 without loss; risks are in units of the
-noise variance of a label.
+Features are isotropic Gaussian. A label's noise has variance 1, the unit of every risk.
 """
 
 import numpy as np
+from numpy.random import Generator
 from scipy import special
 
 from symbiosis.theory.checks import Curves, check_counts, check_range
@@ -56,9 +56,7 @@ def regression_limits(*, rows: int, features: int) -> dict[str, float]:
     return {"accumulate_same_x": one * np.pi**2 / 6, "accumulate_fresh_x": fresh}
 
 
-def simulate_regression(
-    generations: int, *, rows: int, features: int, repeats: int, rng: np.random.Generator
-) -> Curves:
+def simulate_regression(generations: int, *, rows: int, features: int, repeats: int, rng: Generator) -> Curves:
     """(R, G + 1) squared errors ||w_n - w*||^2 of the curves of regression_risk; arguments and errors as there."""
     _risk_of_a_fit(features, rows=rows)
     check_counts(0, generations=generations)
@@ -71,7 +69,7 @@ def simulate_regression(
     }
 
 
-def _regression_chain(generations: int, shape: tuple, pool: str, design: str, rng) -> np.ndarray:
+def _regression_chain(generations: int, shape: tuple, pool: str, design: str, rng: Generator) -> np.ndarray:
     risk, w = np.zeros((shape[0], generations + 1)), np.zeros((shape[0], shape[2]))
     x, gram, moment = rng.standard_normal(shape), 0.0, 0.0
     for n in range(1, generations + 1):
@@ -107,9 +105,7 @@ def subsample_factor(generations: int) -> np.ndarray:
     return np.append(0.0, np.cumsum(1 / n**2) + 2 * inner + 2 * (harmonic - 1) / n)
 
 
-def simulate_subsample(
-    generations: int, *, rows: int, features: int = 1, repeats: int, rng: np.random.Generator
-) -> np.ndarray:
+def simulate_subsample(generations: int, *, rows: int, features: int = 1, repeats: int, rng: Generator) -> np.ndarray:
     """(R, G + 1) squared errors of accumulate-and-subsample as multiples of the first one's expectation.
 
     `rows` T per generation, above d + 1, far above for the formula of subsample_factor; the rest as there.
@@ -120,7 +116,7 @@ def simulate_subsample(
     return np.array([_subsample_chain(generations, rows, features, rng) for _ in range(repeats)]) / one
 
 
-def _subsample_chain(generations: int, rows: int, features: int, rng: np.random.Generator) -> np.ndarray:
+def _subsample_chain(generations: int, rows: int, features: int, rng: Generator) -> np.ndarray:
     x = rng.standard_normal((generations * rows, features))
     y = rng.standard_normal(generations * rows)  # the noise; labels gain x @ w as their generation is written
     risk, w = np.zeros(generations + 1), np.zeros(features)
@@ -260,7 +256,7 @@ def reused_limit(weight: np.ndarray | float, ratio: np.ndarray | float) -> np.nd
 
 
 def simulate_mixing(
-    generations: int, weight: float, *, real: int, synthetic: int, repeats: int, rng: np.random.Generator
+    generations: int, weight: float, *, real: int, synthetic: int, repeats: int, rng: Generator
 ) -> np.ndarray:
     """(R, G + 1) squared errors of the mean of mixed_variance; arguments and errors as there."""
     mixed_variance(generations, weight, real=real, synthetic=synthetic)

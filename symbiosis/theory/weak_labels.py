@@ -1,6 +1,7 @@
 """Weak labels where a filter rejects an answer, beside the filter alone."""
 
 import numpy as np
+from numpy.random import Generator
 
 from symbiosis.theory.checks import check_counts, check_range
 
@@ -59,7 +60,7 @@ def simulate_weak_labels(
     false_reject: float,
     answers: int = 100,
     repeats: int,
-    rng: np.random.Generator,
+    rng: Generator,
 ) -> np.ndarray:
     """(R, G + 1, prompts) draws for weak_label_accuracy, and for filter_only_accuracy where the labeller is None.
 

@@ -1,5 +1,6 @@
 """Entities that learn from one another: cases by hand, two routes to each closed form, literal rows, simulation."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -9,13 +10,14 @@ from scipy.linalg import block_diag, solve_discrete_lyapunov
 from symbiosis.theory.many_models import (
     Designs,
     NoFixedPoint,
+    aligned_designs,
     disagreement,
+    efficiency_surface,
     first_fit,
     fixed_point,
     ideal_mse,
     mse,
     one_round,
-    owner_mse,
     random_subspaces,
     relative_efficiency,
     ring_designs,
@@ -193,27 +195,60 @@ def test_noise_free_talk_pools_all_real_data_at_beta_four_fifths(alpha):
 
 
 # --- one owner per direction ---------------------------------------------------------------------------------------
+def owner_mse(n_entities, a, b, s, alpha, beta, noise=1.0):
+    """Along one direction, with Gram a of its owner, b of all, s of each one's talk: owner, others, ideal and rho(Q).
+
+    p_o = (1 - alpha) (beta a + (1 - beta) b),   p_n = (1 - alpha) (1 - beta) b,   w = alpha s / (p + alpha s),
+    rho = (w_o + (K - 1) w_n) / K,   q = beta a / (beta a + (1 - beta) b),   U = (1 - w_o) q / (K (1 - rho)),
+    u_o = (1 - w_o) q + w_o U,       u_n = w_n U,
+    MSE = noise^2 (u^2 / a + (1 - u)^2 / b + w^2 / (K s (1 - rho^2)))
+    """
+    real = (1 - alpha) * np.array([beta * a + (1 - beta) * b, (1 - beta) * b])  # (2,) owner, others
+    heard = alpha * s / (real + alpha * s)
+    radius = (heard[0] + (n_entities - 1) * heard[1]) / n_entities
+    of_private = beta * a / (beta * a + (1 - beta) * b)  # share of the owner's first fit
+    said = (1 - heard[0]) * of_private / (n_entities * (1 - radius))  # share of private labels in what the pool says
+    u = heard * said + np.array([(1 - heard[0]) * of_private, 0])
+    fresh = heard**2 / (n_entities * s * (1 - radius**2))
+    owner, others = noise**2 * (u**2 / a + (1 - u) ** 2 / b + fresh)
+    return owner, others, noise**2 / (a + b), radius
+
+
 @pytest.mark.parametrize(
     ("alpha", "beta", "owner", "others"), [(0.5, 0.5, 0.0390499, 0.0950886), (0.2, 0.8, 0.0386391, 0.0871467)]
 )
-def test_owner_mse_reproduces_its_oracle(alpha, beta, owner, others):
-    errors = owner_mse(4, 20, 10, 5, alpha, beta)
-    assert (errors.owner, errors.others) == pytest.approx((owner, others), abs=5e-8)
-    assert errors.ideal == pytest.approx(1 / 30) and (beta == 0.8 or errors.radius == pytest.approx(0.4375))
+def test_aligned_errors_reproduce_their_oracle(alpha, beta, owner, others):
+    designs, along_first = aligned_designs(), np.diag([1.0, 0, 0, 0])
+    errors = mse(limit(designs, alpha, beta, np.ones(4)), np.ones(4), along_first)
+    assert errors == pytest.approx([owner] + [others] * 3, abs=5e-8)
+    assert ideal_mse(designs, along_first) == pytest.approx(1 / 30, abs=1e-12)
+    assert beta == 0.8 or spectral_radius(one_round(designs, alpha, beta)) == pytest.approx(0.4375, abs=1e-9)
+    one = efficiency_surface(designs, [0.5])[0, 0]
+    assert one == pytest.approx(4 / 30 / (0.0390499 + 3 * 0.0950886), rel=1e-5)
 
 
 @pytest.mark.parametrize(("n_entities", "a", "b", "s", "noise"), [(2, 3.0, 1.0, 0.5, 1.0), (5, 2.0, 7.0, 40.0, 0.3)])
 @pytest.mark.parametrize(("alpha", "beta"), [(0.0, 0.5), (0.3, 0.0), (0.9, 1.0), (0.99, 0.7)])
-def test_owner_mse_is_the_matrix_result(n_entities, a, b, s, noise, alpha, beta):
-    eye = np.eye(n_entities)
-    owned = a * eye[:, :, None] * eye[:, None, :]  # entity k owns direction k
-    designs = Designs(b * eye, owned, np.array([s * eye] * n_entities), noise=noise, synthetic_noise=noise)
-    first_direction = np.diag(eye[0])
+def test_aligned_errors_are_those_of_one_direction_at_a_time(n_entities, a, b, s, noise, alpha, beta):
+    designs = replace(aligned_designs(n_entities, a, b, s), noise=noise, synthetic_noise=noise)
+    first_direction = np.diag(np.eye(n_entities)[0])
     errors = mse(limit(designs, alpha, beta, np.ones(n_entities)), np.ones(n_entities), first_direction)
-    closed = owner_mse(n_entities, a, b, s, alpha, beta, noise)
-    assert errors == pytest.approx([closed.owner] + [closed.others] * (n_entities - 1), abs=1e-9)
-    assert ideal_mse(designs, first_direction) == pytest.approx(closed.ideal, abs=1e-12)
-    assert spectral_radius(one_round(designs, alpha, beta)) == pytest.approx(closed.radius, abs=1e-9)
+    owner, others, ideal, radius = owner_mse(n_entities, a, b, s, alpha, beta, noise)
+    assert errors == pytest.approx([owner] + [others] * (n_entities - 1), abs=1e-9)
+    assert ideal_mse(designs, first_direction) == pytest.approx(ideal, abs=1e-12)
+    assert spectral_radius(one_round(designs, alpha, beta)) == pytest.approx(radius, abs=1e-9)
+
+
+def test_half_and_half_is_best_in_no_aligned_setting():
+    # 54 settings: private rows 1 to 32 times the public ones, talk a quarter to 64 times; K = 4, shares in steps of .1.
+    best = []
+    for a, s in itertools.product(10 * 2.0 ** np.arange(6), 10 * 2.0 ** np.arange(-2, 7)):
+        errors = [[np.dot(owner_mse(4, a, 10, s, alpha, beta)[:2], (1, 3)) for beta in GRID] for alpha in GRID]
+        best.append(np.unravel_index(np.argmin(errors), (9, 9)))
+    alphas, betas = GRID[np.array(best)].T.round(1)
+    assert len(best) == 54 and (4, 4) not in best
+    assert alphas.max() == 0.4 and np.sum(alphas == 0.4) == 5
+    assert np.sum(betas < 0.8) == 2
 
 
 # --- no limit ------------------------------------------------------------------------------------------------------
@@ -523,8 +558,6 @@ def test_shares_outside_the_unit_interval_are_refused(alpha, beta):
     with pytest.raises(ValueError, match=f"{name}: .* is not in"):
         one_round(HAND, alpha, beta)
     with pytest.raises(ValueError, match=f"{name}: .* is not in"):
-        owner_mse(4, 20, 10, 5, alpha, beta)
-    with pytest.raises(ValueError, match=f"{name}: .* is not in"):
         simulate(HAND, alpha, beta, np.ones(1), n_rounds=1, n_runs=1, rng=np.random.default_rng(0))
 
 
@@ -549,7 +582,7 @@ def test_designs_that_make_no_sense_are_refused(name, value):
 
 
 def test_other_choices_are_refused():
-    with pytest.raises(ValueError, match=r"public: .* give symmetric"):
+    with pytest.raises(ValueError, match="public: not symmetric"):
         Designs(np.array([[1.0, 1.0], [0.0, 1.0]]), np.zeros((1, 2, 2)), np.zeros((1, 2, 2)))
     with pytest.raises(ValueError, match="loss: 'max'"):
         Designs.from_rows(np.ones((1, 1)), [np.ones((1, 1))], [np.ones((1, 1))], loss="max")
@@ -563,24 +596,20 @@ def test_other_choices_are_refused():
         first_fit(HAND, 0.5, np.array([np.nan]))
     with pytest.raises(ValueError, match=r"metric: shape \(1, 1\)"):  # would count one direction twice
         mse(first_fit(PLANE, 0.5, TRUTH), TRUTH, np.ones((1, 1)))
+    with pytest.raises(ValueError, match=r"metric: .* eigenvalue is negative"):
+        mse(first_fit(PLANE, 0.5, TRUTH), TRUTH, -np.eye(2))
+    with pytest.raises(ValueError, match=r"truth: shape \(\)"):
+        mse(first_fit(PLANE, 0.5, TRUTH), 1.0)
+    with pytest.raises(ValueError, match=r"noise: 0.0 is not in \(0, inf\)"):
+        relative_efficiency(first_fit(PLANE, 0.5, TRUTH), replace(PLANE, noise=0.0), TRUTH)
+    with pytest.raises(ValueError, match="private: columns are not orthonormal"):
+        Designs.from_subspaces(BETWEEN[:, None], 2 * DIRECTIONS[:, :, None], **SIZES)
     with pytest.raises(ValueError, match="entities: 1"):
         round_curves(separate_designs(1), 0.5, 0.5, TRUTH, 1)
     with pytest.raises(ValueError, match="direction unseen"):
         ideal_mse(Designs(np.diag([1.0, 0.0]), np.zeros((1, 2, 2)), np.eye(2)[None]))
     with pytest.raises(ValueError, match="private_rank: 4 is not in"):
         random_subspaces(2, 3, 4, 1, rng=np.random.default_rng(0))
-
-
-def test_owner_mse_refuses_what_has_no_limit_or_no_data():
-    with pytest.raises(NoFixedPoint, match="alpha below 1"):
-        owner_mse(4, 20, 10, 5, 1.0, 0.5)
-    with pytest.raises(ValueError, match="have no data"):
-        owner_mse(4, 20, 10, 5, 0.0, 1.0)
-    for wrong, name in (([4, 20, 0, 5], "public"), ([4, 20, np.nan, 5], "public"), ([4, 20, 10, np.inf], "synthetic")):
-        with pytest.raises(ValueError, match=f"{name}: .* is not in"):
-            owner_mse(*wrong, 0.5, 0.5)
-    with pytest.raises(ValueError, match=r"n_entities: 2.5"):
-        owner_mse(2.5, 20, 10, 5, 0.5, 0.5)
 
 
 def test_an_entity_without_real_data_begins_at_zero_and_learns_from_the_others():

@@ -35,7 +35,7 @@ def test_next_token_moments_have_the_printed_values():
     assert moments["distance_squared"] == pytest.approx(0.213728, abs=5e-7)
     anchored = next_token_moments(FOUR, 60, **ANCHOR)
     assert anchored["distance_squared"][[0, 1, 3, 60]] == pytest.approx([0, 0.00508, 0.00596953, 0.00599057], abs=5e-9)
-    assert anchored["l1_bound"][-1] == pytest.approx(0.1548, abs=5e-5)
+    assert np.sqrt(4 * anchored["distance_squared"][-1]) == pytest.approx(0.1548, abs=5e-5)
 
 
 def test_next_token_moments_are_those_of_the_exact_chain_of_two_types():
@@ -66,7 +66,8 @@ def test_next_token_moments_agree_with_their_simulation(real_tokens):
         assert excludes(draw, curves[name][0])
     assert excludes(draws["distance_squared"], curves["distance_squared"][1])  # one round is not all
     l1, error = mean_and_error(abs(tables - FOUR).sum(axis=2).T)
-    assert np.all(l1 <= curves["l1_bound"] + 4 * error) and l1[-1] > 0.7 * curves["l1_bound"][-1]
+    bound = np.sqrt(4 * curves["distance_squared"])
+    assert np.all(l1 <= bound + 4 * error) and l1[-1] > 0.7 * bound[-1]
     if real_tokens:
         assert abs(l1[-1] - 0.1161) < 4 * error[-1] + 5e-5
 
