@@ -1,8 +1,12 @@
 """Input that is refused in one sentence, and how simulations are read."""
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from symbiosis import theory
 from symbiosis.theory.checks import as_distribution, check_counts, check_range, max_z, mean_and_error
 
 
@@ -51,3 +55,17 @@ def test_a_range_takes_its_ends_as_they_are_written(interval, inside, outside):
 def test_what_is_no_distribution_is_refused(p):
     with pytest.raises(ValueError, match=r"p: .* is not a distribution"):
         as_distribution(p)
+
+
+def test_theory_imports_numpy_scipy_and_itself_only():
+    files = sorted(Path(theory.__file__).parent.glob("*.py"))
+    imports = [
+        n for file in files for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Import | ast.ImportFrom)
+    ]
+    names = {
+        name for n in imports for name in ([n.module] if isinstance(n, ast.ImportFrom) else [a.name for a in n.names])
+    }
+    standard = {"contextlib", "itertools", "collections.abc", "dataclasses", "numbers", "typing"}
+    ours = {name for name in names if name.startswith("symbiosis")}
+    assert ours == {"symbiosis.theory.checks"}
+    assert {name.split(".")[0] for name in names - ours - standard} == {"numpy", "scipy"}
