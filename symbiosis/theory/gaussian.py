@@ -29,7 +29,9 @@ def gaussian_refit(generations: int, *, samples: int, ddof: int = 1) -> Curves:
 
     The chain: Shumailov et al., arXiv 2305.17493; the moments are those of a chi-square, derived for this project.
     """
-    _check_refit(generations, samples, ddof)
+    check_counts(0, generations=generations, ddof=ddof)
+    check_counts(3, samples=samples)
+    check_range("[0, 1]", ddof=ddof)
     t, free, divisor = np.arange(generations + 1), (samples - 1) / 2, (samples - ddof) / 2
     log_c = special.gammaln(samples / 2) - special.gammaln(free) - np.log(divisor) / 2
     variance, sds = (free / divisor) ** t, np.exp(t * log_c)
@@ -46,7 +48,7 @@ def gaussian_refit(generations: int, *, samples: int, ddof: int = 1) -> Curves:
 
 def simulate_gaussian_refit(generations: int, *, samples: int, ddof: int = 1, repeats: int, rng: Generator) -> Curves:
     """(R, G + 1) draws of the curves of gaussian_refit; arguments and errors as there."""
-    _check_refit(generations, samples, ddof)
+    gaussian_refit(generations, samples=samples, ddof=ddof)  # refuses what it cannot have
     check_counts(2, repeats=repeats)
     mean, variance = np.zeros((repeats, generations + 1)), np.ones((repeats, generations + 1))
     for t in range(generations):
@@ -154,10 +156,3 @@ def _mad_curves(loop: str, states: np.ndarray) -> Curves:
 
 def _fit(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x.mean(axis=1), x.var(axis=1, ddof=1)
-
-
-def _check_refit(generations: int, samples: int, ddof: int) -> None:
-    check_counts(0, generations=generations)
-    check_counts(3, samples=samples)
-    if ddof not in (0, 1):
-        raise ValueError(f"ddof: {ddof} is not one of 0 (maximum likelihood) and 1 (unbiased)")

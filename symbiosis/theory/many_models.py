@@ -32,8 +32,9 @@ from scipy.linalg import block_diag, solve_discrete_lyapunov
 
 from symbiosis.theory.checks import check_counts, check_range
 
-NULL = 1e-12  # eigenvalues of one Gram matrix below this share of its largest are rounding error, and so are singular
-# values of the rows of all together: weights of any size do not hide a direction
+NULL = (
+    1e-12  # share of the largest below which an eigenvalue of a Gram matrix, or a singular value of rows, is rounding
+)
 RADIUS_TOLERANCE = 1e-9  # a spectral radius within this of 1 is 1 up to rounding: alpha = 1 gives 1 - 2e-16 as well
 
 
@@ -97,9 +98,9 @@ class Designs:
             return cls(*grams, **noise)
         if loss != "mean" or not all(len(x) for x in (public, *private, *synthetic)):
             raise ValueError(f'loss: {loss!r}; give "sum", or "mean" where no set is empty')
-        private_weights, synthetic_weights = ([1 / len(x) for x in rows] for rows in (private, synthetic))
-        weights = {"private_weights": private_weights, "synthetic_weights": synthetic_weights}
-        return cls(*grams, public_weight=1 / len(public), **weights, **noise)
+        weights = [1 / len(public), [1 / len(x) for x in private], [1 / len(x) for x in synthetic]]
+        names = ("public_weight", "private_weights", "synthetic_weights")
+        return cls(*grams, **dict(zip(names, weights, strict=True)), **noise)
 
     @classmethod
     def from_subspaces(
@@ -109,10 +110,8 @@ class Designs:
 
             S_0 = n_public U_0 U_0',    S_k = n_private U_k U_k',    S~_k = n_synthetic / 2 (U_k U_k' + U_0 U_0')
 
-        Args:
-            public:  (d, r_0) orthonormal columns U_0.
-            private: (K, d, r) orthonormal columns U_k of each entity.
-            n_public, n_private, n_synthetic: sum of squared features along each column, rows if x'u is of variance 1.
+        public is U_0 (d, r_0), private U_k (K, d, r), both with orthonormal columns (else ValueError); n_public,
+        n_private, n_synthetic are sums of squared features along a column, rows if x'u is of variance 1.
         """
         for name, columns in (("public", public), ("private", private)):
             if not np.allclose(np.swapaxes(columns, -1, -2) @ columns, np.eye(columns.shape[-1])):
@@ -129,7 +128,10 @@ class Moments(NamedTuple):
 
 
 class FirstFit(NamedTuple):
-    """Moments of theta_0 = fit @ b, fit (K*d, (K+1)*d), and mean and covariance of the scores b_1, ..., b_K, b_0."""
+    """Moments of theta_0 = fit @ b, fit (K*d, (K+1)*d), and of the scores b_1, ..., b_K, b_0.
+
+    scores  ((K+1)*d,) mean, and (K+1, d, d) R_i with Cov b_i = R_i'R_i: no covariance built of them can be negative
+    """
 
     mean: np.ndarray
     covariance: np.ndarray
@@ -174,7 +176,7 @@ def first_fit(designs: Designs, beta: float, truth: np.ndarray, private_truth: n
     grams = np.concatenate([designs.private, designs.public[None]])
     weights = np.append(designs.private_weights, designs.public_weight)[:, None, None]
     mean = (weights * grams @ np.concatenate([private_truth, truth[None]])[:, :, None]).ravel()
-    scores = mean, designs.noise**2 * block_diag(*(weights**2 * grams))
+    scores = mean, designs.noise * weights * _rows(grams)
     fit = _real_map(_inverses(designs, 0.0, beta), beta)
     return FirstFit(*_moments(scores, fit, 0.0), fit, scores)
 
@@ -382,9 +384,10 @@ def _real_map(inverses: np.ndarray, beta: float) -> np.ndarray:
 
 
 def _moments(scores: tuple[np.ndarray, np.ndarray], score_map: np.ndarray, noise: np.ndarray | float) -> Moments:
-    d = score_map.shape[1] - score_map.shape[0]
-    covariance = score_map @ scores[1] @ score_map.T + noise
-    return Moments((score_map @ scores[0]).reshape(-1, d), covariance.reshape(-1, d, len(covariance) // d, d))
+    (mean, roots), shape = scores, (len(scores[1]) - 1, len(scores[1][0]))  # (K, d)
+    maps = np.hsplit(score_map, len(roots))
+    spread = np.hstack([part @ root.T for part, root in zip(maps, roots, strict=True)])
+    return Moments((score_map @ mean).reshape(shape), (spread @ spread.T + noise).reshape(shape * 2))
 
 
 def _metric(metric: np.ndarray | None, n_entities: int, d: int) -> np.ndarray:
@@ -485,7 +488,7 @@ def task_metrics(designs: Designs) -> dict[str, np.ndarray]:
 def round_curves(designs: Designs, alpha: float, beta: float, truth: np.ndarray, n_rounds: int) -> dict:
     """Closed forms by round: {loss_own, loss_others, disagreement}: (n_rounds + 1,), squared units of a label.
 
-    Mean squared errors are means over the entities, in the metrics of `task_metrics`.
+    Errors are means over the entities, in the metrics of `task_metrics`.
     """
     check_counts(0, n_rounds=n_rounds)
     moments = trajectory(first_fit(designs, beta, truth), [one_round(designs, alpha, beta)] * n_rounds)

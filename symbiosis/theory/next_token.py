@@ -39,7 +39,7 @@ def next_token_moments(p: np.ndarray, generations: int, *, tokens: int, real_tok
 
 
 def types_alive(p: np.ndarray, generations: int, *, tokens: int, types: np.ndarray | None = None) -> np.ndarray:
-    """Expected number of types still written in generation t, exactly, for any source: (G + 1,).
+    """Expected richness: the number of types still written in generation t, exactly, for any source: (G + 1,).
 
         E alive_t = sum_{i in types} (1 - E (1 - p_i)^L),   L = L_t-1,   L_0 = N
         L -> L' with chance A[L, L'],   A[a, b] = P(a balls in N boxes occupy b boxes)

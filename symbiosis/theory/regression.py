@@ -58,8 +58,7 @@ def regression_limits(*, rows: int, features: int) -> dict[str, float]:
 
 def simulate_regression(generations: int, *, rows: int, features: int, repeats: int, rng: Generator) -> Curves:
     """(R, G + 1) squared errors ||w_n - w*||^2 of the curves of regression_risk; arguments and errors as there."""
-    _risk_of_a_fit(features, rows=rows)
-    check_counts(0, generations=generations)
+    regression_risk(generations, rows=rows, features=features)  # refuses what it cannot have
     check_counts(1, repeats=repeats)
     shape = (repeats, rows, features)
     return {
