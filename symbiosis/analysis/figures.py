@@ -25,7 +25,7 @@ from symbiosis.analysis.tables import arm_name, last_generation, order, summaris
 from symbiosis.settings import resolve
 from symbiosis.store.folders import write_atomic
 from symbiosis.store.results import read_records, rows_digest
-from symbiosis.theory.curves import mean_and_error
+from symbiosis.theory.checks import mean_and_error
 
 # Okabe and Ito 2008, without their yellow (too pale for a line on white); Tol's wine, indigo and olive and a grey for
 # the rest. Controls that share the hue of their family are dashed with an open marker. An arm keeps its colour and its

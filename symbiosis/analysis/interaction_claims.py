@@ -22,8 +22,8 @@ from symbiosis.analysis.tables import last_generation, paired_table, summarise, 
 from symbiosis.analysis.verdicts import INTERACTION, LAST, PROJECT, Cells, Claim, Part
 from symbiosis.settings import resolve
 from symbiosis.store.results import COLUMNS, NUMBERS, arm_of, read_or_empty, with_arm
-from symbiosis.theory.linear_settings import (
-    aligned_surface,
+from symbiosis.theory.many_models import (
+    aligned_designs,
     efficiency_surface,
     ring_designs,
     subspace_designs,
@@ -72,13 +72,13 @@ def read_scales(reports_dir: str | Path) -> dict[str, pd.DataFrame]:
 def efficiency_surfaces(shares: Sequence[float], draws: Iterable[int] = range(100, 120)) -> dict[str, np.ndarray]:
     """Relative efficiency over alpha by beta, {setting: (shares, shares)}, of three settings of four entities.
 
-    Those of `ring_designs`, of `subspace_designs` (mean over the draws, seeds) and of `aligned_surface`, in this order.
+    Those of `ring_designs`, of `subspace_designs` (mean over the draws, seeds) and of `aligned_designs`, in this order.
     """
     random = [efficiency_surface(subspace_designs(draw), shares) for draw in draws]
     return {
         "one direction each": efficiency_surface(ring_designs(), shares),
         "random subspaces": np.mean(random, axis=0),
-        "aligned tasks": aligned_surface(shares, shares),
+        "aligned tasks": efficiency_surface(aligned_designs(), shares),
     }
 
 

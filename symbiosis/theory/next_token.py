@@ -1,145 +1,132 @@
-"""A next-token model that is a table of counts: how its diversity goes, when it is gone, and what an anchor holds."""
+"""A next-token model that is a table of counts: its diversity, the types it keeps, and when only one is left."""
 
 import numpy as np
-from scipy import special, stats
+from numpy.random import Generator
+from scipy import special
+from scipy.linalg import solve_triangular
 
-from symbiosis.theory.checks import as_distribution, check_counts, check_shares
-from symbiosis.theory.curves import Curves
+from symbiosis.theory.checks import Curves, as_distribution, check_counts
 
 
-def next_token_moments(p: np.ndarray, generations: int, *, tokens: int) -> Curves:
-    """Diversity of a next-token distribution that is counted, sampled and counted again (Wright-Fisher).
+def next_token_moments(p: np.ndarray, generations: int, *, tokens: int, real_tokens: int = 0) -> Curves:
+    """Diversity of a next-token distribution that is counted, sampled and counted again, with or without real tokens.
 
-        p_m+1 = Multinomial(N, p_m) / N
-        heterozygosity = E[1 - sum_i p_i^2] = (1 - S) (1 - 1/N)^m,   S = sum_i p_i(0)^2
-        purity         = E sum_i p_i^2 = 1 - heterozygosity
-        spread         = sum_i Var p_i = (1 - S) (1 - (1 - 1/N)^m)
+        p_m+1 = (1 - a) p_0 + a Multinomial(n, p_m) / n,   a = n / (N + n)
+        V_m+1 = a^2 ((1 - 1/n) V_m + (1 - S) / n),   V_0 = 0,   V = E ||p_m - p_0||_2^2,   S = sum_i p_i(0)^2
+        E[1 - sum_i p_i^2] = 1 - S - V
+
+    Without real tokens (a = 1, Wright-Fisher) 1 - S - V = (1 - S) (1 - 1/n)^m falls to 0. With them V stays below
+    a^2 (1 - S) / (n (1 - a^2 (1 - 1/n))): no collapse.
 
     Args:
-        p:           (V,) source; sums to 1.
+        p:           (V,) source p_0, or its estimate from the real tokens; sums to 1.
         generations: G, at least 0.
-        tokens:      N drawn per generation, at least 1.
+        tokens:      n written and counted per generation, at least 1.
+        real_tokens: N behind p_0, counted again in every generation; 0 is none.
 
-    Returns (G + 1,) curves in [0, 1]: heterozygosity, purity, spread. Raises ValueError for another p or N.
+    Returns (G + 1,) curves: heterozygosity (chance that two tokens differ), distance_squared (V), which bounds
+    E ||p_m - p_0||_1 by sqrt(types V). Raises ValueError for other arguments.
 
-    Seddik et al., arXiv 2404.05090.
+    Seddik et al., arXiv 2404.05090; V with real tokens is derived for this project.
     """
-    mixed = 1 - (as_distribution(p) ** 2).sum()
+    p = as_distribution(p)
+    check_counts(0, generations=generations, real_tokens=real_tokens)
+    check_counts(1, tokens=tokens)
+    mixed, a = 1 - (p**2).sum(), tokens / (real_tokens + tokens)
+    kept = a**2 * (1 - 1 / tokens)
+    distance = a**2 * mixed / (tokens * (1 - kept)) * (1 - kept ** np.arange(generations + 1))
+    return {"heterozygosity": mixed - distance, "distance_squared": distance}
+
+
+def types_alive(p: np.ndarray, generations: int, *, tokens: int, types: np.ndarray | None = None) -> np.ndarray:
+    """Expected richness: the number of types still written in generation t, exactly, for any source: (G + 1,).
+
+        E alive_t = sum_{i in types} (1 - E (1 - p_i)^L),   L = L_t-1,   L_0 = N
+        L -> L' with chance A[L, L'],   A[a, b] = P(a balls in N boxes occupy b boxes)
+
+    L counts the tokens of the first generation that still have descendants: backwards in time each token picks its
+    parent among the N of the generation before. The ancestors are independent draws from the source. Tail coverage is
+    this over the number of tail types.
+
+    Args:
+        p:           (V,) source; sums to 1. Entry 0 of the result counts the types with p above 0.
+        generations: G, at least 0.
+        tokens:      N per generation, at least 1; the work grows with N^2.
+        types:       (V,) boolean, the types counted (for example ranks above 100); None is all.
+
+    Raises ValueError for another p, N or types. The coalescent of Wright and Fisher, derived for this project.
+    """
+    p, types = _types(p, types)
     check_counts(0, generations=generations)
     check_counts(1, tokens=tokens)
-    left = (1 - 1 / tokens) ** np.arange(generations + 1)
-    return {"heterozygosity": mixed * left, "purity": 1 - mixed * left, "spread": mixed * (1 - left)}
-
-
-def simulate_next_token(
-    p: np.ndarray, generations: int, *, tokens: int, repeats: int, rng: np.random.Generator
-) -> Curves:
-    """(R, G + 1) draws of the curves of next_token_moments; arguments and errors as there."""
-    source = as_distribution(p)
-    check_counts(0, generations=generations)
-    check_counts(1, tokens=tokens, repeats=repeats)
-    purity, spread = np.empty((2, repeats, generations + 1))
-    now = np.tile(source, (repeats, 1))
-    for m in range(generations + 1):
-        purity[:, m], spread[:, m] = (now**2).sum(axis=1), ((now - source) ** 2).sum(axis=1)
-        now = rng.multinomial(tokens, now) / tokens
-    return {"heterozygosity": 1 - purity, "purity": purity, "spread": spread}
+    ancestors, occupied = [np.eye(1, tokens + 1, tokens)[0]], _occupied(tokens)
+    for _ in range(generations - 1):
+        ancestors.append(ancestors[-1] @ occupied)
+    ancestors = np.array(ancestors[:generations]).reshape(generations, tokens + 1)
+    alive, seen = np.zeros(generations), np.zeros(types.sum())
+    for n in range(1, tokens + 1):
+        seen += p[types] * (1 - seen)  # 1 - (1 - p)^n, to the last digit of a tiny p
+        alive += ancestors[:, n] * seen.sum()
+    return np.append(np.count_nonzero(p[types]), alive)
 
 
 def collapse_time(p: np.ndarray, *, tokens: int) -> float:
-    """Mean generations until one token is left, by diffusion: a little too long for small N.
+    """Mean generations until one type is left, exactly, for any source.
 
-        E[T] ~ -2 N sum_i (1 - p_i) ln(1 - p_i)   in [0, 2 N]
+        E[T] = sum_{t>=0} P(T > t) = 1 + sum_{t>=1} (1 - sum_i E p_i^L),   L = L_t-1 as in types_alive
 
-    Arguments and errors as in next_token_moments. The process: Seddik et al., arXiv 2404.05090; the diffusion's time
-    is derived for this project.
+    For many tokens about -2 N sum_i (1 - p_i) ln(1 - p_i) (Kimura's diffusion), 2 N at most whatever the vocabulary;
+    far from it where a type is rare (N p_i below 1). Arguments and errors as in types_alive; derived for this project.
     """
+    p = as_distribution(p)
     check_counts(1, tokens=tokens)
-    rest = 1 - as_distribution(p)
-    return float(-2 * tokens * special.xlogy(rest, rest).sum())
+    if p.max() == 1:
+        return 0.0
+    if tokens == 1:
+        return 1.0
+    among = np.arange(2, tokens + 1)
+    undecided = 1 - (p ** among[:, None]).sum(axis=1)  # chance that so many draws are not all of one type
+    going = np.eye(tokens - 1) - _occupied(tokens)[2:, 2:]  # lower triangular: lines of descent only merge
+    return 1.0 + float(solve_triangular(going, undecided, lower=True)[-1])
 
 
-def collapse_time_of_two(p: float, *, tokens: int) -> float:
-    """Exact mean generations until one of two tokens is left, by the absorbing chain.
-
-        E[T] = 1 + sum_k Binomial(N, p)(k) h_k,   h_0 = h_N = 0,   h_k = 1 + sum_l Binomial(N, k/N)(l) h_l
-
-    Args:
-        p:      probability of the first token, strictly between 0 and 1.
-        tokens: N drawn per generation, at least 1; solves N - 1 equations.
-
-    Raises ValueError for another p or N. First-step analysis, derived for this project.
-    """
-    check_counts(1, tokens=tokens)
-    check_shares(p=p)
-    if p in (0, 1):
-        raise ValueError(f"p: at {p} one token is left already; give one strictly between 0 and 1")
-    inner = np.arange(1, tokens)
-    steps = stats.binom.pmf(inner, tokens, inner[:, None] / tokens)  # (N - 1, N - 1) between states not absorbed
-    h = np.linalg.solve(np.eye(tokens - 1) - steps, np.ones(tokens - 1))
-    return 1 + float(stats.binom.pmf(inner, tokens, p) @ h)
-
-
-def simulate_collapse_time(p: np.ndarray, *, tokens: int, repeats: int, rng: np.random.Generator) -> np.ndarray:
-    """(R,) generations until one token is left; arguments and errors as in next_token_moments."""
-    now = np.tile(as_distribution(p), (repeats, 1))
-    check_counts(1, tokens=tokens, repeats=repeats)
-    time, going = np.zeros(repeats, dtype=int), np.arange(repeats)
-    while len(going := going[now[going].max(axis=1) < 1]):
-        now[going] = rng.multinomial(tokens, now[going]) / tokens
-        time[going] += 1
-    return time
-
-
-def anchored_next_token(p: np.ndarray, generations: int, *, real_tokens: int, synthetic_tokens: int) -> Curves:
-    """Distance from the real estimate when every round mixes it with newly written tokens: bounded, no collapse.
-
-        p_m+1 = (1 - a) p_0 + a Multinomial(n, p_m) / n,   a = n / (N + n)
-        V_m+1 = a^2 ((1 - 1/n) V_m + (1 - S) / n),   V_0 = 0,   V = E ||p_m - p_0||_2^2
-        E ||p_m - p_0||_1 <= sqrt(V V_m)   with the first V the vocabulary
-
-    Args:
-        p:                (V,) estimate from the real tokens, p_0; sums to 1. S is its sum of squares.
-        generations:      G synthetic rounds, at least 0.
-        real_tokens:      N behind p_0, at least 1.
-        synthetic_tokens: n per round, at least 1.
-
-    Returns (G + 1,) curves: distance_squared, l1_bound. Raises ValueError for another p, N or n.
-
-    Setting: Seddik et al., arXiv 2404.05090; the recursion is derived for this project.
-    """
-    p, a = _anchored(p, generations, real_tokens, synthetic_tokens)
-    limit = anchored_limit(p, real_tokens=real_tokens, synthetic_tokens=synthetic_tokens)
-    forgotten = (a**2 * (1 - 1 / synthetic_tokens)) ** np.arange(generations + 1)
-    squared = limit * (1 - forgotten)
-    return {"distance_squared": squared, "l1_bound": np.sqrt(len(p) * squared)}
-
-
-def anchored_limit(p: np.ndarray, *, real_tokens: int, synthetic_tokens: int) -> float:
-    """Where V_m of anchored_next_token ends; arguments, errors and source as there.
-
-    V = a^2 (1 - S) / (n (1 - a^2 (1 - 1/n)))
-    """
-    p, a = _anchored(p, 0, real_tokens, synthetic_tokens)
-    n = synthetic_tokens
-    return float(a**2 * (1 - (p**2).sum()) / (n * (1 - a**2 * (1 - 1 / n))))
-
-
-def simulate_anchored(
-    p: np.ndarray, generations: int, *, real_tokens: int, synthetic_tokens: int, repeats: int, rng: np.random.Generator
+def simulate_types(
+    p: np.ndarray, generations: int, *, tokens: int, types: np.ndarray | None = None, repeats: int, rng: Generator
 ) -> Curves:
-    """(R, G + 1) draws of distance_squared and of distance_l1, which l1_bound bounds; see anchored_next_token."""
-    p, a = _anchored(p, generations, real_tokens, synthetic_tokens)
-    check_counts(1, repeats=repeats)
-    squared, l1 = np.empty((2, repeats, generations + 1))
-    now = np.tile(p, (repeats, 1))
-    for m in range(generations + 1):
-        squared[:, m], l1[:, m] = ((now - p) ** 2).sum(axis=1), abs(now - p).sum(axis=1)
-        now = (1 - a) * p + a * rng.multinomial(synthetic_tokens, now) / synthetic_tokens
-    return {"distance_squared": squared, "distance_l1": l1}
+    """(R, G + 1) draws of what N tokens per generation keep of the source, entry 0.
 
-
-def _anchored(p: np.ndarray, generations: int, real: int, synthetic: int) -> tuple[np.ndarray, float]:
+    Returns alive (all types), types_alive (those of `types`), entropy (plug-in, nats) and heterozygosity (as in
+    next_token_moments). Arguments and errors as in types_alive.
+    """
+    p, types = _types(p, types)
     check_counts(0, generations=generations)
-    check_counts(1, real_tokens=real, synthetic_tokens=synthetic)
-    return as_distribution(p), synthetic / (real + synthetic)
+    check_counts(1, tokens=tokens, repeats=repeats)
+    row, now = np.arange(repeats)[:, None], rng.choice(len(p), p=p, size=(repeats, tokens))
+    start = [np.count_nonzero(p), np.count_nonzero(p[types]), special.entr(p).sum(), 1 - p @ p]
+    curves = [np.repeat(np.array(start, dtype=float)[:, None], repeats, axis=1)]
+    for _ in range(generations):
+        count = np.bincount((row * len(p) + now).ravel(), minlength=repeats * len(p)).reshape(repeats, -1)[row, now]
+        share = count / tokens  # of a token's own type: a sum over types is a mean over tokens
+        curves.append([(1 / count).sum(1), (types[now] / count).sum(1), -np.log(share).mean(1), 1 - share.mean(1)])
+        now = now[row, rng.integers(tokens, size=now.shape)]  # every token copies one of the generation before
+    names = ("alive", "types_alive", "entropy", "heterozygosity")
+    return dict(zip(names, np.array(curves).transpose(1, 2, 0), strict=True))
+
+
+def _occupied(tokens: int) -> np.ndarray:
+    """(N + 1, N + 1): row a is the distribution of the boxes that a balls occupy among N."""
+    boxes = np.arange(tokens + 1)
+    a = np.zeros((tokens + 1, tokens + 1))
+    a[0, 0] = 1.0
+    for ball in range(tokens):
+        a[ball + 1] = a[ball] * boxes / tokens
+        a[ball + 1, 1:] += a[ball, :-1] * (tokens - boxes[:-1]) / tokens
+    return a
+
+
+def _types(p: np.ndarray, types: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    p = as_distribution(p)
+    types = np.ones(len(p), dtype=bool) if types is None else np.asarray(types)
+    if types.dtype != bool or types.shape != p.shape:
+        raise ValueError(f"types: {types.dtype} of shape {types.shape}; give a boolean for each of the {len(p)} types")
+    return p, types

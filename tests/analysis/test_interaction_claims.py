@@ -10,7 +10,7 @@ from symbiosis.analysis import interaction_claims as interaction
 from symbiosis.analysis import verdicts
 from symbiosis.analysis.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
 from symbiosis.store import results
-from symbiosis.theory.linear_settings import theory_change
+from symbiosis.theory.many_models import theory_change
 
 LAST = 4
 PATHS = {  # metric: {alpha: (generation 0, the last one)} of made-up runs in which all claims of the paper hold

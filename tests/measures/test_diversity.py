@@ -35,7 +35,7 @@ from symbiosis.measures.diversity import (
     word_counts,
     zipf_exponent,
 )
-from symbiosis.theory.zipf_tail import types_alive
+from symbiosis.theory.next_token import types_alive
 
 D1, D2, D3, D4 = FOUR = ["a b c d", "a b c e", "f g h i", "a b a b"]
 TEXT_MEASURES = [distinct_n, unique_share, ngram_diversity, self_bleu, compression_ratio, ranked_counts]

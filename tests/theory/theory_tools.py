@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import stats
 
-from symbiosis.theory.curves import mean_and_error
+from symbiosis.theory.checks import mean_and_error
 
 FOUR = np.array([0.5, 0.3, 0.15, 0.05])  # a small vocabulary
 

@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 from theory_tools import agrees, excludes, rng
 
-from symbiosis.theory.weak_labels import (
-    filter_only_accuracy,
-    random_label_accuracy,
-    simulate_filter_only,
-    simulate_random_labels,
-    simulate_weak_labels,
-    weak_label_accuracy,
-)
+from symbiosis.theory.weak_labels import filter_only_accuracy, simulate_weak_labels, weak_label_accuracy
 
 START = np.array([0, 0, 0.2, 0.6])
 CHANCES = {"labeller": 0.1, "false_accept": 0.2, "false_reject": 0.05}
@@ -27,10 +20,16 @@ def test_weak_label_accuracy_has_the_printed_values():
     assert weak_label_accuracy(START, 20, labeller=0.0, false_accept=0.2, false_reject=0.0)[-1] == pytest.approx(START)
 
 
+def at_random(share):
+    """A filter that knows nothing: it hands a random share of the answers to the labeller."""
+    return {"false_accept": 1 - share, "false_reject": share}
+
+
 def test_filter_alone_and_random_labels_have_the_printed_values():
     filtered = filter_only_accuracy(START, 20, false_accept=0.2, false_reject=0.05)
     assert filtered[-1].mean() == pytest.approx(0.5, abs=1e-9) and filtered[-1, :2].tolist() == [0, 0]
-    labelled = random_label_accuracy(START, 20, labeller=0.1, share=0.3)
+    labelled = weak_label_accuracy(START, 20, labeller=0.1, **at_random(0.3))
+    assert labelled == pytest.approx(0.1 + (START - 0.1) * 0.7 ** np.arange(21)[:, None], abs=1e-12)
     assert labelled[-1].mean() == pytest.approx(0.100080, abs=5e-7)
 
 
@@ -38,7 +37,7 @@ def test_accuracies_follow_their_recursions():
     b, g, d, c = 0.3, 0.4, 0.15, np.array([0.05, 0.5, 0.9])
     weak = weak_label_accuracy(c, 4, labeller=b, false_accept=g, false_reject=d)
     filtered = filter_only_accuracy(c, 4, false_accept=g, false_reject=d)
-    labelled = random_label_accuracy(c, 4, labeller=b, share=d)
+    labelled = weak_label_accuracy(c, 4, labeller=b, **at_random(d))
     for t in range(4):
         c = weak[t]
         assert weak[t + 1] == pytest.approx(c * (1 - d) + b * (c * d + (1 - c) * (1 - g)), abs=1e-9)
@@ -51,11 +50,13 @@ def test_weak_labels_agree_with_their_simulations():
     weak = simulate_weak_labels(START, 20, **CHANCES, repeats=1000, rng=rng(13)).mean(axis=2)
     assert agrees(weak, weak_label_accuracy(START, 20, **CHANCES).mean(axis=1))
     assert excludes(weak, 0.5) and excludes(weak, 0.1)  # the filter's end, the labeller's quality
-    labelled = simulate_random_labels(START, 8, labeller=0.1, share=0.3, repeats=1000, rng=rng(13)).mean(axis=2)
-    assert agrees(labelled, random_label_accuracy(START, 8, labeller=0.1, share=0.3).mean(axis=1))
+    chances = {"labeller": 0.1, **at_random(0.3)}
+    labelled = simulate_weak_labels(START, 8, **chances, repeats=1000, rng=rng(13)).mean(axis=2)
+    assert agrees(labelled, weak_label_accuracy(START, 8, **chances).mean(axis=1))
     assert excludes(labelled, START.mean())
     rates = {"false_accept": 0.2, "false_reject": 0.05}
-    filtered = simulate_filter_only(START, 3, **rates, answers=100_000, repeats=200, rng=rng(13)).mean(axis=2)
+    many = {"labeller": None, "answers": 100_000, "repeats": 200}
+    filtered = simulate_weak_labels(START, 3, **rates, **many, rng=rng(13)).mean(axis=2)
     assert agrees(filtered, filter_only_accuracy(START, 3, **rates).mean(axis=1))
     assert excludes(filtered, filter_only_accuracy(START, 3, false_accept=0.2, false_reject=0.0)[-1].mean())
 
@@ -63,16 +64,20 @@ def test_weak_labels_agree_with_their_simulations():
 def test_a_prompt_with_nothing_kept_learns_nothing():
     never = {"false_accept": 0.0, "false_reject": 0.5}
     assert filter_only_accuracy([0.0, 0.1], 2, **never).tolist() == [[0.0, 0.1], [0.0, 1.0], [0.0, 1.0]]
-    draws = simulate_filter_only([0.0, 0.1], 2, **never, answers=1000, repeats=5, rng=rng())
+    draws = simulate_weak_labels([0.0, 0.1], 2, labeller=None, **never, answers=1000, repeats=5, rng=rng())
     assert np.all(draws[:, 1:] == [0.0, 1.0])
 
 
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: weak_label_accuracy([0.5, 1.2], 3, **CHANCES), "start: .* is not within"),
-        (lambda: filter_only_accuracy([0.5], 3, false_accept=0.1, false_reject=1.0), "false_reject: at 1"),
-        (lambda: random_label_accuracy([0.5], 3, labeller=0.1, share=-0.1), "share: -0.1 is not within"),
+        (lambda: weak_label_accuracy([0.5, 1.2], 3, **CHANCES), "start: .* is not in"),
+        (lambda: weak_label_accuracy([[0.5, 0.2]], 3, **CHANCES), r"start: shape \(1, 2\)"),
+        (
+            lambda: filter_only_accuracy([0.5], 3, false_accept=0.1, false_reject=1.0),
+            r"false_reject: 1.0 is not in \[0, 1\)",
+        ),
+        (lambda: weak_label_accuracy([0.5], 3, **CHANCES | {"labeller": -0.1}), "labeller: -0.1 is not in"),
     ],
 )
 def test_impossible_input_is_refused(call, says):
