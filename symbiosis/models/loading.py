@@ -5,12 +5,11 @@ remote code. What is trained or scored under bf16 is autocast, not stored.
 """
 
 import contextlib
-import ctypes
 import os
-import platform
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -41,11 +40,28 @@ REVISIONS = {
 }
 
 
+class LanguageModel(NamedTuple):
+    """A causal LM and its tokenizer, which go everywhere together."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint any tool can load; the folder appears whole or not at all."""
+        with whole_folder(folder) as temporary:
+            self.model.save_pretrained(temporary)
+            self.tokenizer.save_pretrained(temporary)
+
+
 class ModelError(SymbiosisError):
     """A model that cannot be had, with the remedy."""
 
 
-def load(name: str, revision: str = "", *, device: str = "auto") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageModel:
     """Model (fp32, eval mode) and tokenizer of a local folder or a hub id at a pinned commit.
 
     Raises ModelError where the folder holds no safetensors, the hub id has no pinned revision, or the hub is away.
@@ -75,14 +91,7 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> tuple[PreTra
         tokenizer.pad_token = tokenizer.eos_token  # padding is told by the attention mask, never by the id
     stops = {tokenizer.eos_token_id, *_as_list(model.generation_config.eos_token_id)} - {None}
     model.generation_config = GenerationConfig(eos_token_id=sorted(stops), pad_token_id=tokenizer.pad_token_id)
-    return model.to(pick_device(device)).eval(), tokenizer
-
-
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a checkpoint any tool can load; the folder appears whole or not at all."""
-    with whole_folder(folder) as temporary:
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
+    return LanguageModel(model.to(pick_device(device)).eval(), tokenizer)
 
 
 def weights_mark(folder: Path) -> str:
@@ -116,30 +125,6 @@ def autocast(model: PreTrainedModel, precision: str) -> Iterator[None]:
     finally:
         if slow:
             model.set_attn_implementation(usual)
-
-
-TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # mallopt's parameters, as in <malloc.h>
-
-
-@contextlib.contextmanager
-def kept_memory() -> Iterator[None]:
-    """Inside, memory that is freed stays with the process; at the end it goes back to the system.
-
-    A training step frees and asks for a gigabyte (gradients, casts of weights), and memory that comes fresh from the
-    system is cleared page by page first: a fifth of a step at pythia-160m's size. glibc only; elsewhere nothing.
-    """
-    libc = ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
-    if libc:
-        libc.mallopt(MMAP_MAX, 0)
-        libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
-    try:
-        yield
-    finally:
-        if libc:
-            libc.mallopt(MMAP_MAX, 65536)  # what glibc comes with, and where its own adaptation ends
-            libc.mallopt(MMAP_THRESHOLD, 2**25)
-            libc.mallopt(TRIM_THRESHOLD, 2**26)
-            libc.malloc_trim(0)
 
 
 def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -141,20 +141,19 @@ def needs_launch(settings: RunSettings) -> bool:
 
 
 def distributed(trainer: Callable[..., list[dict]]) -> Callable[..., list[dict]]:
-    """A function that trains a model in place and returns its history, in as many ranks as its settings ask for.
+    """A function that trains a learner (with `lm` and `settings`) in place, in as many ranks as its settings ask for.
 
     Its random numbers follow from `seed` alone: torch's global state is set inside and put back.
     """
 
     @functools.wraps(trainer)
-    def train(*arguments, seed: int, **named) -> list[dict]:
-        model = next(a for a in arguments if isinstance(a, torch.nn.Module))
-        settings = next(a for a in arguments if isinstance(a, RunSettings))
+    def train(learner, *arguments, seed: int, **named) -> list[dict]:
+        model, settings = learner.lm.model, learner.settings
         if needs_launch(settings):
-            return launch(train, model, settings, arguments, named | {"seed": seed})
+            return launch(train, model, settings, (learner, *arguments), named | {"seed": seed})
         with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
             torch.manual_seed(seed)
-            return trainer(*arguments, seed=seed, **named)
+            return trainer(learner, *arguments, seed=seed, **named)
 
     return train
 

@@ -5,18 +5,21 @@ at once and their places filled with the next prompts, the cache is allocated on
 tokens of the nucleus are drawn by rejection, and a CPU multiplies by packed bf16 weights.
 """
 
-import contextlib
-import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
 
 from symbiosis.errors import SymbiosisError
-from symbiosis.models.loading import pad
+from symbiosis.models.fast import packed
+from symbiosis.models.loading import LanguageModel, pad
 from symbiosis.settings import derive_seed
+
+if TYPE_CHECKING:
+    from symbiosis.models.generation import Sampling
 
 BLOCK = 128  # tokens per block of the inverse CDF
 CHUNK = 2**20  # logits a CPU works on at a time: what fits its cache, and memory it has at hand
@@ -184,10 +187,10 @@ SLOT = np.dtype([  # a live row: the number of its text, its last token (not yet
 class Refill:
     """Writes texts in a batch of `batch_size` rows; see `sample`."""
 
-    def __init__(self, model, tokenizer, prompts, limits, sampling: dict[str, float], batch_size: int, seed: int):
-        self.model, self.tokenizer, self.prompts, self.limits = model, tokenizer, prompts, limits
-        self.sampling, self.batch_size, self.seed = sampling, batch_size, seed
-        stops = model.generation_config.eos_token_id
+    def __init__(self, lm: LanguageModel, prompts, limits, sampling: "Sampling", seed: int):
+        (self.model, self.tokenizer), self.prompts, self.limits = lm, prompts, limits
+        self.sampling, self.batch_size, self.seed = sampling, sampling.batch_size, seed
+        stops = self.model.generation_config.eos_token_id
         self.stops = stops if isinstance(stops, list) else [stops]
         self.live, self.cache = np.zeros(0, dtype=SLOT), None  # row i is slot i of the cache
         self.written: list[list[int]] = [[] for _ in prompts]
@@ -247,7 +250,11 @@ class Refill:
         """Draw a token for each of the live rows; rows that have ended leave the batch."""
         live, texts = self.live, self.live["text"][rows]
         uniforms = [self.uniforms[i][len(self.written[i])] for i in texts]
-        live["token"][rows] = draw(logits, self._tensor(uniforms), **self.sampling).cpu().numpy()
+        live["token"][rows] = (
+            draw(logits, self._tensor(uniforms), temperature=self.sampling.temperature, top_p=self.sampling.top_p)
+            .cpu()
+            .numpy()
+        )
         live["end"][rows] += 1
         ended = np.zeros(len(live), dtype=bool)
         for row, text in zip(range(len(live))[rows], texts, strict=True):
@@ -284,84 +291,13 @@ class Refill:
 
 
 def sample(
-    model,
-    tokenizer,
-    prompts: Sequence[Sequence[int]],
-    limits: Sequence[int],
-    *,
-    temperature: float,
-    top_p: float,
-    batch_size: int,
-    seed: int,
+    lm: LanguageModel, prompts: Sequence[Sequence[int]], limits: Sequence[int], sampling: "Sampling", *, seed: int
 ) -> list[list[int]]:
     """One continuation of each prompt, token ids in the prompts' order, the end token included where it was drawn.
 
     prompts: n rows of token ids; equal ones that meet in a batch are read once. limits: (n,) new tokens at most.
-    batch_size: rows in a step. It changes no text beyond rounding: text i draws from (seed, i) alone.
+    The batch size changes no text beyond rounding: text i draws from (seed, i) alone.
     Raises SamplingError for models with sliding or recurrent layers.
     """
-    with torch.inference_mode(), packed(model):
-        sampling = {"temperature": temperature, "top_p": top_p}
-        return Refill(model, tokenizer, prompts, limits, sampling, batch_size, seed).run()
-
-
-@contextlib.contextmanager
-def weights_as(model, dtype: torch.dtype) -> Iterator[None]:
-    """The model with its weights rounded to `dtype` till the end of the block, then the very same ones as before.
-
-    Autocast would round them anew at every step, as inference keeps no copy of them; this one is made once.
-    """
-    parameters = list(model.parameters())
-    before = [p.data for p in parameters]
-    try:
-        with torch.inference_mode(False), torch.no_grad():
-            for p in parameters:
-                p.data = p.data.to(dtype)
-        yield
-    finally:
-        with torch.inference_mode(False):
-            for p, data in zip(parameters, before, strict=True):
-                p.data = data
-
-
-@contextlib.contextmanager
-def packed(model) -> Iterator[None]:
-    """A CPU multiplies by copies of the bf16 weights till the end of the block, in the order that oneDNN reads.
-
-    A plain product brings its weights into that order every time: a quarter of its work at 32 rows, 4 tenths at 8. The
-    products are the same, to the bit where we measured. The copies take as much memory as the linear layers' weights,
-    and time that some 15 steps of 32 rows win back; no gradients pass them. fp32 weights are left alone, and so are
-    CPUs without bf16.
-    """
-    layers = [m for m in model.modules() if _gains(m)] if can_pack() else []
-    try:
-        for layer in layers:
-            layer.forward = functools.partial(_multiply, _reorder(layer.weight), layer.bias)
-        yield
-    finally:
-        for layer in layers:
-            vars(layer).pop("forward", None)  # the class' own shows again
-
-
-def _gains(module) -> bool:
-    """Whether it is a plain linear layer of bf16 on a CPU, with no forward of its own, as hooks give it, to be lost."""
-    plain = type(module) is torch.nn.Linear and "forward" not in vars(module)
-    return plain and module.weight.dtype == torch.bfloat16 and module.weight.device.type == "cpu"
-
-
-def can_pack() -> bool:
-    """Whether this CPU multiplies bf16 and this torch still has oneDNN's products, which are private to it."""
-    ones = torch.ones(2, 2, dtype=torch.bfloat16)
-    try:
-        fast = torch.backends.mkldnn.enabled and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return fast and torch.equal(_multiply(_reorder(ones), ones[0], ones), 3 * ones)
-    except (AttributeError, RuntimeError):
-        return False
-
-
-def _reorder(weight: torch.Tensor) -> torch.Tensor:
-    return torch.ops.mkldnn._reorder_linear_weight(weight)
-
-
-def _multiply(weight: torch.Tensor, bias: torch.Tensor | None, inputs: torch.Tensor) -> torch.Tensor:
-    return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
+    with torch.inference_mode(), packed(lm.model):
+        return Refill(lm, prompts, limits, sampling, seed).run()

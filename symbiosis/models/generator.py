@@ -1,0 +1,139 @@
+"""The Generator: a language model that is asked in its own chat template to write, to explain and to label."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import logsigmoid
+
+from symbiosis.models.generation import Sampling, generate
+from symbiosis.models.loading import LanguageModel, token_ids
+from symbiosis.models.ranks import all_reduce_sum, distributed
+from symbiosis.models.scoring import label_log_probs, shorten, text_losses, token_losses
+from symbiosis.models.training import adapters, epochs_of, fit, token_weights
+from symbiosis.prompts import chat, label_prompt, write_prompt
+from symbiosis.settings import RunSettings
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A language model with the labels of its task. It never sees a label of the pool."""
+
+    lm: LanguageModel
+    label_names: Sequence[str]
+    settings: RunSettings
+
+    def names(self, labels: Sequence[int]) -> list[str]:
+        return [self.label_names[i] for i in labels]
+
+    def write_prompts(self, labels: Sequence[int]) -> list[str]:
+        return [write_prompt(self.lm.tokenizer, name) for name in self.names(labels)]
+
+    def shorten(self, texts: Sequence[str]) -> list[str]:
+        return shorten(self.lm.tokenizer, texts, self.settings.max_length)
+
+    def label_log_probs(self, texts: Sequence[str]) -> np.ndarray:
+        """log p(label | text): (n, C) [nats]."""
+        tokenizer, names = self.lm.tokenizer, list(self.label_names)
+        prompts = [label_prompt(tokenizer, text, names) for text in self.shorten(texts)]
+        return label_log_probs(self.lm, token_ids(tokenizer, prompts), token_ids(tokenizer, names), self.settings)
+
+    def label_probs(self, texts: Sequence[str]) -> np.ndarray:
+        """p(label | text): (n, C), rows sum to 1."""
+        return np.exp(self.label_log_probs(texts))
+
+    def answers(self, prompts: Sequence[str], *, seed: int, samples: int = 1) -> list[str]:
+        """`samples` texts per prompt, side by side, as they come."""
+        rows = token_ids(self.lm.tokenizer, prompts)
+        return generate(self.lm, rows, Sampling.of(self.settings), seed=seed, samples=samples)
+
+    def fine_tune(self, asked: Sequence[str], answers: Sequence[str], *, seed: int, weights=None) -> list[dict]:
+        """Learn (user turn, answer) pairs, in place; see `fine_tune`."""
+        return fine_tune(self, list(asked), list(answers), seed=seed, weights=weights)
+
+    def prefer(self, asked: Sequence[str], best: Sequence[str], worst: Sequence[str], *, seed: int) -> list[dict]:
+        """Learn to prefer one of two answers, in place; see `prefer`."""
+        return prefer(self, list(asked), list(best), list(worst), seed=seed)
+
+    def kl_to(self, initial: LanguageModel, *, n: int, seed: int) -> float:
+        """KL(Generator || initial) of written texts, estimated on n own samples [nats/token], >= 0 in the mean.
+
+        mean over samples of the mean over tokens of log p(token) - log p0(token), label names asked in turn.
+        """
+        prompts = self.write_prompts(np.arange(n) % len(self.label_names))
+        texts, questions = self.answers(prompts, seed=seed), token_ids(self.lm.tokenizer, prompts)
+        end = [self.lm.tokenizer.eos_token_id]
+        rows = [q + t + end for q, t in zip(questions, token_ids(self.lm.tokenizer, texts), strict=True)]
+        lengths = [len(q) for q in questions]
+        now, then = (text_losses(lm, rows, lengths, self.settings) for lm in (self.lm, initial))
+        return float((then - now).mean())
+
+    def answered(self, asked: Sequence[str], answers: Sequence[str]) -> tuple[list[list[int]], list[int]]:
+        """Token rows `chat turn, answer, <eos>` and how many leading tokens are the turn."""
+        tokenizer = self.lm.tokenizer
+        turns = token_ids(tokenizer, [chat(tokenizer, turn) for turn in asked])
+        bodies = token_ids(tokenizer, answers, self.settings.max_new_tokens)
+        rows = [turn + body + [tokenizer.eos_token_id] for turn, body in zip(turns, bodies, strict=True)]
+        return rows, [len(turn) for turn in turns]
+
+
+@distributed
+def fine_tune(generator: Generator, asked: list[str], answers: list[str], *, seed: int, weights=None) -> list[dict]:
+    """Supervised fine-tuning, in place, on (user turn, answer) pairs.
+
+        loss = sum_i w_i * nll_i / sum_i w_i * tokens_i      over the answers' tokens [nats/token]
+
+    weights: (n,) of the pairs, 1 where None. With `generator_lora_rank` only adapters are trained, then merged.
+    """
+    rows, lengths = generator.answered(asked, answers)
+    weight = torch.tensor(np.ones(len(rows)) if weights is None else weights, dtype=torch.float32)
+    weight = weight.to(generator.lm.device)
+    token_weight = token_weights(weight, rows, lengths)
+
+    def losses(some: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
+        asked_rows, prompt_lengths = [rows[i] for i in some], [lengths[i] for i in some]
+        nll, row = token_losses(generator.lm, asked_rows, prompt_lengths, generator.settings)
+        return {"loss": (nll * weight[some][row]).sum() / token_weight(batch)}
+
+    with adapters(generator.lm.model, generator.settings.generator_lora_rank):
+        return _fit(generator, losses, rows, seed)
+
+
+@distributed
+def prefer(generator: Generator, asked: list[str], best: list[str], worst: list[str], *, seed: int) -> list[dict]:
+    """Direct preference optimisation, in place: of each prompt's two answers, more of the better one.
+
+        loss = -log sigmoid(beta * [(log p(best) - log p0(best)) - (log p(worst) - log p0(worst))])
+
+    log p is summed over the answer's tokens, p0 is the Generator as it was, beta `dpo_beta`. The step's history also
+    holds `preferred`, the share of pairs whose bracket is positive. Rafailov et al. 2023, arXiv 2305.18290.
+    """
+    n, settings = len(asked), generator.settings
+    rows, lengths = generator.answered([*asked, *asked], [*best, *worst])
+
+    def log_p(batch) -> torch.Tensor:
+        nll, row = token_losses(generator.lm, [rows[i] for i in batch], [lengths[i] for i in batch], settings)
+        return -torch.zeros(len(batch), device=nll.device).index_add(0, row, nll)
+
+    with torch.no_grad():
+        chunks = np.array_split(np.arange(2 * n), -(-2 * n // settings.batch_size))
+        before = torch.cat([log_p(chunk) for chunk in chunks])
+
+    def losses(some: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
+        both = np.concatenate([some, some + n])
+        better, worse = (log_p(both) - before[both]).chunk(2)
+        margin = better - worse
+        total = all_reduce_sum(torch.tensor(float(len(batch)), device=margin.device))
+        share = len(some) / total  # 1 where some is all
+        loss = -logsigmoid(settings.dpo_beta * margin).mean()
+        return {"loss": loss * share, "preferred": (margin > 0).float().mean() * share}
+
+    with adapters(generator.lm.model, settings.generator_lora_rank):
+        return _fit(generator, losses, rows[:n], seed)
+
+
+def _fit(generator: Generator, losses: Callable, rows: list[list[int]], seed: int) -> list[dict]:
+    settings = generator.settings
+    batches = epochs_of([len(row) for row in rows], settings.batch_size, settings.generator_epochs, seed)
+    return fit(generator, losses, batches, learning_rate=settings.generator_learning_rate, what="Generator")

@@ -1,0 +1,146 @@
+"""The Student: a language model that is taught lessons, and says which label a text has."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from symbiosis.models.loading import LanguageModel, start_ids, token_ids
+from symbiosis.models.ranks import all_reduce_sum, distributed
+from symbiosis.models.scoring import label_log_probs, text_losses, token_losses
+from symbiosis.models.training import epochs_of, fit, token_weights
+from symbiosis.prompts import STUDENT_CLASSIFY, STUDENT_WRITE
+from symbiosis.settings import RunSettings
+
+MIN_LABEL_PROB = 0.02  # a label less likely than this is left out of a soft label: most rows then have one or two
+RowLosses = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # label loss, summed LM loss, LM tokens, each (b,)
+
+
+@dataclass(frozen=True)
+class Student:
+    """A language model with the labels of its task: whoever holds it can teach it, ask it and test it."""
+
+    lm: LanguageModel
+    label_names: Sequence[str]
+    settings: RunSettings
+
+    # --- token rows ---
+
+    def questions(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token rows `text + "\\nTopic:"`, after which the label word comes; only the text is ever cut."""
+        tokenizer, (before, after) = self.lm.tokenizer, STUDENT_CLASSIFY.split("{text}")
+        start, end = start_ids(tokenizer) + token_ids(tokenizer, [before])[0], token_ids(tokenizer, [after])[0]
+        return [start + ids + end for ids in token_ids(tokenizer, texts, self.settings.max_length)]
+
+    def label_rows(self) -> list[list[int]]:
+        """Token rows of the label words as they follow a question."""
+        return token_ids(self.lm.tokenizer, [f" {name}" for name in self.label_names])
+
+    def written_rows(self, texts: Sequence[str], labels: Sequence[int]) -> tuple[list[list[int]], list[int]]:
+        """Token rows `label news: text <eos>` and, for each, how many leading tokens are given, not predicted."""
+        tokenizer = self.lm.tokenizer
+        cues = self.cues(labels)
+        bodies = token_ids(tokenizer, [f" {text}" for text in texts], self.settings.max_length)
+        rows = [cue + body + [tokenizer.eos_token_id] for cue, body in zip(cues, bodies, strict=True)]
+        return rows, [len(cue) for cue in cues]
+
+    def cues(self, labels: Sequence[int]) -> list[list[int]]:
+        """Token rows after which the Student writes a text of each label."""
+        asked = [STUDENT_WRITE.format(label=self.label_names[i]) for i in labels]
+        return [start_ids(self.lm.tokenizer) + ids for ids in token_ids(self.lm.tokenizer, asked)]
+
+    # --- what it knows ---
+
+    def label_log_probs(self, texts: Sequence[str]) -> np.ndarray:
+        """log p(label | text): (n, C) [nats]."""
+        return label_log_probs(self.lm, self.questions(texts), self.label_rows(), self.settings)
+
+    def text_losses(self, texts: Sequence[str]) -> np.ndarray:
+        """Mean negative log-likelihood of each bare text, its end included: (n,) [nats/token]."""
+        start, end = start_ids(self.lm.tokenizer), [self.lm.tokenizer.eos_token_id]
+        rows = [start + ids + end for ids in token_ids(self.lm.tokenizer, texts, self.settings.max_length)]
+        return text_losses(self.lm, rows, [1] * len(rows), self.settings)
+
+    def evaluate(self, rows) -> dict[str, np.ndarray]:
+        """Per labelled row, each (n,): `correct`, `label_loss` [nats], `lm_loss` given its label [nats/token]."""
+        labels = np.array(rows["label"])
+        log_p = self.label_log_probs(rows["text"])
+        return {
+            "correct": log_p.argmax(1) == labels,
+            "label_loss": -log_p[np.arange(len(labels)), labels],
+            "lm_loss": text_losses(self.lm, *self.written_rows(rows["text"], labels), self.settings),
+        }
+
+    # --- what it learns ---
+
+    def learn(self, lesson, *, seed: int) -> list[dict]:
+        """Step B: one lesson, in place. Returns each step's losses, see `LessonRows.batch_losses`."""
+        return learn(self, lesson, seed=seed)
+
+
+@distributed
+def learn(student: Student, lesson, *, seed: int) -> list[dict]:
+    """`Student.learn`, in as many ranks as the settings ask for."""
+    rows, settings = LessonRows(student, lesson), student.settings
+    batches = epochs_of(rows.lengths, settings.batch_size, settings.epochs, seed)
+    return fit(student, rows.batch_losses, batches, learning_rate=settings.learning_rate, what="Student")
+
+
+class LessonRows:
+    """A lesson as the Student reads it: every row in two formats, its label word after the text, and its text after
+    the label. A soft label counts as its labels, each weighted by its probability.
+    """
+
+    def __init__(self, student: Student, lesson):
+        self.student, self.n = student, len(lesson)
+        self.labels = [soft_label(row) for row in zip(lesson["label"], label_probs(lesson), strict=True)]
+        self.words, self.asked = student.label_rows(), student.questions(lesson["text"])
+        self.written, self.given = student.written_rows(lesson["text"], lesson["label"])
+        self.lengths = [len(row) for row in self.written]
+        self.weight = torch.tensor(lesson["weight"], dtype=torch.float32, device=student.lm.device)
+        self.lm_weight = token_weights(self.weight, self.written, self.given)
+
+    def _token_losses(self, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, list, torch.Tensor]:
+        """Loss and row of every predicted token, the label rows (place, row, probability), each token row's share."""
+        asks = [(k, i, label, p) for k, i in enumerate(rows) for label, p in self.labels[i].items()]
+        tokens = [[*self.asked[i], *self.words[label]] for _, i, label, _ in asks] + [self.written[i] for i in rows]
+        lengths = [len(self.asked[i]) for _, i, _, _ in asks] + [self.given[i] for i in rows]
+        nll, row = token_losses(self.student.lm, tokens, lengths, self.student.settings)
+        share = torch.tensor([p for *_, p in asks] + [1.0] * len(rows), device=nll.device)
+        return nll, row, [(k, i) for k, i, *_ in asks], share
+
+    def batch_losses(self, rows: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
+        """What some rows of the lesson give to the means of a batch.
+
+            loss = label_loss + lm_weight * lm_loss
+
+        Losses are means weighted by the row's `weight`; a label word counts once, however many tokens it has.
+        """
+        nll, row, asks, share = self._token_losses(rows)
+        w = self.weight[[i for _, i in asks] + list(rows)] * share
+        is_label = row < len(asks)
+        label_loss = (nll * w[row])[is_label].sum() / all_reduce_sum(self.weight[batch].sum())
+        lm_loss = (nll * w[row])[~is_label].sum() / self.lm_weight(batch)
+        loss = label_loss + self.student.settings.lm_weight * lm_loss
+        return {"loss": loss, "label_loss": label_loss, "lm_loss": lm_loss}
+
+    def row_losses(self, rows: np.ndarray) -> RowLosses:
+        """`batch_losses` row by row, before its means."""
+        nll, row, asks, share = self._token_losses(rows)
+        n = len(rows)
+        owner = torch.tensor([k for k, _ in asks] + [n + k for k in range(n)], device=nll.device)
+        sums = torch.zeros(2 * n, device=nll.device).index_add(0, owner[row], nll * share[row])
+        predicted = [float(len(self.written[i]) - self.given[i]) for i in rows]
+        return sums[:n], sums[n:], torch.tensor(predicted, device=nll.device)
+
+
+def label_probs(lesson) -> list:
+    return lesson["label_probs"] if "label_probs" in lesson.column_names else [None] * len(lesson)
+
+
+def soft_label(row: tuple[int, Sequence[float] | None]) -> dict[int, float]:
+    """{label: probability}, the negligible ones left out and the rest summing to 1; {label: 1} where it is certain."""
+    label, probs = row
+    kept = {label: 1.0} if probs is None else {c: p for c, p in enumerate(probs) if p >= MIN_LABEL_PROB}
+    return {c: p / sum(kept.values()) for c, p in kept.items()}

@@ -1,0 +1,68 @@
+"""Writing by vLLM, where it is installed: an environment of its own, as README describes.
+
+Tried against a stand-in of its interface only.
+"""
+
+import hashlib
+import importlib.util
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from symbiosis.errors import SymbiosisError
+from symbiosis.models.loading import LanguageModel
+from symbiosis.settings import derive_seed
+
+MEMORY = 0.4  # vLLM's share of the GPU; the rest is for the models that are trained and scored in this process
+
+_engines: dict[str, Any] = {}  # weights' digest -> vLLM's engine, the last one only: starting one takes a minute
+
+
+class EngineError(SymbiosisError):
+    """An engine that this environment does not have, with the remedy."""
+
+
+def require_engine(engine: str) -> None:
+    """Raises EngineError where this environment does not have the `generation_engine`."""
+    if engine == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise EngineError(
+            "generation_engine: 'vllm' is not installed here; make the environment of its own that the README "
+            "describes and run from there, or set generation_engine to transformers"
+        )
+
+
+def generate(lm: LanguageModel, prompts, sampling, *, seed: int, samples: int) -> list[str]:
+    """`generation.generate` by vLLM; every prompt has a seed of its own, or equal prompts would be answered with one text."""
+    require_engine("vllm")
+    from vllm import SamplingParams
+
+    stops = lm.model.generation_config.eos_token_id
+    asked = [
+        SamplingParams(
+            n=samples, temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_new_tokens,
+            seed=derive_seed(seed, i, "vllm") % 2**31, stop_token_ids=stops if isinstance(stops, list) else [stops],
+        )
+        for i in range(len(prompts))
+    ]  # fmt: skip
+    rows = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
+    answers = _engine(lm, sampling.precision).generate(rows, asked, use_tqdm=False)
+    ids = [output.token_ids for answer in answers for output in answer.outputs]
+    return [" ".join(text.split()) for text in lm.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+
+def _engine(lm: LanguageModel, precision: str):
+    """vLLM's engine over the weights as they stand: the last one, or, since they were trained, a new one."""
+    from vllm import LLM
+
+    digest = hashlib.sha256(precision.encode())
+    for p in lm.model.parameters():
+        digest.update(p.detach().cpu().contiguous().numpy().data)
+    if digest.hexdigest() not in _engines:
+        _engines.clear()  # gives its memory back first
+        with tempfile.TemporaryDirectory(prefix="symbiosis-vllm-") as folder:
+            lm.save(Path(folder) / "model")
+            dtype = {"fp32": "float32", "bf16": "bfloat16"}[precision]
+            _engines[digest.hexdigest()] = LLM(
+                model=f"{folder}/model", dtype=dtype, gpu_memory_utilization=MEMORY, trust_remote_code=False
+            )
+    return _engines[digest.hexdigest()]
