@@ -483,13 +483,15 @@ def notebook_body(path: Path) -> str:
 @cache
 def _converters():
     """(what cleans outputs, what makes HTML of a notebook), made once: the templates compile in a tenth of a second."""
+    from bleach import ALLOWED_ATTRIBUTES
     from nbconvert import HTMLExporter
     from nbconvert.preprocessors.sanitize import SanitizeHTML
     from traitlets.config import Config
 
     shown = Config({"NbConvertBase": {"display_data_priority": ["text/html", "image/png", "text/plain"]}})
     exporter = HTMLExporter(config=shown, template_name="basic", exclude_input=True, exclude_output_prompt=True)
-    return SanitizeHTML(tags=TAGS), exporter
+    spans = {cell: ["rowspan", "colspan"] for cell in ("td", "th")}  # else rows shift under the wrong headings
+    return SanitizeHTML(tags=TAGS, attributes=ALLOWED_ATTRIBUTES | spans), exporter
 
 
 # ---- the steps as commands

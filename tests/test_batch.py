@@ -372,6 +372,16 @@ def test_pages_work_offline_and_obey_nothing_a_model_wrote(repo):
     assert obeyed(PLANTED) and obeyed("<img src='https://far.example/x'>")  # and would have been seen
 
 
+def test_a_cell_that_spans_rows_keeps_the_next_row_under_its_headings(repo):
+    run = Run("miniature", "main", "static", 11)
+    finish(repo, run)
+    table = '<table><tr><th rowspan="2">2</th><td>real</td></tr><tr><td colspan="2">static</td></tr></table>'
+    executed(repo / run.folder / "run.ipynb", [nbformat.v4.new_output("display_data", {"text/html": table})])
+    batch.report([run])
+    (shown,) = (repo / "reports" / "html").rglob("*.html")
+    assert '<th rowspan="2">2</th>' in shown.read_text() and '<td colspan="2">static</td>' in shown.read_text()
+
+
 def test_failures_are_shown_escaped_with_their_last_lines(stood):
     repo, plan = stood
     batch.report(plan)
