@@ -404,7 +404,7 @@ def _well_read(settings: InteractionSettings):
 
 
 def _reader(settings: InteractionSettings) -> RunSettings:
-    return RunSettings(seed=settings.seed)
+    return RunSettings(seed=settings.seed, student_steps=300)
 
 
 # --- the folder ----------------------------------------------------------------------------------------------------
