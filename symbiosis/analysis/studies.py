@@ -5,15 +5,13 @@ last generation that every arm of the study reached. Holm's correction covers ea
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from symbiosis.analysis.statistics import holm, paired_difference, paired_values
 from symbiosis.analysis.tables import by_seed, last_generation, order
-from symbiosis.settings import RunSettings, SettingsError, read_params, resolve
-from symbiosis.store.results import arm_of
+from symbiosis.settings import RunSettings
 
 DEFAULTS = {name: field.default for name, field in RunSettings.model_fields.items()}
 BEST = "symbiosis-best"
@@ -76,20 +74,6 @@ def used_rows(rows_by_study: Mapping[str, pd.DataFrame], table: pd.DataFrame, ar
 
 
 # ---- one factor at a time
-
-
-def read_cells(params_dir: str | Path = "params/ablation") -> dict[str, dict[str, Any]]:
-    """{arm: settings} of every YAML file of a folder; SettingsError where there is none, or two are the same arm."""
-    cells = {}
-    for path in sorted(resolve(params_dir).glob("*.yaml")):
-        cell = read_params(path)
-        arm = arm_of(*({**DEFAULTS, **cell}[name] for name in ("method", "variant")))
-        if arm in cells:
-            raise SettingsError(f"{path}: '{arm}' is the arm of another file of this folder; give it its own variant")
-        cells[arm] = cell
-    if not cells:
-        raise SettingsError(f"{resolve(params_dir)}: holds no .yaml file; name the folder of the ablation's cells")
-    return cells
 
 
 def ablation_effects(

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from symbiosis.analysis import studies, tables
-from symbiosis.settings import SettingsError
 
 T_975_2 = 4.302653  # Student's t, two degrees of freedom
 
@@ -107,18 +106,6 @@ def test_rows_without_cells_give_an_empty_table_with_its_columns():
     assert effects.empty
     expected = ["factor", "level", "reference", "pairs", "n", "mean", "low", "high", "p", "p_holm"]
     assert list(effects) == expected
-
-
-def test_cells_are_read_by_the_arm_they_make(tmp_path):
-    (tmp_path / "x.yaml").write_text("method: symbiosis\nvariant: soft\nsoft_labels: true  # beliefs\n")
-    (tmp_path / "y.yaml").write_text("method: symbiosis\n")
-    cells = studies.read_cells(tmp_path)
-    assert set(cells) == {"symbiosis-soft", "symbiosis"} and cells["symbiosis-soft"]["soft_labels"] is True
-    (tmp_path / "z.yaml").write_text("method: symbiosis\nvariant: soft\n")
-    with pytest.raises(SettingsError, match=r"z.yaml: 'symbiosis-soft' is the arm of another file"):
-        studies.read_cells(tmp_path)
-    with pytest.raises(SettingsError, match=r"nowhere: holds no .yaml file"):
-        studies.read_cells(tmp_path / "nowhere")
 
 
 # ---- regimes and dev labels
