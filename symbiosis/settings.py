@@ -244,7 +244,6 @@ class InteractionSettings(Settings):
     mixing: Literal["replace", "accumulate_subsample"] = field(
         "replace", "written rows come from the newest round, or are drawn from all rounds so far"
     )
-    restart: bool = field(False, "each round starts from the initial weights, not from the last round's")
     talk: str = field("", "relative share of each entity's texts, '3,1,1'; 0 only listens; '' is equal")
     symbiotic: Size = field(
         0, "entity (1..K) that keeps, of its drafts, what is hard for the others; 0 switches it off"

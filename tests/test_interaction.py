@@ -206,13 +206,6 @@ def test_the_symbiotic_entity_keeps_what_is_hard_for_the_others(unbroken, tmp_pa
     assert texts.loc[texts["entity"] == 2, "text"].tolist() == [drafts[i] for i in taken] == kept
 
 
-def test_restart_reads_from_the_initial_weights(tmp_path, monkeypatch):
-    asked, whole = [], Experiment.load
-    monkeypatch.setattr(Experiment, "load", lambda self, k, t: asked.append((k, t)) or whole(self, k, t))
-    interaction.run(tiny(tmp_path, restart=True, generations=1, variant="restart"))
-    assert Counter(asked)[1, -1] == 2 and Counter(asked)[1, 0] == 1  # trained from the start twice, wrote once
-
-
 def test_a_local_model_and_encoder_are_taken(neox_folder, tmp_path):
     settings = tiny(tmp_path, student=str(neox_folder), encoder=str(neox_folder), generations=1, variant="local")
     rows = interaction.run(settings)

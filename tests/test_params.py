@@ -23,6 +23,9 @@ FIRST_RUNS = {  # parameters that runs of agnews_small were made without; today 
 }  # fmt: skip
 
 
+DROPPED = {"restart": False}  # a parameter of the committed interaction runs, gone since
+
+
 def settings_of(run: batch.Run) -> RunSettings | InteractionSettings:
     kind = InteractionSettings if run.arm.startswith("interaction") else RunSettings
     return make_settings(run.folder, kind, **run.parameters())
@@ -35,7 +38,10 @@ def test_the_id_of_every_committed_run_follows_from_params():
         scale, study, name = run_id.partition("@")[0].split("/")
         arm, seed = name.rsplit("-s", 1)
         settings = settings_of(batch.Run(scale, study, arm, int(seed)))
-        if settings.run_id != run_id:
+        if scale.startswith("interaction"):
+            made = settings.model_dump(exclude={"reports_dir"}) | DROPPED
+            assert run_id.endswith(f"@{fingerprint(made)}"), run_id
+        elif settings.run_id != run_id:
             assert all(getattr(settings, key) == RunSettings.model_fields[key].default for key in FIRST_RUNS)
             later = {key for key, field in RunSettings.model_fields.items() if field.json_schema_extra}
             first = settings.model_dump(exclude={"reports_dir", "keep_checkpoints"} | later | FIRST_RUNS)
