@@ -57,6 +57,11 @@ def study_cells(study: str) -> dict[str, Parameters]:
     return dict(sorted(arms.items()))
 
 
+def study_twins(study: str) -> dict[str, dict[str, str]]:
+    """{arm: its `study` and `arm`} of cells that another study of the same world runs under another name."""
+    return read_study(study).get("twins", {})
+
+
 def _based(base: str | Mapping[str, Any], own: Mapping[str, Any]) -> Parameters:
     return {**(read_params(f"params/{base}.yaml") if isinstance(base, str) else base), **own}
 
@@ -75,8 +80,9 @@ def all_arms() -> dict[str, Parameters]:
 
 
 def arms_of(study: str) -> list[str]:
-    """The arms that run in a study of its own: those it names, then its cells."""
-    return list(dict.fromkeys([*named_arms(read_study(study).get("arms", [])), *study_cells(study)]))
+    """The arms that run in a study of its own: those it names, then its cells without their twins."""
+    cells = [arm for arm in study_cells(study) if arm not in study_twins(study)]
+    return list(dict.fromkeys([*named_arms(read_study(study).get("arms", [])), *cells]))
 
 
 def named_arms(names: Iterable[str]) -> list[str]:

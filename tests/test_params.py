@@ -56,7 +56,7 @@ def test_committed_runs_are_those_their_studies_plan():
     assert len(by_study) > 10
     for study, arms in by_study.items():
         extra = params.named_arms(["controls"]) if study == "main" else []
-        assert set(arms) == {*params.arms_of(study), *extra}, study
+        assert {*params.arms_of(study), *extra} == set(arms) - set(params.study_twins(study)), study
 
 
 # ---- studies.yaml
@@ -71,6 +71,16 @@ def test_a_cell_is_its_base_and_the_lines_in_which_it_differs():
         "method": "world", "variant": "r010_low", "real_share": 0.1, "subtopic_power": 60.0, "label_noise": 0.0,
     }  # fmt: skip
     assert len(crossed) == 5 * 6 + 1 and params.study_cells("rare_tail") == {}
+
+
+def test_twins_are_the_same_arm_in_the_same_world():
+    for study in params.read_studies()["studies"]:
+        for arm, twin in params.study_twins(study).items():
+            own, other = (batch.Run("miniature", *names, 11) for names in ((study, arm), (twin["study"], twin["arm"])))
+            named = {"study", "variant"}
+            assert settings_of(own).model_dump(exclude=named) == settings_of(other).model_dump(exclude=named)
+            assert arm not in params.arms_of(study) and twin["arm"] in params.arms_of(twin["study"])
+    assert len(params.study_twins("ablation")) == 2
 
 
 def test_an_arm_has_its_base_but_for_the_lines_that_name_it():

@@ -11,6 +11,7 @@ import pandas as pd
 
 from symbiosis.analysis.statistics import holm, paired_difference, paired_values
 from symbiosis.analysis.tables import by_seed, last_generation, order
+from symbiosis.params import study_twins
 from symbiosis.settings import RunSettings
 
 DEFAULTS = {name: field.default for name, field in RunSettings.model_fields.items()}
@@ -74,6 +75,16 @@ def used_rows(rows_by_study: Mapping[str, pd.DataFrame], table: pd.DataFrame, ar
 
 
 # ---- one factor at a time
+
+
+def with_twins(rows_by_study: Mapping[str, pd.DataFrame], study: str = "ablation") -> pd.DataFrame:
+    """The rows of a study, `arm` included, and those of cells that another study ran under another name."""
+    parts = [rows_by_study[study]]
+    for arm, twin in study_twins(study).items():
+        if arm not in set(parts[0]["arm"]) and twin["study"] in rows_by_study:
+            rows = rows_by_study[twin["study"]]
+            parts.append(rows[rows["arm"] == twin["arm"]].assign(arm=arm))
+    return pd.concat(parts, ignore_index=True)
 
 
 def ablation_effects(

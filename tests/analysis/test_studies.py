@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from symbiosis.analysis import studies, tables
+from symbiosis.params import study_cells, study_twins
+from symbiosis.store import results
 
 T_975_2 = 4.302653  # Student's t, two degrees of freedom
 
@@ -106,6 +108,16 @@ def test_rows_without_cells_give_an_empty_table_with_its_columns():
     assert effects.empty
     expected = ["factor", "level", "reference", "pairs", "n", "mean", "low", "high", "p", "p_holm"]
     assert list(effects) == expected
+
+
+def test_the_ablation_is_the_same_with_the_runs_of_its_twins():
+    rows = results.read_studies("reports", "miniature")
+    cells = study_cells("ablation")
+    effects = studies.ablation_effects(studies.with_twins(rows), cells)
+    without = rows | {"ablation": rows["ablation"][~rows["ablation"]["arm"].isin(study_twins("ablation"))]}
+    pd.testing.assert_frame_equal(studies.ablation_effects(studies.with_twins(without), cells), effects)
+    fewer = studies.ablation_effects(without["ablation"], cells)
+    assert fewer["pairs"].sum() < effects["pairs"].sum()  # and their absence would have been seen
 
 
 # ---- regimes and dev labels
