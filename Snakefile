@@ -186,10 +186,12 @@ rule interaction:
     log:
         "reports/runs/{scale}/04_model_interaction.log",
     params:
-        seed=ask("first_seed"),
+        run=lambda wildcards: f"{wildcards.scale} interaction interaction-k2_alpha050 {ask('first_seed')(wildcards)}",
+        file="reports/runs/{scale}/params.yaml",
         args=shlex.join(ARGS),
     shell:
-        "{PYTHON} -m symbiosis.execute {input.notebook} {output} -f params/{wildcards.scale}.yaml -p seed {params.seed} {params.args} "
+        "{{ {PYTHON} -m symbiosis.batch params {params.run} -- {params.args} > {params.file} && "
+        "{PYTHON} -m symbiosis.execute {input.notebook} {output} -f {params.file}; }} "
         "> {log} 2>&1 || {{ tail -n 15 {log} >&2; echo 'FAILED (all of it: {log})' >&2; exit 1; }}"
 
 
