@@ -9,10 +9,8 @@ import argparse
 import contextlib
 import csv
 import fcntl
-import io
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,8 +32,7 @@ REPORTS = {  # notebooks that read all runs of a scale; 05 asks what only the mi
 MADE = ("miniature", "small")  # initial models that are pre-trained here (initial.MAKERS, whose import takes seconds)
 DECIDES_BASE = ("student", "generator")  # a study that sets a key of these begins with models of its own
 STATUSES = DONE, RUNNING, FAILED, MISSING = "done", "running", "failed", "missing"
-RECORDED = ("run_id", "wall_s", "peak_memory_gib", "written", "commit")  # of a finished run's record
-COLUMNS = ("run_id", "status", "accuracy", *RECORDED[1:])
+COLUMNS = ("run_id", "status", "accuracy", "wall_s", "peak_memory_gib", "written", "commit")
 LAST_LINES = 15  # of a failed run's log
 
 
@@ -215,29 +212,24 @@ def progress(planned: Sequence[Run], minutes: float, done: int, total: int) -> s
     return f"batch: {finished} of {len(planned)} runs done, {minutes:.1f} minutes so far, about {left:.1f} minutes left"
 
 
-def table(planned: Sequence[Run]) -> list[dict[str, Any]]:
-    """A line per run, planned or found in reports/runs of the same scales: COLUMNS, and its `folder`; nulls are ''."""
-    scales = sorted({run.scale for run in planned})
+def table(planned: Sequence[Run]):
+    """A pandas frame of COLUMNS and `folder`: a row per run, planned or found in reports/runs of the same scales."""
+    import pandas as pd
+
+    scales = {run.scale for run in planned}
     found = {str(path.relative_to(root())) for scale in scales for path in root().glob(f"reports/runs/{scale}/*/*-s*")}
-    return [_line(folder) for folder in sorted(found | {run.folder for run in planned})]
+    lines = [_line(folder) for folder in sorted(found | {run.folder for run in planned})]
+    return pd.DataFrame(lines, columns=[*COLUMNS, "folder"])
 
 
 def _line(folder: str) -> dict[str, Any]:
-    place = root() / folder
-    line = dict.fromkeys(COLUMNS, "") | {"folder": folder, "run_id": "/".join(place.parts[-3:])}
-    line["status"] = status(place)
-    if line["status"] != DONE:
+    place, state = root() / folder, status(root() / folder)
+    line = {"folder": folder, "status": state, "run_id": folder.removeprefix("reports/runs/")}
+    if state != DONE:
         return line
-    record = json.loads((place / "record.json").read_text())
-    return line | {name: record[name] for name in RECORDED} | {"accuracy": last_accuracy(place)}
-
-
-def last_accuracy(folder: Path) -> str:
-    """Test accuracy after the last generation; '' where the run measures none."""
-    path = folder / "rows.csv"
-    lines = csv.DictReader(path.read_text().splitlines()) if path.is_file() else []
-    values = {int(line["generation"]): float(line["value"]) for line in lines if line["metric"] == "accuracy"}
-    return f"{values[max(values)]:.3f}" if values else ""
+    rows = csv.DictReader((place / "rows.csv").read_text().splitlines())
+    accuracy = [row["value"] for row in rows if row["metric"] == "accuracy"]  # in the order of generations
+    return line | json.loads((place / "record.json").read_text()) | {"accuracy": "".join(accuracy[-1:])}
 
 
 def last_lines(folder: Path) -> str:
@@ -250,48 +242,39 @@ def last_lines(folder: Path) -> str:
 # ---- the report of a batch
 
 
-def report(planned: Sequence[Run]) -> list[dict[str, Any]]:
+def report(planned: Sequence[Run]) -> None:
     """Write reports/batch.csv and reports/index.html; print the failures with the last lines of their logs."""
     lines, reports = table(planned), root() / "reports"
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    write_atomic(reports / "batch.csv", text.getvalue().encode())
+    write_atomic(reports / "batch.csv", lines[[*COLUMNS]].to_csv(index=False).encode())
     write_atomic(reports / "index.html", index_page(lines, sorted({run.scale for run in planned})).encode())
-    for line in lines:
-        if line["status"] == FAILED:
-            print(f"FAILED: {line['folder']}\n{last_lines(root() / line['folder'])}\n")
+    for folder in lines.loc[lines["status"] == FAILED, "folder"]:
+        print(f"FAILED: {folder}\n{last_lines(root() / folder)}\n")
     print(f"{_tally(lines)}: reports/batch.csv, {(reports / 'index.html').as_uri()}")
-    return lines
 
 
-def _tally(lines: Sequence[dict[str, Any]]) -> str:
-    counted = Counter(line["status"] for line in lines)
-    return ", ".join(f"{counted[name]} {name}" for name in STATUSES if counted[name]) or "no runs"
+def _tally(lines) -> str:
+    counts = lines["status"].value_counts()
+    return ", ".join(f"{counts[name]} {name}" for name in STATUSES if name in counts) or "no runs"
 
 
-def index_page(lines: Sequence[dict[str, Any]], scales: Sequence[str]) -> str:
+def index_page(lines, scales: Sequence[str]) -> str:
     """The batch as one page: failures, links to the reports, a line per run with a link to its executed notebook."""
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
     cells = [new_markdown_cell(f"# Batch: {', '.join(scales)}\n\n{_tally(lines)}")]
-    for folder in [line["folder"] for line in lines if line["status"] == FAILED]:
+    for folder in lines.loc[lines["status"] == FAILED, "folder"]:
         log = new_output("stream", text=last_lines(root() / folder))
         cells += [new_markdown_cell(f"## Failed: {folder}"), new_code_cell(outputs=[log])]
-    paths = [path for scale in scales for path in sorted((root() / "reports/runs" / scale).glob("*.ipynb"))]
-    links = "\n".join(f"- [{path.parent.name}: {path.stem}]({page_of(path)})" for path in paths)
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in [COLUMNS, ["---"] * len(COLUMNS), *map(_cells, lines)])
-    cells.append(new_markdown_cell(f"## Reports\n\n{links}\n\n## Runs\n\n{table}"))
+    notebooks = [path for scale in scales for path in sorted((root() / "reports/runs" / scale).glob("*.ipynb"))]
+    links = "\n".join(f"- [{path.parent.name}: {path.stem}]({page_of(path)})" for path in notebooks)
+    pages = {folder: page_of(root() / folder / "run.ipynb") for folder in lines.query("status == @DONE")["folder"]}
+    names = [
+        f'<a href="{pages[f]}">{i}</a>' if f in pages else i for i, f in zip(lines.run_id, lines.folder, strict=True)
+    ]
+    runs = lines.assign(run_id=names)[[*COLUMNS]].to_html(index=False, escape=False, na_rep="")
+    cells.append(new_markdown_cell(f"## Reports\n\n{links}\n\n## Runs"))
+    cells.append(new_code_cell(outputs=[new_output("display_data", {"text/html": runs})]))
     return as_html(new_notebook(cells=cells), "Batch")
-
-
-def _cells(line: dict[str, Any]) -> list[str]:
-    """A line of the table; a finished run's name is a link to its notebook's page."""
-    texts = [str(line[name])[:12] if name == "commit" else str(line[name]) for name in COLUMNS]
-    if line["status"] == DONE:
-        texts[0] = f"[{texts[0]}]({page_of(root() / line['folder'] / 'run.ipynb')})"
-    return texts
 
 
 # ---- the steps as commands

@@ -115,7 +115,7 @@ class RunSettings(Settings):
     train_size: Size = field(480, "labelled real rows (for `real` and the warm start); 0 takes all")
     pool_size: Size = field(300, "unlabeled real texts; 0 takes all that is left")
     pool_skew: Literal["none", "rare_tail", "no_tail", "no_class"] = field(
-        "none", "what the pool shows less of than the test (rare_tail, no_tail: the miniature only)"
+        "none", "what the pool lacks (tails: miniature)"
     )
     dev_size: int = field(64, "labelled rows for feedback and tuning", ge=4)
     test_size: Size = field(200, "rows for final numbers; 0 takes all")
@@ -143,16 +143,12 @@ class RunSettings(Settings):
     attributes: bool = field(False, "written texts follow a subject the Generator names, a style, a length")
 
     # lessons of the methods without a loop
-    recursive_start: Literal["zero_shot", "warm"] = field(
-        "zero_shot", "warm lets generation 0 learn train_size real rows"
-    )
+    recursive_start: Literal["zero_shot", "warm"] = field("zero_shot", "warm: generation 0 learns train_size real rows")
     mixing: Literal["replace", "accumulate", "accumulate_subsample"] = later(
         "replace", "what becomes of earlier lessons: gone, taught again, or drawn from"
     )
     real_share: Share = later(0.0, "share of each lesson that is labelled real rows")
-    real_rows: Literal["fresh", "fixed"] = later(
-        "fresh", "whether these are new real rows in every generation or the same"
-    )
+    real_rows: Literal["fresh", "fixed"] = later("fresh", "whether these are new in every generation or the same")
     weak_accuracy: Share = later(0.0, "right labels of a weak labeller asked about rejected texts; 0 switches it off")
     subtopic_power: Weight = later(1.0, "method world: subtopics with p ~ share^power; 0 is even, large the largest")
     label_noise: Share = later(0.0, "method world: share of rows with a wrong label")
@@ -162,9 +158,7 @@ class RunSettings(Settings):
     )
 
     # the loop: its lessons, step C, step D
-    first_sources: Literal["none", "random"] = field(
-        "none", "pool texts behind the first lesson, before any feedback: none (all is written) or random"
-    )
+    first_sources: Literal["none", "random"] = field("none", "pool texts behind the first lesson, before any feedback")
     teaching_share: Share = field(0.75, "share of a lesson that explains hard texts")
     pool_share: Share = field(0.0, "share that is the hard texts with the Generator's labels; the rest is written")
     candidates: Count = field(1, "drafts per text; the one the Generator most clearly reads as its label is kept")
@@ -173,7 +167,7 @@ class RunSettings(Settings):
         "lm_loss", "how hardness is measured"
     )
     feedback_student: Literal["own", "foreign"] = field(
-        "own", "whose weakness is measured: this Student's, or one that was taught other lessons"
+        "own", "whose weakness: its own, or of one taught other lessons"
     )
     hard_examples: Count = field(24, "pool texts the Student finds hardest; at most half of those scored")
     scored_share: Part = field(0.5, "random share of the pool scored per generation")
@@ -183,7 +177,7 @@ class RunSettings(Settings):
         "sft", "step D: what the Generator learns from, if it learns"
     )
     update_temperature: Positive = field(
-        1.0, "tau of `influence`, in standard deviations of the scores; larger stays closer"
+        1.0, "tau of `influence` [standard deviations of its scores]; larger is closer"
     )
     dpo_beta: Positive = field(0.1, "weight of the KL that `dpo` stays close by")
     generator_epochs: Count = field(2, "passes of step D")
@@ -265,7 +259,7 @@ class InteractionSettings(Settings):
     # models and training
     student_steps: Count = field(300, "pre-training steps of a made model")
     encoder: str = field(
-        "base", "of answers: 'base' (initial model), 'miniature' (has read all classes), folder, or hub id"
+        "base", "of answers: 'base' (initial model), 'miniature' (read all classes), folder, or hub id"
     )
     encoder_revision: str = field("", "commit of the hub encoder")
     steps: Count = field(50, "optimiser steps per round")

@@ -222,7 +222,7 @@ def test_batch_csv_and_its_page_say_how_each_run_stands(stood, capsys):
     names = [f"{run.scale}/{run.study}/{run.arm}-s{run.seed}" for run in plan]
     assert [table[name]["status"] for name in names] == ["done", "running", "failed", "missing"]
     done = table[names[0]]
-    assert [done[name] for name in batch.COLUMNS[2:]] == ["0.750", "41.7", "0.7", "today", "c0ffee"]
+    assert [done[name] for name in batch.COLUMNS[2:]] == ["0.75", "41.7", "0.7", "today", "c0ffee"]
     assert table[names[3]]["wall_s"] == ""  # not measured is empty, never 0
     printed = capsys.readouterr().out
     assert f"FAILED: {plan[2].folder}" in printed and "SettingsError" in printed
@@ -231,7 +231,7 @@ def test_batch_csv_and_its_page_say_how_each_run_stands(stood, capsys):
     page = (repo / "reports" / "index.html").read_text()
     assert f"Failed: {plan[2].folder}" in page and "&lt;script&gt;" in page and "<script" not in page
     (link,) = re.findall(r'href="(html/[^"]+)"', page)
-    assert "A run" in (repo / "reports" / link).read_text() and "<td>0.750</td>" in page
+    assert "A run" in (repo / "reports" / link).read_text() and "<td>0.75</td>" in page
 
 
 def test_the_page_links_the_reports_of_the_scale(repo):
