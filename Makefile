@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STRIP := --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.widgets"
 INSTALL := -e '.[dev,batch]' -c constraints.txt $(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)")
-# What runs stands in the Snakefile and in profiles/batches.yaml; on a cluster the profile says how many at a time.
+# What runs stands in the Snakefile and in params/studies.yaml; on a cluster the profile says how many at a time.
 LOCAL := $(if $(filter profiles/default,$(PROFILE)), --cores $(JOBS) --resources gpu=$(GPUS))
 SNAKEMAKE = $(BIN)/python -m snakemake --workflow-profile $(PROFILE)$(LOCAL)
 BATCH = --config scale=$(SCALE) seeds=$(SEEDS)$(if $(FIRST_SEED), first_seed=$(FIRST_SEED)) args="$(ARGS)"
@@ -32,19 +32,19 @@ export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
 # Every run is a process that imports torch and transformers: 4 s with stored bytecode, 15 s without.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup reproduce batch plan runs studies reports verify test bench lab lint clean
+.PHONY: help setup reproduce batch plan runs studies reports verify test test-fast test-slow bench lab lint clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
 	@echo
-	@echo "  SCALE=miniature|agnews_small|paper   what size (params/<SCALE>.yaml)"
-	@echo "  SEEDS=3                              how many seeds, from FIRST_SEED on (the scale's own: profiles/batches.yaml)"
-	@echo "  STUDY=main                           or files of params/studies: other worlds, their own arms"
-	@echo "  ARMS='real symbiosis_best'           arms, or groups of profiles/batches.yaml; empty: those of the study"
+	@echo "  SCALE=miniature|agnews_small|paper   what size (params/<SCALE>.yaml, or yours: params/own/<SCALE>.yaml)"
+	@echo "  SEEDS=3                              how many seeds, from FIRST_SEED on (the scale's own: profiles/scales.yaml)"
+	@echo "  STUDY=main                           or others of params/studies.yaml: other worlds, their own arms"
+	@echo "  ARMS='real symbiosis_best'           arms or groups of params/studies.yaml; empty: those of the study"
 	@echo "  JOBS=all                             CPU cores to use, one per run of the small scales; GPUS=1"
 	@echo "  PROFILE=profiles/slurm               a cluster instead of this machine"
 	@echo "  TORCH=cpu|cu130                      which build of torch setup takes; empty: the registry's default"
-	@echo "  ARGS='-p task FOLDER'                more parameters for every run (see the notebooks' first cells)"
+	@echo "  ARGS='-p device cpu'                 more parameters for every run; your own data is a scale of its own"
 
 # --- set-up ----------------------------------------------------------------------------------------------------------
 setup: $(READY)  ## make .venv with the versions of constraints.txt (done once)
@@ -75,7 +75,8 @@ runs: $(READY)  ## the runs of one study (STUDY=, SEEDS=), without the reports
 	@$(SNAKEMAKE) $(ONE) -- runs
 
 # recursion_5 is for real text: make runs SCALE=agnews_small STUDY=recursion_5
-STUDIES := $(filter-out recursion_5,$(notdir $(basename $(wildcard params/studies/*.yaml))))
+STUDIES := ablation dev_16 dev_64 dev_256 inside labeller_strong labeller_weak long mixing no_class no_tail pool_25 \
+  pool_100 pool_300 rare_tail rare_tail_300 ratio_or_diversity
 studies: $(READY)  ## every control, the ablation, the regimes, the long runs (hours on two cores), then the reports
 	@test "$(SCALE)" = miniature || { echo "the studies are worlds of the miniature; SCALE=$(SCALE) has none"; exit 1; }
 	@$(SNAKEMAKE) $(BATCH) arms="core controls" -- runs
@@ -89,7 +90,16 @@ verify: $(READY)  ## compute the committed tables again from the committed rows,
 	@$(BIN)/python -m symbiosis.analysis.verify
 
 # --- everyday ----------------------------------------------------------------------------------------------------------
-test: $(READY)  ## all tests, then every notebook with its defaults
+FAST := $(wildcard tests/theory tests/test_theory*.py tests/measures tests/store tests/test_settings.py tests/test_params.py \
+  tests/test_pages.py tests/analysis/test_statistics.py)
+test-fast: $(READY)  ## what needs no model: theory, measures, store, settings, statistics (under a minute)
+	@$(BIN)/python -m pytest $(FAST) --ignore=tests/store/test_crash.py
+
+test-slow: $(READY)  ## what takes minutes or a machine of its own: a batch on Slurm (as root), runs killed 38 times
+	@$(BIN)/python -m pytest -m slow tests
+	$(BIN)/python tests/kill_harness.py --kills 30 --kernel 4 --papermill 4
+
+test: $(READY)  ## all but the slow tests, then every notebook with its defaults
 	@status=0; \
 	$(BIN)/python -m pytest tests || status=$$?; \
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks || status=$$?; \
@@ -106,7 +116,7 @@ bench: $(READY)  ## what it costs beside what others do, at true shapes (an hour
 	$(BIN)/python benchmarks/loop.py --shape paper
 
 lab: $(READY)  ## JupyterLab in this environment
-	cd notebooks && ../$(BIN)/jupyter lab
+	$(BIN)/jupyter lab notebooks/03_symbiosis_loop.ipynb
 
 lint: $(READY)  ## style of code and notebooks
 	$(BIN)/ruff check .

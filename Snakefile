@@ -3,6 +3,7 @@
 #
 # A run declares only its executed notebook, and that as `update`: Snakemake deletes what is declared before it runs a
 # job again and after a failed one. What else the folder holds (stages, record, rows) the run guards itself.
+import json
 import logging
 import shlex
 import sys
@@ -27,7 +28,8 @@ PLAN = batch.plan(
 HELD = ExitStack()  # the batch's lock, till this process ends
 BEGAN = time.monotonic()
 if {"-n", "--dry-run", "--dryrun"} & set(sys.argv):
-    print(batch.done_already(PLAN), file=sys.stderr)
+    done = sum(run.finished for run in PLAN)
+    print(f"{done} of {len(PLAN)} runs are done: {', '.join(sorted({run.arm for run in PLAN}))}", file=sys.stderr)
 
 
 wildcard_constraints:
@@ -73,7 +75,7 @@ rule base:
     priority: 2
     log:
         ".cache/symbiosis/ready/{scale}-{study}-s{seed}.log",
-    threads: lambda wildcards: batch.threads(wildcards.scale)
+    threads: ask("threads")
     resources:
         mem_mb=ask("mem_mb"),
         gpu=ask("gpu"),
@@ -85,11 +87,11 @@ rule base:
         "> {log} 2>&1"
 
 
-# The scale's file, the arm's, the study's: the last changes the world of every arm alike. The executed notebook appears
-# only when all of it ran; until then the folder holds the finished stages, and the next attempt continues there.
+# What a run sets stands in params.yaml beside its notebook, and Snakemake remembers it: a run whose parameters changed is
+# run again, and refuses where its folder holds another setting. The executed notebook appears only when all of it ran;
+# until then the folder holds the finished stages, and the next attempt continues there.
 rule run:
     input:
-        files=lambda wildcards: of(wildcards).files,
         notebook=lambda wildcards: ancient(of(wildcards).notebook),
         base=lambda wildcards: [] if of(wildcards).finished else of(wildcards).base,
     output:
@@ -98,23 +100,21 @@ rule run:
         "running {wildcards.scale}/{wildcards.study}/{wildcards.arm}-s{wildcards.seed}"
     log:
         "reports/runs/{scale}/{study}/{arm}-s{seed}/run.log",
-    threads: lambda wildcards: batch.threads(wildcards.scale)
+    threads: ask("threads")
     resources:
         mem_mb=ask("mem_mb"),
         gpu=ask("gpu"),
         runtime=ask("runtime"),
     params:
         run="{scale} {study} {arm} {seed}",
-        files=lambda wildcards, input: " ".join(f"-f {path}" for path in input.files),
-        part="reports/runs/{scale}/{study}/{arm}-s{seed}/run.part.ipynb",
+        folder="reports/runs/{scale}/{study}/{arm}-s{seed}",
         args=shlex.join(ARGS),
+        all=lambda wildcards: json.dumps(of(wildcards).parameters(ARGS)),
     shell:
-        "test ! -e $(dirname {output})/settings.json || "
-        "{PYTHON} -m symbiosis.batch aside {params.run} -- {params.args}; "
-        "{PYTHON} -m symbiosis.execute {input.notebook} {params.part} "
-        "{params.files} -p seed {wildcards.seed} {params.args} "
+        "{{ {PYTHON} -m symbiosis.batch params {params.run} -- {params.args} > {params.folder}/params.yaml && "
+        "{PYTHON} -m symbiosis.execute {input.notebook} {params.folder}/run.part.ipynb -f {params.folder}/params.yaml; }} "
         "> {log} 2>&1 || {{ tail -n 15 {log} >&2; echo 'FAILED (all of it: {log})' >&2; exit 1; }}; "
-        "mv {params.part} {output}"
+        "mv {params.folder}/run.part.ipynb {output}"
 
 
 # The longest runs first, so that no core waits for one of them at the end.
@@ -186,11 +186,12 @@ rule interaction:
     log:
         "reports/runs/{scale}/04_model_interaction.log",
     params:
-        files="-f params/{scale}.yaml -f params/interaction/k2_alpha050.yaml",
-        seed=ask("first_seed"),
+        run=lambda wildcards: f"{wildcards.scale} interaction interaction-k2_alpha050 {ask('first_seed')(wildcards)}",
+        file="reports/runs/{scale}/params.yaml",
         args=shlex.join(ARGS),
     shell:
-        "{PYTHON} -m symbiosis.execute {input.notebook} {output} {params.files} -p seed {params.seed} {params.args} "
+        "{{ {PYTHON} -m symbiosis.batch params {params.run} -- {params.args} > {params.file} && "
+        "{PYTHON} -m symbiosis.execute {input.notebook} {output} -f {params.file}; }} "
         "> {log} 2>&1 || {{ tail -n 15 {log} >&2; echo 'FAILED (all of it: {log})' >&2; exit 1; }}"
 
 
@@ -204,7 +205,7 @@ class Line(logging.Handler):
 
 
 onstart:
-    HELD.enter_context(batch.only_one())
+    HELD.enter_context(batch.batch_lock())
     logging.getLogger("snakemake.logging").addHandler(Line())
 
 

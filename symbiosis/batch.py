@@ -1,39 +1,26 @@
 """Batches of runs: which runs a batch has, how each stands, and a table and a page about all of them.
 
 The Snakefile asks this module what to run. `python -m symbiosis.batch STEP SCALE STUDY ARM SEED [-- -p KEY VALUE ...]`
-are steps of its rules: `bases` makes the initial models of a seed, `aside` keeps a run of other settings, `merge`
+are steps of its rules: `bases` makes the initial models of a seed, `params` prints all parameters of a run, `merge`
 brings the runs of a scale into the tables that the reports read.
 """
 
 import argparse
 import contextlib
 import csv
-import difflib
 import fcntl
-import html
-import io
 import json
-import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
+from symbiosis import params
 from symbiosis.errors import SymbiosisError
-from symbiosis.execute import without_grammar
-from symbiosis.settings import (
-    InteractionSettings,
-    RunSettings,
-    SettingsError,
-    literal_parameters,
-    make_settings,
-    read_params,
-    root,
-)
+from symbiosis.pages import as_html, page_of
+from symbiosis.settings import InteractionSettings, RunSettings, make_settings, nearest, read_params, root
 from symbiosis.store.folders import locked, sha256, write_atomic
 
 NOTEBOOKS = {"symbiosis": "03_symbiosis_loop", "interaction": "04_model_interaction"}  # the others: 02_baselines
@@ -42,10 +29,10 @@ REPORTS = {  # notebooks that read all runs of a scale; 05 asks what only the mi
     "interaction": ("04_model_interaction",),
     "other": ("06_analysis", "07_paper_figures"),
 }
-MADE = ("miniature", "small")  # initial models that are pre-trained here (bases.MAKERS, whose import takes seconds)
+MADE = ("miniature", "small")  # initial models that are pre-trained here (initial.MAKERS, whose import takes seconds)
 DECIDES_BASE = ("student", "generator")  # a study that sets a key of these begins with models of its own
-DONE, RUNNING, FAILED, MISSING = "done", "running", "failed", "missing"
-COLUMNS = ("run_id", "status", "wall_s", "peak_memory_gib", "started", "finished", "commit")
+STATUSES = DONE, RUNNING, FAILED, MISSING = "done", "running", "failed", "missing"
+COLUMNS = ("run_id", "status", "accuracy", "wall_s", "peak_memory_gib", "written", "commit")
 LAST_LINES = 15  # of a failed run's log
 
 
@@ -74,75 +61,28 @@ class Run(NamedTuple):
         return status(root() / self.folder) == DONE
 
     @property
-    def world_files(self) -> list[str]:
-        """The scale's file and the study's, which changes the world of every arm alike."""
-        own = f"params/studies/{self.study}.yaml"
-        return [f"params/{self.scale}.yaml", *([own] if (root() / own).is_file() else [])]
-
-    @property
-    def files(self) -> list[str]:
-        """Params files in the order papermill reads them: a later one has the last word."""
-        scale, *study = self.world_files
-        return [scale, arm_files()[self.arm], *study]
-
-    @property
     def notebook(self) -> str:
         return f"notebooks/{NOTEBOOKS.get(self.arm.partition('-')[0], '02_baselines')}.ipynb"
 
     @property
     def base(self) -> list[str]:
         """The mark that this seed's initial models are made; none where they come ready or the run makes its own."""
-        scale, *study = [read_params(path) for path in self.world_files]
-        own = study and any(key.startswith(DECIDES_BASE) for key in study[0])
-        if scale.get("generator") not in MADE:
+        if params.files()[self.scale].get("generator") not in MADE:
             return []
+        own = any(key.startswith(DECIDES_BASE) for key in params.study_world(self.study))
         return [f".cache/symbiosis/ready/{self.scale}-{self.study if own else 'main'}-s{self.seed}"]
 
-    def given(self, args: Sequence[str] = ()) -> dict:
-        """All parameters of the run: its notebook's defaults, its files, the seed, and those of `-p KEY VALUE` last."""
-        given = dict(notebook_defaults(self.notebook))
-        for path in self.files:
-            given |= read_params(path)
-        return given | {"seed": self.seed} | _passed(args)
+    def parameters(self, args: Sequence[str] = ()) -> dict[str, Any]:
+        """All that the run sets: those of its scale, its arm, its study, the seed, and `-p KEY VALUE ...` last."""
+        arm = params.all_arms()[self.arm] | params.study_world(self.study)
+        return params.files()[self.scale] | arm | {"seed": self.seed} | passed(args)
 
 
-def _passed(args: Sequence[str]) -> dict:
-    """What `-p KEY VALUE ...` sets, in the types papermill gives it."""
-    if not args:
-        return {}
-    without_grammar()
-    from papermill.cli import _resolve_type
-
+def passed(args: Sequence[str]) -> dict[str, Any]:
+    """What `-p KEY VALUE ...` sets; a value is read as in a params file."""
     pairs = argparse.ArgumentParser(prog="ARGS", add_help=False)
     pairs.add_argument("-p", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"))
-    return {key: _resolve_type(value) for key, value in pairs.parse_args(args).p}
-
-
-@cache
-def notebook_defaults(notebook: str) -> dict:
-    """Names and values of a notebook's parameters cell."""
-    cells = json.loads((root() / notebook).read_text())["cells"]
-    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    return literal_parameters(["".join(cell["source"]) for cell in tagged])
-
-
-@cache
-def batches() -> dict:
-    """profiles/batches.yaml: groups of arms, the arms of each study, what a run of each scale asks for."""
-    return yaml.safe_load((root() / "profiles" / "batches.yaml").read_text())
-
-
-@cache
-def arm_files() -> dict[str, str]:
-    """{arm: its params file}, of the arms of params/ and the cells of its folders."""
-    params, found = root() / "params", {}
-    for path in [*sorted(params.glob("*.yaml")), *sorted(params.glob("*/*.yaml"))]:
-        given = read_params(path)
-        if "variant" in given:  # a scale or a study has none
-            method = given.get("method", path.parent.name)
-            arm = method if given["variant"] == "plain" else f"{method}-{given['variant']}"
-            found[arm] = str(path.relative_to(root()))
-    return found
+    return {key: yaml.safe_load(value) for key, value in pairs.parse_args(args).p}
 
 
 def plan(
@@ -152,20 +92,14 @@ def plan(
     seeds: int | str = 3,
     first_seed: int | str | None = None,
 ) -> list[Run]:
-    """The runs of a batch: study by study, arm by arm, seed by seed.
+    """The runs of a batch, study by study, arm by arm, seed by seed, from the scale's first seed on where None.
 
-    Args:
-        scale:      a file of params/ that names a scale.
-        studies:    'main', or files of params/studies.
-        arms:       arms, groups or folders; those profiles/batches.yaml gives each study where there are none.
-        seeds:      how many, from first_seed on.
-        first_seed: the scale's own where None.
-
-    Raises BatchError where a name is not known or a number is none.
+    `arms` are arms, groups, or studies for their cells; those of each study where there are none. Raises BatchError
+    where a name is not known or a number is none.
     """
-    if not (root() / "params" / f"{scale}.yaml").is_file() or "scale" not in read_params(f"params/{scale}.yaml"):
-        scales = [path.stem for path in (root() / "params").glob("*.yaml") if "\nscale:" in path.read_text()]
-        raise BatchError(f"SCALE={scale}: there is no params/{scale}.yaml that names a scale{_nearest(scale, scales)}")
+    scales = [name for name, given in params.files().items() if given.get("scale") == name]
+    if scale not in scales:
+        raise BatchError(f"SCALE={scale}: no params/{scale}.yaml says `scale: {scale}`{nearest(scale, scales)}")
     first = needs(scale)["first_seed"] if first_seed is None else first_seed
     if not (str(first).isdigit() and str(seeds).isdigit() and int(seeds)):
         raise BatchError(f"SEEDS={seeds}, FIRST_SEED={first}: write whole numbers, at least one seed")
@@ -173,7 +107,7 @@ def plan(
     planned = [
         Run(scale, study, arm, seed)
         for study in studies
-        for arm in _arms(list(arms) or arms_of(study))
+        for arm in (params.named_arms(arms) if arms else params.arms_of(study))
         for seed in numbers
     ]
     if foreign := [run.arm for run in planned if _interacts(run.arm) != _interacts(scale)]:
@@ -185,44 +119,12 @@ def _interacts(name: str) -> bool:
     return name.startswith("interaction")
 
 
-def arms_of(study: str) -> list[str]:
-    """Names of the arms, groups and folders that run in a study of its own."""
-    known = {"main", *batches()["studies"], *(path.stem for path in (root() / "params" / "studies").glob("*.yaml"))}
-    if study not in known:
-        raise BatchError(f"STUDY={study}: no such file in params/studies{_nearest(study, known)}")
-    return batches()["studies"].get(study, ["rivals"])
-
-
-def _arms(names: Iterable[str]) -> list[str]:
-    """Groups and folders taken apart, file names replaced by the arms they hold."""
-    groups, arms = batches()["groups"], []
-    by_file = {Path(path).stem: arm for arm, path in arm_files().items()}
-    for name in names:
-        inside = [arm for arm, path in arm_files().items() if Path(path).parent == Path("params", name)]
-        if name in groups:
-            arms += _arms(groups[name])
-        elif not inside and name not in by_file:
-            raise BatchError(f"ARMS={name}: no such file or folder in params/{_nearest(name, [*by_file, *groups])}")
-        else:
-            arms += inside or [by_file[name]]
-    return list(dict.fromkeys(arms))
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(known), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
-
-
-def needs(scale: str) -> dict:
-    """What one run of a scale asks a machine for: mem_mb, gpu, runtime [minutes]; and the scale's first_seed."""
-    scales = batches()["scales"]
-    asked = scales.get(scale, scales["other"])
-    return asked | ({"gpu": 0} if read_params(f"params/{scale}.yaml").get("device") == "cpu" else {})
-
-
-def threads(scale: str) -> int:
-    """CPU threads of one run: the scale file's `threads`; where that is 0 (all cores), 8 or what the machine has."""
-    return read_params(f"params/{scale}.yaml").get("threads", 1) or 8  # Snakemake lowers it to the cores it may use
+def needs(scale: str) -> dict[str, int]:
+    """What a run of a scale asks a machine for: mem_mb, gpu, runtime [minutes], threads; and the scale's first_seed."""
+    given, asked = params.files()[scale], read_params("profiles/scales.yaml")
+    needed = asked.get(scale, asked["other"])
+    needed["threads"] = given.get("threads", 1) or 8  # 0 takes all cores; Snakemake lowers 8 to those it may use
+    return needed | ({"gpu": 0} if given.get("device") == "cpu" else {})
 
 
 def report_notebooks(scale: str) -> tuple[str, ...]:
@@ -237,34 +139,18 @@ def make_bases(run: Run, args: Sequence[str] = ()) -> None:
     """Pre-train and cache the initial models of one seed in the run's world."""
     from symbiosis.pretrain.initial import base_folder
 
-    given = {key: value for path in run.world_files for key, value in read_params(path).items()}
-    settings = make_settings(", ".join(run.world_files), **given | _passed(args) | {"method": "real", "seed": run.seed})
+    world = params.files()[run.scale] | params.study_world(run.study)
+    settings = make_settings(f"{run.scale}, {run.study}", **world | passed(args) | {"method": "real", "seed": run.seed})
     for role in ("student", "generator"):
         print(base_folder(role, settings))
 
 
-def set_aside(run: Run, args: Sequence[str] = ()) -> Path | None:
-    """Make room where the folder holds a run of other settings: it moves to reports/replaced/<run_id>.
-
-    A run of the settings asked for that was itself replaced before comes back from there. Returns where the other one
-    went, or None where nothing was in the way. What is being written stays: its own lock will stop the newcomer.
-    """
-    folder, replaced = root() / run.folder, root() / "reports" / "replaced"
-    if not (folder / "settings.json").is_file() or in_use(folder):
-        return None
-    stored, given = json.loads((folder / "settings.json").read_text()), run.given(args)
-    if all(stored.get(key, value) == value for key, value in given.items()):
-        return None
-    kept = replaced / _run_id(stored)
-    kept = next(path for n in range(10**6) if not (path := kept.with_name(kept.name + f".{n}" * bool(n))).exists())
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(folder, kept)
-    earlier = replaced / _run_id(given)
-    if earlier.is_dir():
-        os.replace(earlier, folder)
-    folder.mkdir(exist_ok=True)
-    print(f"{run.folder} held a run of other settings, now in {kept.relative_to(root())}")
-    return kept
+def print_params(run: Run, args: Sequence[str] = ()) -> None:
+    """All parameters of a run as one flat file, checked, with the command that takes it."""
+    given = run.parameters(args)
+    make_settings(run.folder, InteractionSettings if _interacts(run.arm) else RunSettings, **given)
+    print(f"# papermill {run.notebook} OUT.ipynb -f params.yaml  (this file)")
+    print(yaml.safe_dump(given, sort_keys=False), end="")
 
 
 def merge(run: Run, args: Sequence[str] = ()) -> None:
@@ -283,13 +169,8 @@ def merge(run: Run, args: Sequence[str] = ()) -> None:
     print(*merged, sep="\n")
 
 
-def _run_id(given: dict) -> str:
-    kind = InteractionSettings if given.get("method") == "interaction" else RunSettings
-    return make_settings("a planned run", kind, **given).run_id
-
-
 @contextlib.contextmanager
-def only_one() -> Iterator[None]:
+def batch_lock() -> Iterator[None]:
     """One batch at a time in this repository; the lock ends with its process, so a killed batch leaves none behind."""
     try:
         with locked(root() / ".cache" / "batch.lock", wait=False):
@@ -324,12 +205,6 @@ def status(folder: Path) -> str:
     return FAILED if begun and not by_hand else MISSING
 
 
-def done_already(planned: Sequence[Run]) -> str:
-    """What a dry run says beside what would run: the planned runs that are there, a line each."""
-    done = [run.folder for run in planned if run.finished]
-    return "\n".join([f"{len(done)} of {len(planned)} runs are done already", *(f"  {folder}" for folder in done)])
-
-
 def progress(planned: Sequence[Run], minutes: float, done: int, total: int) -> str:
     """One line about the whole batch: runs that are there, and the time the steps left take at the pace so far."""
     finished = sum(run.finished for run in planned)
@@ -337,175 +212,88 @@ def progress(planned: Sequence[Run], minutes: float, done: int, total: int) -> s
     return f"batch: {finished} of {len(planned)} runs done, {minutes:.1f} minutes so far, about {left:.1f} minutes left"
 
 
-def table(planned: Sequence[Run]) -> list[dict]:
-    """A line per run, planned or found in reports/runs of the same scales: COLUMNS, and its `folder`; nulls are ''."""
-    scales = sorted({run.scale for run in planned})
+def table(planned: Sequence[Run]):
+    """A pandas frame of COLUMNS and `folder`: a row per run, planned or found in reports/runs of the same scales."""
+    import pandas as pd
+
+    scales = {run.scale for run in planned}
     found = {str(path.relative_to(root())) for scale in scales for path in root().glob(f"reports/runs/{scale}/*/*-s*")}
-    ids = {run.folder: run for run in planned}
-    return [_line(folder, ids.get(folder)) for folder in sorted(found | set(ids))]
+    lines = [_line(folder) for folder in sorted(found | {run.folder for run in planned})]
+    return pd.DataFrame(lines, columns=[*COLUMNS, "folder"])
 
 
-def _line(folder: str, run: Run | None) -> dict:
-    place = root() / folder
-    line = dict.fromkeys(COLUMNS, "") | {"folder": folder, "status": status(place)}
-    times = _papermill(place)
-    line |= {"started": times.get("start_time") or "", "finished": times.get("end_time") or ""}
-    if line["status"] != DONE:
-        return line | {"run_id": _id_of(place, run)}
-    record = json.loads((place / "record.json").read_text())
-    return line | {name: record[name] for name in ("run_id", "wall_s", "peak_memory_gib", "commit")}
+def _line(folder: str) -> dict[str, Any]:
+    place, state = root() / folder, status(root() / folder)
+    line = {"folder": folder, "status": state, "run_id": folder.removeprefix("reports/runs/")}
+    if state != DONE:
+        return line
+    rows = csv.DictReader((place / "rows.csv").read_text().splitlines())
+    accuracy = [row["value"] for row in rows if row["metric"] == "accuracy"]  # in the order of generations
+    return line | json.loads((place / "record.json").read_text()) | {"accuracy": "".join(accuracy[-1:])}
 
 
-def _id_of(place: Path, run: Run | None) -> str:
-    """The run_id of a run that is not finished; without its fingerprint where its parameters are not known or wrong."""
-    stored = place / "settings.json"
-    with contextlib.suppress(SettingsError, FileNotFoundError):
-        if stored.is_file() or run:
-            return _run_id(json.loads(stored.read_text()) if stored.is_file() else run.given())
-    return "/".join(place.parts[-3:])
-
-
-def _papermill(folder: Path) -> dict:
-    """papermill's own notes of when the notebook began and ended; empty where there is none or it is cut short."""
-    for name in ("run.part.ipynb", "run.ipynb"):
-        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
-            return json.loads((folder / name).read_text())["metadata"].get("papermill", {})
-    return {}
-
-
-def last_lines(folder: Path, n: int = LAST_LINES) -> str:
+def last_lines(folder: Path) -> str:
     """The end of a run's log, where there is one, without the colours of a terminal."""
     log = folder / "run.log"
-    lines = log.read_text(errors="replace").splitlines()[-n:] if log.is_file() else ["(no log)"]
+    lines = log.read_text(errors="replace").splitlines()[-LAST_LINES:] if log.is_file() else ["(no log)"]
     return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(lines))
 
 
 # ---- the report of a batch
 
 
-def report(planned: Sequence[Run]) -> list[dict]:
+def report(planned: Sequence[Run]) -> None:
     """Write reports/batch.csv and reports/index.html; print the failures with the last lines of their logs."""
     lines, reports = table(planned), root() / "reports"
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    write_atomic(reports / "batch.csv", text.getvalue().encode())
+    write_atomic(reports / "batch.csv", lines[[*COLUMNS]].to_csv(index=False).encode())
     write_atomic(reports / "index.html", index_page(lines, sorted({run.scale for run in planned})).encode())
-    for line in failures(lines):
-        print(f"FAILED: {line['folder']}\n{line['last_lines']}\n")
-    print(f"{_tally(lines)}: reports/batch.csv, reports/index.html")
-    return lines
+    for folder in lines.loc[lines["status"] == FAILED, "folder"]:
+        print(f"FAILED: {folder}\n{last_lines(root() / folder)}\n")
+    print(f"{_tally(lines)}: reports/batch.csv, {(reports / 'index.html').as_uri()}")
 
 
-def failures(lines: Sequence[dict]) -> list[dict]:
-    """Runs that began and did not finish, each with `last_lines` of its log."""
-    return [line | {"last_lines": last_lines(root() / line["folder"])} for line in lines if line["status"] == FAILED]
+def _tally(lines) -> str:
+    counts = lines["status"].value_counts()
+    return ", ".join(f"{counts[name]} {name}" for name in STATUSES if name in counts) or "no runs"
 
 
-def _tally(lines: Sequence[dict]) -> str:
-    counted = Counter(line["status"] for line in lines)
-    return (
-        ", ".join(f"{counted[name]} {name}" for name in (DONE, RUNNING, FAILED, MISSING) if counted[name]) or "no runs"
-    )
+def index_page(lines, scales: Sequence[str]) -> str:
+    """The batch as one page: failures, links to the reports, a line per run with a link to its executed notebook."""
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-
-def index_page(lines: Sequence[dict], scales: Sequence[str]) -> str:
-    """The batch as one page that works offline: how each run stands, failures, and the reports with their figures."""
-    parts = [f"<h1>Batch: {html.escape(', '.join(scales))}</h1>", f"<p>{_tally(lines)}</p>"]
-    for line in failures(lines):
-        parts.append(f"<h2>Failed: {html.escape(line['folder'])}</h2><pre>{html.escape(line['last_lines'])}</pre>")
-    cells = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in _cells(line))}</tr>\n" for line in lines)
-    heads = "".join(f"<th>{name}</th>" for name in COLUMNS)
-    parts.append(f"<details><summary>Runs</summary><table><tr>{heads}</tr>\n{cells}</table></details>")
-    for notebook in [path for scale in scales for path in sorted((root() / "reports/runs" / scale).glob("*.ipynb"))]:
-        name = html.escape(f"{notebook.parent.name}: {notebook.stem}")
-        parts.append(f"<details><summary>{name}</summary>{notebook_body(notebook)}</details>")
-    return page("Batch", "\n".join(parts))
-
-
-def _cells(line: dict) -> list[str]:
-    """A line of the table, escaped; the run's name is a link to its notebook, converted where it is new."""
-    texts = [html.escape(str(line[name])) for name in COLUMNS]
-    notebook = root() / line["folder"] / "run.ipynb"
-    if line["status"] == DONE:
-        place = Path("html", *Path(line["folder"]).parts[2:]).with_suffix(".html")
-        shown = root() / "reports" / place
-        if not shown.is_file() or shown.stat().st_mtime_ns < notebook.stat().st_mtime_ns:
-            write_atomic(shown, page(line["run_id"], notebook_body(notebook)).encode())
-        texts[0] = f'<a href="{place.as_posix()}">{texts[0]}</a>'
-    return texts
-
-
-STYLE = """body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em} img{max-width:100%}
-table{border-collapse:collapse;font-size:.85em} td,th{padding:.2em .6em;border-bottom:1px solid #ddd;text-align:left}
-pre{overflow:auto;background:#f6f6f6;padding:.6em;font-size:.85em}
-summary{cursor:pointer;font-weight:bold;margin:.6em 0} .anchor-link{display:none} .output_area{overflow:auto}"""
-
-
-def page(title: str, body: str) -> str:
-    """A whole HTML page. Its policy lets the browser run and fetch nothing, whatever the texts in it try."""
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<style>{STYLE}</style></head>\n'
-        f"<body>\n{body}\n</body></html>\n"
-    )
-
-
-TAGS = [
-    *("h1", "h2", "h3", "h4", "h5", "h6", "p", "br", "hr", "div", "span", "blockquote", "pre", "code", "a", "ul", "ol"),
-    *("li", "b", "i", "em", "strong", "del", "small", "sub", "sup", "dl", "dt", "dd", "abbr", "details", "summary"),
-    *("table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td"),
-]
-
-
-def notebook_body(path: Path) -> str:
-    """An executed notebook as HTML without its input cells: text, tables and figures inline, no script.
-
-    Output may hold text that a model wrote, so of its markup only the TAGS of texts and tables are obeyed.
-    """
-    without_grammar()
-    import nbformat
-
-    notebook, (cleaner, exporter) = nbformat.read(path, as_version=4), _converters()
-    notebook.metadata.pop("widgets", None)  # the state of progress bars would become a script
-    for cell in notebook.cells:
-        for data in [output["data"] for output in cell.get("outputs", []) if "data" in output]:
-            if "text/html" in data:  # a styled table brings its own sheet, which would be shown as text
-                data["text/html"] = re.sub(r"<style\b.*?</style>", "", data["text/html"], flags=re.S | re.I)
-            data.setdefault("text/plain", data.get("text/markdown", ""))
-        if cell.cell_type == "code":
-            cell.outputs = cleaner.sanitize_code_outputs(cell.outputs)
-    return exporter.from_notebook_node(notebook)[0]
-
-
-@cache
-def _converters():
-    """(what cleans outputs, what makes HTML of a notebook), made once: the templates compile in a tenth of a second."""
-    from nbconvert import HTMLExporter
-    from nbconvert.preprocessors.sanitize import SanitizeHTML
-    from traitlets.config import Config
-
-    shown = Config({"NbConvertBase": {"display_data_priority": ["text/html", "image/png", "text/plain"]}})
-    exporter = HTMLExporter(config=shown, template_name="basic", exclude_input=True, exclude_output_prompt=True)
-    return SanitizeHTML(tags=TAGS), exporter
+    cells = [new_markdown_cell(f"# Batch: {', '.join(scales)}\n\n{_tally(lines)}")]
+    for folder in lines.loc[lines["status"] == FAILED, "folder"]:
+        log = new_output("stream", text=last_lines(root() / folder))
+        cells += [new_markdown_cell(f"## Failed: {folder}"), new_code_cell(outputs=[log])]
+    notebooks = [path for scale in scales for path in sorted((root() / "reports/runs" / scale).glob("*.ipynb"))]
+    links = "\n".join(f"- [{path.parent.name}: {path.stem}]({page_of(path)})" for path in notebooks)
+    pages = {folder: page_of(root() / folder / "run.ipynb") for folder in lines.query("status == @DONE")["folder"]}
+    names = [
+        f'<a href="{pages[f]}">{i}</a>' if f in pages else i for i, f in zip(lines.run_id, lines.folder, strict=True)
+    ]
+    runs = lines.assign(run_id=names)[[*COLUMNS]].to_html(index=False, escape=False, na_rep="")
+    cells.append(new_markdown_cell(f"## Reports\n\n{links}\n\n## Runs"))
+    cells.append(new_code_cell(outputs=[new_output("display_data", {"text/html": runs})]))
+    return as_html(new_notebook(cells=cells), "Batch")
 
 
 # ---- the steps as commands
 
 
-STEPS = {"bases": make_bases, "aside": set_aside, "merge": merge}
+STEPS = {"bases": make_bases, "params": print_params, "merge": merge}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m symbiosis.batch", description=__doc__.splitlines()[0])
     parser.add_argument("step", choices=list(STEPS))
-    for name in Run._fields:
-        parser.add_argument(name, type=int if name == "seed" else str)
+    parser.add_argument("scale")
+    parser.add_argument("study")
+    parser.add_argument("arm", help="or `all`, which `bases` and `merge` do not look at")
+    parser.add_argument("seed", type=int)
     parser.add_argument("args", nargs="*", metavar="-- -p KEY VALUE")
-    told = parser.parse_args()
-    STEPS[told.step](Run(told.scale, told.study, told.arm, told.seed), told.args)
+    args = parser.parse_args()
+    arm = args.arm if args.arm == "all" else params.named_arms([args.arm])[0]
+    STEPS[args.step](Run(args.scale, args.study, arm, args.seed), args.args)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Its words are papermill's own, and `python -m papermill` does the same.
 import sys
 
 
-def without_grammar() -> None:
+def skip_rfc3987_import() -> None:
     """Let what reads notebooks start a second sooner; to be called before its first import.
 
     All of it imports jsonschema, which builds a grammar of web addresses to check fields that no notebook has. Refused
@@ -16,7 +16,7 @@ def without_grammar() -> None:
 
 
 def main() -> None:
-    without_grammar()
+    skip_rfc3987_import()
     from papermill.cli import papermill
 
     papermill(prog_name="papermill")

@@ -8,8 +8,8 @@ s_j = 1/K unless the entities talk unequally. Round 0 is alpha = 0. The frame is
 * an entity writes from its start token alone, so its texts are a sample of all it models, private and public alike;
 * `mixing: replace` reads only the newest texts, as the paper's formula has it; `accumulate_subsample` draws from all
   rounds so far, as its words have it;
-* training goes on from the entity's weights of the round before (`restart: true` refits from the initial ones, as the
-  linear theory does); the loss is that of the whole text, every token alike;
+* training goes on from the entity's weights of the round before (the linear theory refits); the loss is that of the
+  whole text, every token alike;
 * written rows enter as rows of one lesson, so that alpha is their share and 1/K counts each set once.
 
 Stages are whole or absent, and randomness is named by (seed, generation, stage, entity), so a killed run continues with
@@ -159,8 +159,7 @@ def _write(experiment: Experiment, generation: int) -> dict:
 def _train(experiment: Experiment, generation: int, entity: int, out: Path) -> dict:
     """One entity reads its rows of the round; then its losses, and its answers to the common prompts."""
     settings = experiment.settings
-    before = -1 if settings.restart else generation - 1
-    model, tokenizer = experiment.load(entity, before)
+    model, tokenizer = experiment.load(entity, generation - 1)
     texts = drawn_rows(experiment, generation, entity)
     seed, who = experiment.seed(generation, "train", entity), f"entity {entity}, generation {generation}"
     history = fit_texts(model, tokenizer, texts, settings, seed=seed, who=who)
@@ -404,7 +403,7 @@ def _well_read(settings: InteractionSettings):
 
 
 def _reader(settings: InteractionSettings) -> RunSettings:
-    return RunSettings(seed=settings.seed)
+    return RunSettings(seed=settings.seed, student_steps=300)
 
 
 # --- the folder ----------------------------------------------------------------------------------------------------

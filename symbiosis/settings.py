@@ -5,294 +5,266 @@ import difflib
 import hashlib
 import json
 import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from symbiosis.errors import SymbiosisError
 
-LATER = {"later": True}  # a parameter that came after results were published; at its default it changes nothing
+HASHED_UNLESS_DEFAULT = {"hashed_unless_default": True}  # came after results were published, whose run_ids stay
+UNREPORTED = "smoke"  # the scale of the defaults: too small to report
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+Count = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=0)]  # where 0 takes all, or none
+Share = Annotated[float, Field(ge=0, le=1)]
+Part = Annotated[float, Field(gt=0, le=1)]  # a share of something that cannot be nothing
+Weight = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
 class SettingsError(SymbiosisError):
     """Parameters that cannot be run, all of them listed, each with its remedy."""
 
 
+def field(default: Any, meaning: str, **bounds: Any) -> Any:
+    return Field(default, description=meaning, **bounds)
+
+
+def later(default: Any, meaning: str) -> Any:
+    """A field that came after results were published: at its default it changes no run_id."""
+    return Field(default, description=meaning, json_schema_extra=HASHED_UNLESS_DEFAULT)
+
+
 class Settings(BaseModel):
-    """What all settings of a run share: how strictly they are read, and the names that follow from them."""
+    """What all runs share: how strictly parameters are read, the names that follow from them, and common parameters.
+
+    Defaults are the smoke size: CPU, seconds, no network.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    scale: Name = field(UNREPORTED, "name of the size; 'smoke' never enters results.csv")
+    seed: Size = field(0, "world, splits, initialisation, order and sampling")
+    reports_dir: str = field("reports", "where runs and reports go; relative to the repository's root")
+
+    # models
+    student: str = field("miniature", "'miniature', 'small', a local folder, or a hub id")
+    student_revision: str = field("", "commit of the hub model")
+    student_corpus: str = field("", "folder of plain .txt a 'small' Student is pre-trained on")
+    device: Literal["auto", "cpu", "cuda"] = field("auto", "a GPU where there is one, or what is named")
+    threads: Size = field(1, "CPU threads; 1: the same sums on any machine, 0: all cores")
+    precision: Literal["fp32", "bf16"] = field("fp32", "autocast; the weights stay fp32")
+    max_length: int = field(64, "tokens per training or scored text, longer ones are cut", ge=8)
+
+    # training and writing
+    batch_size: Count = field(16, "rows per optimiser step")
+    temperature: Positive = field(1.0, "sampling temperature")
+    top_p: Part = field(1.0, "nucleus of the sampling; 1 samples from everything")
+    max_new_tokens: int = field(40, "tokens a written text may have", ge=4)
+    generation_batch_size: Count = field(256, "texts written or scored at a time")
 
     @property
     def name(self) -> str:
         """`<method>-s<seed>`, with the variant between where it is not the plain one."""
-        middle = "" if self.variant == "plain" else f"-{self.variant}"
-        return f"{self.method}{middle}-s{self.seed}"
+        return f"{arm_of(self.method, self.variant)}-s{self.seed}"
+
+    @property
+    def folder(self) -> str:
+        """Of the run, below reports/runs; at the smoke size every setting has its own."""
+        return self.run_id if self.scale == UNREPORTED else f"{self.scale}/{self.study}/{self.name}"
 
     @property
     def fingerprint(self) -> str:
-        """Eight hex digits over every parameter that can change a number.
-
-        A LATER parameter counts only where it is not at its default, so that earlier runs keep their ids.
-        """
-        fields = type(self).model_fields
-        unset = {n for n, f in fields.items() if f.json_schema_extra is LATER and getattr(self, n) == f.default}
+        """Eight hex digits over every parameter that can change a number (see HASHED_UNLESS_DEFAULT)."""
+        fields = type(self).model_fields.items()
+        unset = {n for n, f in fields if f.json_schema_extra == HASHED_UNLESS_DEFAULT and getattr(self, n) == f.default}
         return fingerprint(self.model_dump(exclude={"reports_dir", "keep_checkpoints"} | unset))
 
     @property
     def run_id(self) -> str:
         return f"{self.scale}/{self.study}/{self.name}@{self.fingerprint}"
 
+    @model_validator(mode="after")
+    def _has_its_corpora(self):
+        for role in ("student", "generator"):
+            if getattr(self, role, "") == "small" and not getattr(self, f"{role}_corpus"):
+                raise ValueError(f"{role}_corpus: needed to pre-train the 'small' {role}; name a local path")
+        return self
+
 
 class RunSettings(Settings):
     """One run of one method. Names are the same in params/, the notebooks, the code, the tables and the axes."""
 
-    # what runs, and where its rows belong
-    method: Literal["real", "static", "recursive", "pseudo_label", "symbiosis", "world"] = "symbiosis"
-    variant: str = Field("plain", pattern=r"^[a-z0-9_]+$", description="name of this setting of the method")
-    study: str = Field("main", pattern=r"^[a-z0-9_]+$", description="name of the batch the run belongs to")
-    scale: str = Field(
-        "smoke", pattern=r"^[a-z0-9_]+$", description="name of the size; 'smoke' never enters results.csv"
+    method: Literal["real", "static", "recursive", "pseudo_label", "symbiosis", "world"] = field(
+        "symbiosis", "how each lesson is made"
     )
-    seed: int = Field(0, ge=0, description="world, splits, initialisation, order and sampling")
-    generations: int = Field(3, ge=1, description="T: lessons the Student is taught, one per generation")
-    reports_dir: str = Field("reports", description="where runs and reports go; relative to the repository's root")
-    keep_checkpoints: bool = Field(False, description="keep every generation's weights, not only the last")
+    variant: Name = field("plain", "name of this setting of the method")
+    study: Name = field("main", "name of the batch the run belongs to")
+    generations: Count = field(2, "T: lessons the Student is taught, one per generation")
+    keep_checkpoints: bool = field(False, "keep every generation's weights, not only the last")
 
     # data
-    task: str = Field("miniature", description="'miniature', a local folder, or a hub id")
-    task_revision: str = Field("", description="commit of the hub data set")
-    lesson_size: int = Field(300, ge=4, description="rows the Student is taught per generation")
-    train_size: int = Field(900, ge=0, description="labelled real rows (for `real` and the warm start); 0 takes all")
-    pool_size: int = Field(2000, ge=0, description="unlabeled real texts; 0 takes all that is left")
-    pool_skew: Literal["none", "rare_tail", "no_tail", "no_class"] = Field(
-        "none", description="what the pool shows less of than the test (rare_tail, no_tail: the miniature only)"
+    task: str = field("miniature", "'miniature', a local folder, or a hub id")
+    task_revision: str = field("", "commit of the hub data set")
+    lesson_size: int = field(240, "rows the Student is taught per generation", ge=4)
+    train_size: Size = field(480, "labelled real rows (for `real` and the warm start); 0 takes all")
+    pool_size: Size = field(300, "unlabeled real texts; 0 takes all that is left")
+    pool_skew: Literal["none", "rare_tail", "no_tail", "no_class"] = field(
+        "none", "what the pool lacks (tails: miniature)"
     )
-    dev_size: int = Field(128, ge=4, description="labelled rows for feedback and tuning")
-    test_size: int = Field(1000, ge=0, description="rows for final numbers; 0 takes all")
+    dev_size: int = field(64, "labelled rows for feedback and tuning", ge=4)
+    test_size: Size = field(200, "rows for final numbers; 0 takes all")
 
     # models
-    student: str = Field("miniature", description="'miniature', 'small', a local folder, or a hub id")
-    student_revision: str = Field("", description="commit of the hub model")
-    student_corpus: str = Field("", description="folder of plain .txt a 'small' Student is pre-trained on")
-    student_steps: int = Field(300, ge=1, description="pre-training steps of a made Student")
-    generator: str = Field("miniature", description="'miniature', 'small', a local folder, or a hub id")
-    generator_revision: str = Field("", description="commit of the hub model")
-    generator_corpus: str = Field("", description="labelled CSV that teaches a 'small' Generator the three prompts")
-    generator_steps: int = Field(1300, ge=1, description="pre-training steps of a made Generator")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int = Field(1, ge=0, description="CPU threads; 1: the same sums on any machine, 0: all cores")
-    num_processes: int = Field(
-        1, ge=1, description="ranks that train together: one GPU each, or CPU processes", json_schema_extra=LATER
-    )
-    sharding: Literal["none", "fsdp"] = Field(
-        "none", description="fsdp: each rank holds a part of weights, gradients and moments", json_schema_extra=LATER
-    )
-    gradient_accumulation_steps: int = Field(
-        1, ge=1, description="parts a step's rows are read in: more take less memory", json_schema_extra=LATER
-    )
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast; the weights stay fp32")
-    max_length: int = Field(64, ge=8, description="tokens per training or scored text, longer ones are cut")
+    student_steps: Count = field(100, "pre-training steps of a made Student")
+    generator: str = field("miniature", "'miniature', 'small', a local folder, or a hub id")
+    generator_revision: str = field("", "commit of the hub model")
+    generator_corpus: str = field("", "labelled CSV that teaches a 'small' Generator the three prompts")
+    generator_steps: Count = field(600, "pre-training steps of a made Generator")
+    num_processes: Count = later(1, "ranks that train together: one GPU each, or CPU processes")
+    sharding: Literal["none", "fsdp"] = later("none", "fsdp: each rank holds a part of weights, gradients and moments")
+    gradient_accumulation_steps: Count = later(1, "parts a step's rows are read in: more take less memory")
 
     # training the Student
-    epochs: int = Field(2, ge=1, description="passes over each lesson")
-    batch_size: int = Field(16, ge=1, description="lesson rows per optimiser step")
-    learning_rate: float = Field(2e-3, gt=0, lt=1, description="AdamW step size")
-    lm_weight: float = Field(1.0, ge=0, description="weight of the LM loss beside the label loss")
+    epochs: Count = field(2, "passes over each lesson")
+    learning_rate: Rate = field(2e-3, "AdamW step size")
+    lm_weight: Weight = field(1.0, "weight of the LM loss beside the label loss")
 
     # writing
-    temperature: float = Field(1.0, gt=0, description="sampling temperature of Generator and Student")
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling; 1 samples from everything")
-    max_new_tokens: int = Field(40, ge=4, description="tokens a written text may have")
-    generation_batch_size: int = Field(256, ge=1, description="texts written or scored at a time")
-    generation_engine: Literal["transformers", "refill", "vllm"] = Field(
-        "transformers",
-        description="what samples texts: the library's generate, our own faster loop, or an environment of its own",
-        json_schema_extra=LATER,
+    generation_engine: Literal["transformers", "refill", "vllm"] = later(
+        "transformers", "what samples texts: the library's generate, our own faster loop, or an environment of its own"
     )
-    max_redraws: int = Field(5, ge=0, description="rounds of new draws for empty or duplicate texts")
+    max_redraws: Size = field(5, "rounds of new draws for empty or duplicate texts")
+    attributes: bool = field(False, "written texts follow a subject the Generator names, a style, a length")
 
-    # methods
-    recursive_start: Literal["zero_shot", "warm"] = Field(
-        "zero_shot", description="warm lets generation 0 learn train_size real rows"
+    # lessons of the methods without a loop
+    recursive_start: Literal["zero_shot", "warm"] = field("zero_shot", "warm: generation 0 learns train_size real rows")
+    mixing: Literal["replace", "accumulate", "accumulate_subsample"] = later(
+        "replace", "what becomes of earlier lessons: gone, taught again, or drawn from"
     )
-    mixing: Literal["replace", "accumulate", "accumulate_subsample"] = Field(
-        "replace",
-        description="what becomes of earlier lessons: gone, taught again, or drawn from",
-        json_schema_extra=LATER,
+    real_share: Share = later(0.0, "share of each lesson that is labelled real rows")
+    real_rows: Literal["fresh", "fixed"] = later("fresh", "whether these are new in every generation or the same")
+    weak_accuracy: Share = later(0.0, "right labels of a weak labeller asked about rejected texts; 0 switches it off")
+    subtopic_power: Weight = later(1.0, "method world: subtopics with p ~ share^power; 0 is even, large the largest")
+    label_noise: Share = later(0.0, "method world: share of rows with a wrong label")
+    inside: bool = later(False, "measure hidden states on familiar and rare test texts, too (the miniature only)")
+    dev_rows: Size = field(
+        0, "rows of each lesson that are labelled dev rows instead of the method's; at most dev_size"
     )
-    real_share: float = Field(
-        0.0, ge=0, le=1, description="share of each lesson that is labelled real rows", json_schema_extra=LATER
+
+    # the loop: its lessons, step C, step D
+    first_sources: Literal["none", "random"] = field("none", "pool texts behind the first lesson, before any feedback")
+    teaching_share: Share = field(0.75, "share of a lesson that explains hard texts")
+    pool_share: Share = field(0.0, "share that is the hard texts with the Generator's labels; the rest is written")
+    candidates: Count = field(1, "drafts per text; the one the Generator most clearly reads as its label is kept")
+    soft_labels: bool = field(False, "teach the Generator's label beliefs, not only the likeliest label")
+    feedback: Literal["lm_loss", "entropy", "margin", "teacher_kl", "gradient_norm", "influence", "random"] = field(
+        "lm_loss", "how hardness is measured"
     )
-    real_rows: Literal["fresh", "fixed"] = Field(
-        "fresh", description="whether these are new real rows in every generation or the same", json_schema_extra=LATER
+    feedback_student: Literal["own", "foreign"] = field(
+        "own", "whose weakness: its own, or of one taught other lessons"
     )
-    weak_accuracy: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="right labels of a weak labeller asked about rejected texts; 0: nobody is asked",
-        json_schema_extra=LATER,
+    hard_examples: Count = field(24, "pool texts the Student finds hardest; at most half of those scored")
+    scored_share: Part = field(0.5, "random share of the pool scored per generation")
+    hardest_skipped: float = field(0.0, "share of the scored texts, hardest first, passed over", ge=0, lt=0.5)
+    max_similarity: Part = field(1.0, "hard texts sharing more of their words than this are picked once; 1 picks all")
+    generator_update: Literal["none", "sft", "pool_lm", "influence", "dpo"] = field(
+        "sft", "step D: what the Generator learns from, if it learns"
     )
-    subtopic_power: float = Field(
-        1.0,
-        ge=0,
-        description="method world: subtopics with p ~ share^power; 0 is even, large only the largest",
-        json_schema_extra=LATER,
+    update_temperature: Positive = field(
+        1.0, "tau of `influence` [standard deviations of its scores]; larger is closer"
     )
-    label_noise: float = Field(
-        0.0, ge=0, le=1, description="method world: share of rows with a wrong label", json_schema_extra=LATER
-    )
-    inside: bool = Field(
-        False,
-        description="measure hidden states on familiar and rare test texts, too (the miniature only)",
-        json_schema_extra=LATER,
-    )
-    dev_rows: int = Field(
-        0, ge=0, description="rows of each lesson that are labelled dev rows instead of the method's; dev_size at most"
-    )
-    attributes: bool = Field(False, description="written texts follow a subject the Generator names, a style, a length")
-    first_sources: Literal["none", "random"] = Field(
-        "none", description="pool texts behind the first lesson, before any feedback: none (all is written) or random"
-    )
-    feedback: Literal["lm_loss", "entropy", "margin", "teacher_kl", "gradient_norm", "influence", "random"] = Field(
-        "lm_loss", description="how hardness is measured"
-    )
-    feedback_student: Literal["own", "foreign"] = Field(
-        "own", description="whose weakness is measured: this Student's, or one that was taught other lessons"
-    )
-    hard_examples: int = Field(
-        50, ge=1, description="pool texts the Student finds hardest; at most half of those scored"
-    )
-    scored_share: float = Field(0.5, gt=0, le=1, description="random share of the pool scored per generation")
-    hardest_skipped: float = Field(
-        0.0, ge=0, lt=0.5, description="share of the scored texts, hardest first, passed over"
-    )
-    max_similarity: float = Field(
-        1.0, gt=0, le=1, description="hard texts sharing more of their words than this are picked once; 1 picks all"
-    )
-    teaching_share: float = Field(0.75, ge=0, le=1, description="share of a lesson that explains hard texts")
-    pool_share: float = Field(
-        0.0, ge=0, le=1, description="share that is the hard texts with the Generator's labels; the rest is written"
-    )
-    candidates: int = Field(
-        1, ge=1, description="drafts per text; the one the Generator most clearly reads as its label is kept"
-    )
-    soft_labels: bool = Field(False, description="teach the Generator's label beliefs, not only the likeliest label")
-    generator_update: Literal["none", "sft", "pool_lm", "influence", "dpo"] = Field(
-        "sft", description="step D: what the Generator learns from, if it learns"
-    )
-    update_temperature: float = Field(
-        1.0, gt=0, description="tau of `influence`, in standard deviations of the scores; larger stays closer"
-    )
-    dpo_beta: float = Field(0.1, gt=0, description="weight of the KL that `dpo` stays close by")
-    generator_epochs: int = Field(2, ge=1, description="passes of step D")
-    generator_learning_rate: float = Field(5e-4, gt=0, lt=1, description="AdamW step size of step D")
-    generator_lora_rank: int = Field(0, ge=0, description="rank of LoRA adapters in step D; 0 trains all weights")
+    dpo_beta: Positive = field(0.1, "weight of the KL that `dpo` stays close by")
+    generator_epochs: Count = field(2, "passes of step D")
+    generator_learning_rate: Rate = field(5e-4, "AdamW step size of step D")
+    generator_lora_rank: Size = field(0, "rank of LoRA adapters in step D; 0 trains all weights")
+
+    @property
+    def needs_feedback(self) -> bool:
+        """Whether steps C and D have a purpose: something explains hard texts, or is them, or the Generator learns."""
+        uses = self.teaching_share + self.pool_share > 0 or self.generator_update != "none"
+        return self.method == "symbiosis" and uses
 
     @model_validator(mode="after")
-    def _possible_together(self):
+    def _has_the_rows_it_needs(self):
+        if self.method == "real" and 0 < self.train_size < self.lesson_size:
+            raise ValueError(f"train_size: {self.train_size} is less than one lesson (lesson_size {self.lesson_size})")
+        if self.dev_rows >= self.lesson_size:
+            raise ValueError(f"dev_rows: {self.dev_rows} leaves no other row of lesson_size {self.lesson_size}")
+        if self.task != "miniature" and self.pool_skew in ("rare_tail", "no_tail"):
+            raise ValueError(f"pool_skew: only the miniature knows its tail; '{self.pool_skew}' needs task: miniature")
+        if self.task != "miniature" and (self.method == "world" or self.weak_accuracy or self.inside):
+            raise ValueError("method 'world', weak_accuracy, inside: need the known truth of task: miniature")
+        return self
+
+    @model_validator(mode="after")
+    def _can_teach(self):
         if self.teaching_share + self.pool_share > 1:
             raise ValueError(
                 f"teaching_share, pool_share: {self.teaching_share} and {self.pool_share} are more than one lesson; "
                 "lower one of them"
             )
-        if self.dev_rows >= self.lesson_size:
-            raise ValueError(f"dev_rows: {self.dev_rows} leaves no other row of lesson_size {self.lesson_size}")
         if self.attributes and self.generator == "small":
             raise ValueError("attributes: the 'small' Generator was not taught to name subjects; set it to false")
         if self.generator_update in ("influence", "dpo") and self.candidates < 2:
             raise ValueError(f"candidates: generator_update '{self.generator_update}' compares drafts; give 2 or more")
-        if self.pool_skew in ("rare_tail", "no_tail") and self.task != "miniature":
-            raise ValueError(f"pool_skew: only the miniature knows its tail; '{self.pool_skew}' needs task: miniature")
-        if self.task != "miniature" and (self.method == "world" or self.weak_accuracy or self.inside):
-            raise ValueError("method 'world', weak_accuracy, inside: need the known truth of task: miniature")
-        if self.method == "real" and self.train_size and self.train_size < self.lesson_size:
-            raise ValueError(f"train_size: {self.train_size} is less than one lesson (lesson_size {self.lesson_size})")
         if self.sharding == "fsdp" and (self.num_processes == 1 or self.generator_lora_rank):
             raise ValueError(
                 "sharding: 'fsdp' splits all weights among ranks; set num_processes to 2 or more and "
                 "generator_lora_rank to 0, or sharding to none"
             )
-        for role in ("student", "generator"):
-            if getattr(self, role) == "small" and not getattr(self, f"{role}_corpus"):
-                raise ValueError(f"{role}_corpus: needed to pre-train the 'small' {role}; name a local path")
         return self
-
-    @property
-    def looks_at_pool(self) -> bool:
-        """Whether steps C and D have a purpose: something explains hard texts, or is them, or the Generator learns."""
-        uses = self.teaching_share + self.pool_share > 0 or self.generator_update != "none"
-        return self.method == "symbiosis" and uses
 
 
 class InteractionSettings(Settings):
     """One run of K models that train on each other's outputs (arXiv 2505.21677), see symbiosis.interaction."""
 
-    # what runs, and where its rows belong
-    method: Literal["interaction"] = "interaction"
-    variant: str = Field("k2_alpha050", pattern=r"^[a-z0-9_]+$", description="name of this setting")
-    study: str = Field("interaction", pattern=r"^[a-z0-9_]+$", description="name of the batch the run belongs to")
-    scale: str = Field(
-        "smoke", pattern=r"^[a-z0-9_]+$", description="name of the size; 'smoke' never enters results.csv"
-    )
-    seed: int = Field(0, ge=0, description="world, splits, initialisation, order and sampling")
-    generations: int = Field(3, ge=1, description="T: rounds in which the entities read each other; round 0 is before")
-    reports_dir: str = Field("reports", description="where runs and reports go; relative to the repository's root")
+    method: Literal["interaction"] = field("interaction", "there is no other")
+    variant: Name = field("k2_alpha050", "name of this setting")
+    study: Name = field("interaction", "name of the batch the run belongs to")
+    generations: Count = field(3, "T: rounds in which the entities read each other; round 0 is before")
 
     # who reads what
-    entities: int = Field(2, ge=2, description="K: models that share their architecture and initial weights")
-    alpha: float = Field(0.5, ge=0, le=1, description="share of the rows of a round that the entities wrote")
-    beta: float = Field(0.5, ge=0, le=1, description="share of the real rows that is private, the rest is public")
-    rows: int = Field(400, ge=4, description="n: rows each entity draws per round")
-    written: int = Field(200, ge=1, description="texts each entity writes per round")
-    mixing: Literal["replace", "accumulate_subsample"] = Field(
-        "replace", description="written rows come from the newest round, or are drawn from all rounds so far"
+    entities: int = field(2, "K: models that share their architecture and initial weights", ge=2)
+    alpha: Share = field(0.5, "share of the rows of a round that the entities wrote")
+    beta: Share = field(0.5, "share of the real rows that is private, the rest is public")
+    rows: int = field(400, "n: rows each entity draws per round", ge=4)
+    written: Count = field(200, "texts each entity writes per round")
+    mixing: Literal["replace", "accumulate_subsample"] = field(
+        "replace", "written rows come from the newest round, or are drawn from all rounds so far"
     )
-    restart: bool = Field(False, description="each round starts from the initial weights, not from the last round's")
-    talk: str = Field("", description="relative share of each entity's texts, '3,1,1'; 0 only listens; '' is equal")
-    symbiotic: int = Field(0, ge=0, description="entity (1..K) that keeps, of its drafts, what is hard for the others")
-    candidates: int = Field(3, ge=2, description="drafts of the symbiotic entity per text it keeps")
+    talk: str = field("", "relative share of each entity's texts, '3,1,1'; 0 only listens; '' is equal")
+    symbiotic: Size = field(
+        0, "entity (1..K) that keeps, of its drafts, what is hard for the others; 0 switches it off"
+    )
+    candidates: int = field(3, "drafts of the symbiotic entity per text it keeps", ge=2)
 
     # texts
-    private_tasks: str = Field(
+    private_tasks: str = field(
         "world,sports,business,science",
-        description="classes of the miniature, or files, folders or hub ids; the first K of them, one per entity",
+        "classes of the miniature, or files, folders or hub ids; the first K of them, one per entity",
     )
-    public_task: str = Field("miniature", description="'miniature', or a file, folder or hub id of texts all may read")
-    train_size: int = Field(400, ge=0, description="training texts per task; 0 takes all")
-    test_size: int = Field(200, ge=2, description="held-out texts per task")
-    prompts: int = Field(24, ge=2, description="held-out texts per task whose first tokens every entity goes on from")
-    prompt_tokens: int = Field(4, ge=1, description="tokens of such a beginning")
-    answers: int = Field(8, ge=1, description="samples per prompt, whose mean vector is the entity's answer")
+    public_task: str = field("miniature", "'miniature', or a file, folder or hub id of texts all may read")
+    train_size: Size = field(400, "training texts per task; 0 takes all")
+    test_size: int = field(200, "held-out texts per task", ge=2)
+    prompts: int = field(24, "held-out texts per task whose first tokens every entity goes on from", ge=2)
+    prompt_tokens: Count = field(4, "tokens of such a beginning")
+    answers: Count = field(8, "samples per prompt, whose mean vector is the entity's answer")
 
-    # models
-    student: str = Field("miniature", description="'miniature', 'small', a local folder, or a hub id")
-    student_revision: str = Field("", description="commit of the hub model")
-    student_corpus: str = Field("", description="folder of plain .txt a 'small' model is pre-trained on")
-    student_steps: int = Field(300, ge=1, description="pre-training steps of a made model")
-    encoder: str = Field(
-        "base", description="of answers: 'base' (initial model), 'miniature' (has read all classes), folder, or hub id"
+    # models and training
+    student_steps: Count = field(300, "pre-training steps of a made model")
+    encoder: str = field(
+        "base", "of answers: 'base' (initial model), 'miniature' (read all classes), folder, or hub id"
     )
-    encoder_revision: str = Field("", description="commit of the hub encoder")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int = Field(1, ge=0, description="CPU threads; 1: the same sums on any machine, 0: all cores")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast; the weights stay fp32")
-    max_length: int = Field(64, ge=8, description="tokens per training or scored text, longer ones are cut")
-
-    # training
-    steps: int = Field(50, ge=1, description="optimiser steps per round")
-    batch_size: int = Field(16, ge=1, description="rows per optimiser step")
-    learning_rate: float = Field(1e-3, gt=0, lt=1, description="AdamW step size after warm-up, falling to 0")
-    warmup_ratio: float = Field(0.025, ge=0, lt=1, description="share of the steps in which the step size rises")
-
-    # writing
-    temperature: float = Field(1.0, gt=0, description="sampling temperature")
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling; 1 samples from everything")
-    max_new_tokens: int = Field(40, ge=4, description="tokens a written text may have")
-    generation_batch_size: int = Field(256, ge=1, description="texts written or scored at a time")
+    encoder_revision: str = field("", "commit of the hub encoder")
+    steps: Count = field(50, "optimiser steps per round")
+    learning_rate: Rate = field(1e-3, "AdamW step size after warm-up, falling to 0")
+    warmup_ratio: float = field(0.025, "share of the steps in which the step size rises", ge=0, lt=1)
 
     @property
     def private(self) -> tuple[str, ...]:
@@ -306,12 +278,7 @@ class InteractionSettings(Settings):
         return tuple(weight / sum(weights) for weight in weights)
 
     @model_validator(mode="after")
-    def _possible_together(self):
-        if len(self.private) < self.entities or "" in self.private or len(set(self.private)) < self.entities:
-            raise ValueError(
-                f"private_tasks: {self.private_tasks!r} does not name {self.entities} different tasks, one for each of "
-                "the entities; add some, separated by commas, or lower entities"
-            )
+    def _can_read(self):
         if not re.fullmatch(r"(\d+(\.\d+)?(,\d+(\.\d+)?)*)?", self.talk) or (
             self.talk and (len(self.talk.split(",")) != self.entities or not sum(map(float, self.talk.split(","))))
         ):
@@ -320,10 +287,19 @@ class InteractionSettings(Settings):
                 + ",".join("1" * self.entities)
             )
         if self.symbiotic > self.entities:
-            raise ValueError(f"symbiotic: there is no entity {self.symbiotic} of {self.entities}; 0 is nobody")
+            raise ValueError(f"symbiotic: there is no entity {self.symbiotic} of {self.entities}; 0 switches it off")
         read = round(self.alpha * self.rows * max(self.talk_shares))
         if read > self.written:
             raise ValueError(f"written: {self.written} texts, but {read} of one entity are read per round; write more")
+        return self
+
+    @model_validator(mode="after")
+    def _has_the_texts_it_needs(self):
+        if len(set(self.private) - {""}) < self.entities:
+            raise ValueError(
+                f"private_tasks: {self.private_tasks!r} does not name {self.entities} different tasks, one for each of "
+                "the entities; add some, separated by commas, or lower entities"
+            )
         real = round(self.rows * max(self.beta, 1 - self.beta))
         if 0 < self.train_size < real:
             raise ValueError(f"train_size: {self.train_size} texts, but round 0 reads {real} of one task; raise it")
@@ -331,8 +307,6 @@ class InteractionSettings(Settings):
             raise ValueError("encoder: 'miniature' knows only words of the miniature; take base, or name an encoder")
         if self.prompts > self.test_size:
             raise ValueError(f"prompts: {self.prompts} is more than the test_size {self.test_size} texts; lower it")
-        if self.student == "small" and not self.student_corpus:
-            raise ValueError("student_corpus: needed to pre-train the 'small' student; name a local path")
         return self
 
 
@@ -342,6 +316,11 @@ S = TypeVar("S", bound=Settings)
 def fingerprint(value: Any) -> str:
     """Eight hex digits of a JSON-able value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def arm_of(method: str, variant: str) -> str:
+    """The name of a method as it is set up: `method`, or `method-variant` where the variant is not the plain one."""
+    return method if variant == "plain" else f"{method}-{variant}"
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -374,7 +353,7 @@ def make_settings(source: str = "parameters", model_class: type[S] = RunSettings
         raise SettingsError("\n".join(lines)) from None
 
 
-def notebook_settings(namespace: dict[str, Any], model_class: type[S] = RunSettings, **fixed: Any) -> S:
+def notebook_settings(namespace: Mapping[str, Any], model_class: type[S] = RunSettings, **fixed: Any) -> S:
     """Settings of a notebook: `notebook_settings(globals())` in the cell after the parameters.
 
     `fixed` adds what the notebook itself decides.
@@ -383,28 +362,42 @@ def notebook_settings(namespace: dict[str, Any], model_class: type[S] = RunSetti
     return make_settings(_where_from(given, model_class), model_class, **given)
 
 
-def notebook_parameters(namespace: dict[str, Any], model_class: type[Settings] = RunSettings) -> dict[str, Any]:
+def notebook_parameters(namespace: Mapping[str, Any], model_class: type[Settings] = RunSettings) -> dict[str, Any]:
     """What a notebook's parameters cell, and the one papermill injects after it, have set; unknown names included.
 
     Unknown names are found in the history of cells that hold nothing but literal assignments; where a runner keeps no
-    history (nbval), the known names are taken from the namespace.
+    history (nbval), the fields of the settings are taken from the namespace.
     """
-    known = {name: namespace[name] for name in model_class.model_fields if name in namespace}
-    plain = {name: value for name, value in known.items() if isinstance(value, (str, int, float))}
-    return plain | literal_parameters(namespace.get("In", []))
+    fields = {name: namespace[name] for name in model_class.model_fields if name in namespace}
+    plain = {name: value for name, value in fields.items() if isinstance(value, (str, int, float))}
+    return plain | literal_parameters(namespace.get("In", []), model_class.model_fields)
 
 
-def literal_parameters(cells: list[str]) -> dict[str, Any]:
-    """Names and values of the cells that only assign literals; later cells win."""
+def literal_parameters(cells: Sequence[str], fields: Collection[str] = ()) -> dict[str, Any]:
+    """Names and values of the cells that only assign literals; later cells win.
+
+    After the first cell that asks for the notebook's settings such a cell is a change of parameters where all its names
+    are `fields`, and a reader's scratch where one is not.
+    """
     values: dict[str, Any] = {}
+    asked = False
     for cell in cells:
+        asked = asked or bool(re.search(r"\bnotebook_(settings|parameters)\(", cell))
         try:
-            body = ast.parse(cell).body
-            pairs = {_target(node): ast.literal_eval(node.value) for node in body}
+            pairs = {_target(node): ast.literal_eval(node.value) for node in ast.parse(cell).body}
         except (SyntaxError, ValueError, AttributeError):
             continue  # not a parameters cell
-        values |= pairs
+        if not asked or set(pairs) <= set(fields):
+            values |= pairs
     return values
+
+
+def settings_table(settings: Settings, namespace: Collection[str] = ()) -> str:
+    """The parameters that a notebook's namespace does not name, as lines that its parameters cell could have."""
+    fields = {name: field for name, field in type(settings).model_fields.items() if name not in namespace}
+    lines = {f"{name} = {getattr(settings, name)!r}": field.description for name, field in fields.items()}
+    width = max(map(len, lines), default=0)
+    return "\n".join(f"{line:{width}}  # {meaning}" for line, meaning in lines.items())
 
 
 def read_params(path: str | Path) -> dict[str, Any]:
@@ -413,12 +406,18 @@ def read_params(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise SettingsError(f"{path}: no such params file")
     try:
-        values = yaml.safe_load(path.read_text()) or {}
+        values = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
     except yaml.YAMLError as error:
         raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: holds a {type(values).__name__}; write one 'name: value' per line")
     return values
+
+
+def nearest(name: str, names: Collection[str]) -> str:
+    """A question that ends a sentence about a name nobody knows; '' where no other is close."""
+    close = difflib.get_close_matches(name, sorted(names), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def _target(node: ast.stmt) -> str:
@@ -438,8 +437,7 @@ def _where_from(given: dict[str, Any], model_class: type[Settings]) -> str:
 def _explain(source: str, error: dict, given: dict[str, Any], model_class: type[Settings]) -> str:
     name = str(error["loc"][0]) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, model_class.model_fields, n=1)
-        return f"{source}: unknown parameter '{name}'" + (f" (did you mean '{near[0]}'?)" if near else "")
+        return f"{source}: unknown parameter '{name}'{nearest(name, model_class.model_fields)}"
     value = given.get(name)
     if isinstance(value, str) and error["type"] in ("float_type", "int_type"):
         hint = "; YAML reads 3e-4 as text: write 3.0e-4" if "e" in value.lower() else "; remove the quotes"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Slurm of one node on this machine, for as long as this takes: 2 arms x 2 seeds of the smoke size through
+# A Slurm of one node on this machine, for as long as this takes: 2 arms x 2 seeds of a tiny size through
 # profiles/slurm, one running job canceled; it must be submitted again, continue at its first missing stage, and end
 # well. Needs root, slurm-wlm and munge (installed from Debian's packages where absent) and the [batch] extra. Works in
 # a copy of the repository; the machine's own /etc/slurm/slurm.conf, if it has one, is never touched.
@@ -83,27 +83,27 @@ cd "$copy"
 import re
 from pathlib import Path
 
-smoke = dict(scale="smoke", generations=3, lesson_size=400, train_size=400, pool_size=400, dev_size=64, test_size=400,
+tiny = dict(scale="tiny", generations=3, lesson_size=400, train_size=400, pool_size=400, dev_size=64, test_size=400,
              student_steps=60, generator_steps=200)  # fmt: skip
 text = Path("params/miniature.yaml").read_text()
-for key, value in smoke.items():
+for key, value in tiny.items():
     text, n = re.subn(rf"^{key}: \S+", f"{key}: {value}", text, flags=re.MULTILINE)
     assert n == 1, key
-Path("params/smoke.yaml").write_text(text)
-batches = Path("profiles/batches.yaml")
-one = "  smoke: {first_seed: 1, mem_mb: 2000, gpu: 0, runtime: 20}\n"
-batches.write_text(batches.read_text().replace("scales:\n", f"scales:\n{one}", 1))
+Path("params/own").mkdir()
+Path("params/own/tiny.yaml").write_text(text)
+with open("profiles/scales.yaml", "a") as scales:
+    scales.write("tiny: {first_seed: 1, mem_mb: 2000, gpu: 0, runtime: 20}\n")
 PY
 export PYTHONPATH=$copy OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TQDM_DISABLE=1
 log=$work/snakemake.log
 say "2 arms x 2 seeds: $arms"
 quick="--slurm-init-seconds-before-status-checks 5 --latency-wait 5"  # jobs of seconds, on a disk of this machine
 # shellcheck disable=SC2086
-"$python" -m snakemake --workflow-profile profiles/slurm $quick --config scale=smoke "arms=$arms" seeds=$seeds -- runs \
+"$python" -m snakemake --workflow-profile profiles/slurm $quick --config scale=tiny "arms=$arms" seeds=$seeds -- runs \
   > "$log" 2>&1 & batch=$!
 
 # Cancel the first job that has taught its first lesson.
-folder=reports/runs/smoke/main
+folder=reports/runs/tiny/main
 stages() { (cd "$1/state" && stat -c '%n %i %Y' */result.json | sort); }  # name, inode, time: a stage made again differs
 until first=$(ls -d $folder/*/state/student-1/result.json 2>/dev/null | head -n 1) && [ -n "$first" ]; do
   kill -0 "$batch" 2>/dev/null || { tail -n 40 "$log"; say "the batch ended before anything could be canceled"; exit 1; }

@@ -1,10 +1,8 @@
-import ast
 import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,14 +17,15 @@ from symbiosis.interaction import Experiment, InteractionError
 from symbiosis.models import loading
 from symbiosis.models.loading import ModelError
 from symbiosis.models.training import TrainingError
+from symbiosis.params import study_cells
 from symbiosis.settings import InteractionSettings, RunSettings, SettingsError, make_settings, read_params
 from symbiosis.store import results
 from symbiosis.store.stages import RunError, run_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 SCALES = sorted((ROOT / "params").glob("interaction_*.yaml"))
-VARIANTS = sorted((ROOT / "params" / "interaction").glob("*.yaml"))
-assert len(SCALES) == 3 and len(VARIANTS) > 10
+CELLS = study_cells("interaction")
+assert len(SCALES) == 3 and len(CELLS) > 10
 TINY = {
     "generations": 2, "rows": 24, "written": 12, "train_size": 30, "test_size": 12, "prompts": 4, "answers": 2,
     "student_steps": 20, "steps": 4, "batch_size": 8, "scale": "tiny", "device": "cpu",
@@ -205,13 +204,6 @@ def test_the_symbiotic_entity_keeps_what_is_hard_for_the_others(unbroken, tmp_pa
     hard = np.sum(losses, axis=0)
     taken = np.sort(np.argsort(-hard)[:8])
     assert texts.loc[texts["entity"] == 2, "text"].tolist() == [drafts[i] for i in taken] == kept
-
-
-def test_restart_reads_from_the_initial_weights(tmp_path, monkeypatch):
-    asked, whole = [], Experiment.load
-    monkeypatch.setattr(Experiment, "load", lambda self, k, t: asked.append((k, t)) or whole(self, k, t))
-    interaction.run(tiny(tmp_path, restart=True, generations=1, variant="restart"))
-    assert Counter(asked)[1, -1] == 2 and Counter(asked)[1, 0] == 1  # trained from the start twice, wrote once
 
 
 def test_a_local_model_and_encoder_are_taken(neox_folder, tmp_path):
@@ -446,30 +438,21 @@ def test_runs_of_this_experiment_have_names_like_all_others():
     assert settings.fingerprint == settings.model_copy(update={"reports_dir": "x"}).fingerprint
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("scale", SCALES, ids=lambda path: path.stem)
-def test_scale_and_variant_are_complete_together(scale, variant):
-    first, second = read_params(scale), read_params(variant)
-    assert not set(first) & set(second)
-    assert set(first) | set(second) == set(InteractionSettings.model_fields) - {"study", "seed", "reports_dir"}
-    if variant.stem.startswith("k4") and "miniature" not in scale.stem:  # three real tasks
-        assert "does not name 4 different tasks" in message(**first | second)
-        return
-    settings = make_settings("x", InteractionSettings, **first | second)
-    assert (settings.scale, settings.variant) == (scale.stem, variant.stem)
-    assert variant.stem.startswith(f"k{settings.entities}_")
-    known = _parameters(ROOT / "notebooks" / "04_model_interaction.ipynb")
-    assert set(known) >= set(InteractionSettings.model_fields)
-    assert not [name for name, value in (first | second).items() if type(value) is not type(known[name])]
-
-
-def _parameters(path):
-    cell = next(cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
-    return {node.target.id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
+def test_scale_and_cell_are_complete_together(scale):
+    first = read_params(scale)
+    for arm, second in CELLS.items():
+        assert not set(first) & set(second)
+        assert set(first) | set(second) == set(InteractionSettings.model_fields) - {"study", "seed", "reports_dir"}
+        if second["entities"] == 4 and "miniature" not in scale.stem:  # three real tasks
+            assert "does not name 4 different tasks" in message(**first | second)
+            continue
+        settings = make_settings("x", InteractionSettings, **first | second)
+        assert settings.name == f"{arm}-s0" and settings.variant.startswith(f"k{settings.entities}_")
 
 
 def test_the_paper_scale_is_the_published_setting():
-    given = read_params("params/interaction_paper.yaml") | read_params("params/interaction/k2_alpha050.yaml")
+    given = read_params("params/interaction_paper.yaml") | CELLS["interaction-k2_alpha050"]
     settings = make_settings("x", InteractionSettings, **given)
     assert (settings.student, settings.steps, settings.learning_rate) == ("facebook/opt-350m", 100, 8e-6)
     assert (settings.warmup_ratio, settings.max_length, settings.precision) == (0.025, 512, "bf16")

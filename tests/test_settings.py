@@ -1,6 +1,8 @@
 import pytest
 
 from symbiosis.settings import (
+    UNREPORTED,
+    InteractionSettings,
     RunSettings,
     SettingsError,
     derive_seed,
@@ -9,6 +11,7 @@ from symbiosis.settings import (
     notebook_parameters,
     notebook_settings,
     read_params,
+    settings_table,
 )
 
 
@@ -48,7 +51,9 @@ def test_impossible_combination_names_both_keys():
     text = message(generator_update="dpo", candidates=1)
     assert "generator_update 'dpo' compares drafts; give 2 or more" in text
     assert "pool_skew: only the miniature knows its tail" in message(task="data/news", pool_skew="rare_tail")
-    assert "attributes: the 'small' Generator was not taught" in message(attributes=True, generator="small")
+    assert "attributes: the 'small' Generator was not taught" in message(
+        attributes=True, generator="small", generator_corpus="data/news.csv"
+    )
 
 
 def test_whole_number_is_a_fine_float():
@@ -78,6 +83,46 @@ def test_notebook_settings_take_what_the_cells_say():
     namespace = {"In": ["epochs: int = 2\nseed: int = 0", "# Parameters\nseed = 7\n"]}
     settings = notebook_settings(namespace, method="real")
     assert (settings.epochs, settings.seed, settings.method) == (2, 7, "real")
+
+
+IN_LAB = ["", "epochs: int = 2\nseed: int = 0", "settings = notebook_settings(globals())"]
+
+
+def test_scratch_variables_of_a_reader_are_no_parameters():
+    assert notebook_settings({"In": [*IN_LAB, "k = 3", IN_LAB[-1]]}) == RunSettings()
+    assert notebook_settings({"In": [*IN_LAB, "k = 3\nseed = 4", IN_LAB[-1]]}) == RunSettings()  # k is no parameter
+
+
+def test_a_reader_may_change_parameters_and_run_the_settings_cell_again():
+    changed = notebook_settings({"In": [*IN_LAB, "epochs: int = 3\nseed: int = 0", "lesson_size = 100", IN_LAB[-1]]})
+    assert changed == RunSettings(epochs=3, lesson_size=100)
+
+
+def test_a_changed_parameter_has_a_folder_of_its_own_at_the_smoke_size_only():
+    assert RunSettings().scale == UNREPORTED and RunSettings().folder != RunSettings(epochs=3).folder
+    assert RunSettings(scale="mine").folder == RunSettings(scale="mine", epochs=3).folder == "mine/main/symbiosis-s0"
+
+
+def test_the_table_of_the_other_parameters_is_lines_for_the_parameters_cell():
+    lines = settings_table(RunSettings(epochs=3), {"seed", "task"}).splitlines()
+    assert len(lines) == len(RunSettings.model_fields) - 2
+    assert literal_parameters(["\n".join(lines)]) == RunSettings(epochs=3).model_dump(exclude={"seed", "task"})
+    assert next(line for line in lines if line.startswith("epochs")).split("  # ") == [
+        f"{'epochs = 3':{lines[0].index('  #')}}",
+        "passes over each lesson",
+    ]
+
+
+@pytest.mark.parametrize("kind", [RunSettings, InteractionSettings])
+def test_every_parameter_has_a_meaning(kind):
+    assert [name for name, field in kind.model_fields.items() if not field.description] == []
+
+
+def test_a_parameter_that_came_later_changes_no_id_at_its_default():
+    assert RunSettings().fingerprint == "bedf35b8"
+    assert (
+        RunSettings(real_share=0.5).fingerprint != RunSettings().fingerprint == RunSettings(real_share=0.0).fingerprint
+    )
 
 
 def test_a_runner_without_history_still_passes_the_parameters():

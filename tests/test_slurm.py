@@ -1,6 +1,5 @@
-"""A batch on a real Slurm of one node: minutes, root and a few packages, so it runs where it is asked for."""
+"""A batch on a real Slurm of one node: minutes, root and a few packages, so only `make test-slow` runs it."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +9,8 @@ import pytest
 SCRIPT = Path(__file__).with_name("slurm_smoke.sh")
 
 
+@pytest.mark.slow
 def test_a_canceled_slurm_job_is_submitted_again_and_continues_at_its_first_missing_stage():
-    if os.environ.get("SYMBIOSIS_SLURM") != "1":
-        pytest.skip("starts a Slurm on this machine, takes minutes: set SYMBIOSIS_SLURM=1")
     done = subprocess.run(["bash", str(SCRIPT), sys.executable], capture_output=True, text=True)
     print(done.stdout)
     if done.returncode == 77:

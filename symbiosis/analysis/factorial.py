@@ -61,7 +61,7 @@ def read_factorial(
 
     Args:
         rows:   the long table of the study, with `arm`.
-        cells:  {arm: settings} with real_share, subtopic_power and label_noise, as `studies.read_cells` gives them.
+        cells:  {arm: settings} with real_share, subtopic_power and label_noise, as `params.study_cells` gives them.
         lever:  one of LEVERS.
         metric: value, in its own unit.
 

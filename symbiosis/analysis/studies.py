@@ -5,15 +5,14 @@ last generation that every arm of the study reached. Holm's correction covers ea
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from symbiosis.analysis.statistics import holm, paired_difference, paired_values
 from symbiosis.analysis.tables import by_seed, last_generation, order
-from symbiosis.settings import RunSettings, SettingsError, read_params, resolve
-from symbiosis.store.results import arm_of
+from symbiosis.params import study_twins
+from symbiosis.settings import RunSettings
 
 DEFAULTS = {name: field.default for name, field in RunSettings.model_fields.items()}
 BEST = "symbiosis-best"
@@ -78,18 +77,14 @@ def used_rows(rows_by_study: Mapping[str, pd.DataFrame], table: pd.DataFrame, ar
 # ---- one factor at a time
 
 
-def read_cells(params_dir: str | Path = "params/ablation") -> dict[str, dict[str, Any]]:
-    """{arm: settings} of every YAML file of a folder; SettingsError where there is none, or two are the same arm."""
-    cells = {}
-    for path in sorted(resolve(params_dir).glob("*.yaml")):
-        cell = read_params(path)
-        arm = arm_of(*({**DEFAULTS, **cell}[name] for name in ("method", "variant")))
-        if arm in cells:
-            raise SettingsError(f"{path}: '{arm}' is the arm of another file of this folder; give it its own variant")
-        cells[arm] = cell
-    if not cells:
-        raise SettingsError(f"{resolve(params_dir)}: holds no .yaml file; name the folder of the ablation's cells")
-    return cells
+def with_twins(rows_by_study: Mapping[str, pd.DataFrame], study: str = "ablation") -> pd.DataFrame:
+    """The rows of a study, `arm` included, and those of cells that another study ran under another name."""
+    parts = [rows_by_study[study]]
+    for arm, twin in study_twins(study).items():
+        if arm not in set(parts[0]["arm"]) and twin["study"] in rows_by_study:
+            rows = rows_by_study[twin["study"]]
+            parts.append(rows[rows["arm"] == twin["arm"]].assign(arm=arm))
+    return pd.concat(parts, ignore_index=True)
 
 
 def ablation_effects(

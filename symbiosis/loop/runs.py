@@ -103,7 +103,7 @@ def _run_all(folder: Path, settings: RunSettings) -> None:
         student = stage(state, f"student-{generation}", lambda out, g=generation: _student(actors, g, out))
         _restore_student(actors, state / f"student-{generation}")
         results += [lesson, student]
-        if settings.looks_at_pool and generation < settings.generations:
+        if settings.needs_feedback and generation < settings.generations:
             results.append(stage(state, f"teach-{generation}", lambda out, g=generation: _teach(actors, g, out)))
             _restore_teaching(actors, state / f"teach-{generation}")
         _forget(state, generation - 1, settings)
@@ -121,7 +121,7 @@ def stage_names(settings: RunSettings) -> list[str]:
     names = ["student-0"]
     for generation in range(1, settings.generations + 1):
         names += [f"lesson-{generation}", f"student-{generation}"]
-        if settings.looks_at_pool and generation < settings.generations:
+        if settings.needs_feedback and generation < settings.generations:
             names.append(f"teach-{generation}")
     return names
 

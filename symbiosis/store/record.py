@@ -16,6 +16,7 @@ from symbiosis.store.folders import (
 )
 from symbiosis.store.stages import _read_json, products, run_folder
 
+NO_CODE = ("reports", "profiles", "params/own")  # changes here are results, or how a machine is used
 PACKAGES = ("torch", "transformers", "datasets", "numpy", "accelerate", "peft", "papermill")
 
 
@@ -64,13 +65,13 @@ def provenance(folder: Path, settings: Settings, device: torch.device, results: 
 
 
 def git_state() -> dict:
-    """Commit and whether tracked files differ from it; None outside a checkout."""
+    """Commit and whether tracked files, those of NO_CODE aside, differ from it; None outside a checkout."""
 
     def git(*words: str) -> str | None:
         done = subprocess.run(["git", "-C", str(root()), *words], capture_output=True, text=True)
         return done.stdout.strip() if done.returncode == 0 else None
 
-    changed = git("status", "--porcelain", "--untracked-files=no")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in NO_CODE))
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from symbiosis.errors import SymbiosisError
-from symbiosis.settings import resolve
+from symbiosis.settings import UNREPORTED, arm_of, resolve
 from symbiosis.store.folders import write_atomic
 
 COLUMNS = ("study", "method", "variant", "scale", "seed", "generation", "metric", "value", "unit", "n", "run_id")
@@ -24,7 +24,6 @@ RECORD_COLUMNS = (
 )  # fmt: skip
 RECORD_NUMBERS = {"threads": int, "wall_s": float, "peak_memory_gib": float}
 
-UNREPORTED = "smoke"  # the notebooks' own defaults: too small to report
 HOW_TO_MAKE = (
     "make it with `make reproduce`, or run notebooks/03_symbiosis_loop.ipynb with a file of params/ "
     "and then notebooks/06_analysis.ipynb"
@@ -33,11 +32,6 @@ HOW_TO_MAKE = (
 
 class ResultsError(SymbiosisError):
     """Results that cannot be read or used, with the file and the remedy."""
-
-
-def arm_of(method: str, variant: str) -> str:
-    """The name of a method as it was set up: `method`, or `method-variant` where the variant is not the plain one."""
-    return method if variant == "plain" else f"{method}-{variant}"
 
 
 # ---- from runs to reports/results.csv and reports/records.csv

@@ -56,7 +56,7 @@ class RunStopped(SystemExit):
 
 
 def run_folder(settings: RunSettings) -> Path:
-    return resolve(settings.reports_dir) / "runs" / settings.scale / settings.study / settings.name
+    return resolve(settings.reports_dir) / "runs" / settings.folder
 
 
 def stage(state: Path, name: str, make: Callable[[Path], dict], *, also: Sequence[Path] = ()) -> dict:

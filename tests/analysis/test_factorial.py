@@ -8,7 +8,8 @@ import papermill
 import pytest
 from scipy import stats
 
-from symbiosis.analysis import factorial, figures, studies
+from symbiosis.analysis import factorial, figures
+from symbiosis.params import study_cells
 from symbiosis.store.results import COLUMNS, SORT_BY, ResultsError, csv_bytes
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "05_ratio_or_diversity.ipynb"
@@ -190,7 +191,7 @@ def test_cells_that_were_not_run_stay_in_the_layout_and_are_named():
 
 
 def test_the_cells_of_the_repository_are_a_complete_crossing():
-    cells = studies.read_cells("params/factorial")
+    cells = study_cells("ratio_or_diversity")
     for lever, levels in (("diversity", 4), ("quality", 3)):
         found = factorial.read_factorial(rows_of(cells, seeds=(1, 2, 3)), cells, lever)
         assert found["level"].nunique() == levels
@@ -300,7 +301,7 @@ def run_notebook(folder, *studies_rows):
 
 
 def test_the_notebook_shows_every_study_that_was_run(tmp_path):
-    cells = studies.read_cells("params/factorial")
+    cells = study_cells("ratio_or_diversity")
     crossed, mixing = study_rows("ratio_or_diversity", cells, 3), study_rows("mixing", figures.MIXING_STYLE, 4)
     shown, told = run_notebook(tmp_path, crossed, mixing)
     assert shown == 7 and "cells not run: none" in told
@@ -308,7 +309,7 @@ def test_the_notebook_shows_every_study_that_was_run(tmp_path):
 
 
 def test_the_notebook_goes_on_where_cells_or_studies_are_missing(tmp_path):
-    cells = [arm for arm in studies.read_cells("params/factorial") if arm != "world-r025_low"]
+    cells = [arm for arm in study_cells("ratio_or_diversity") if arm != "world-r025_low"]
     shown, told = run_notebook(tmp_path, study_rows("ratio_or_diversity", cells, 3))
     assert shown == 5 and "cells not run: world-r025_low" in told
     assert "No effects: cells not run: world-r025_low" in told

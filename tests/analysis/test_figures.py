@@ -27,6 +27,7 @@ from test_results import ARMS, run_rows, write_reports
 
 from symbiosis.analysis import figures, tables
 from symbiosis.analysis.statistics import mean_interval
+from symbiosis.params import study_cells
 from symbiosis.store import results
 
 ROOT = Path(__file__).parents[2]
@@ -446,10 +447,9 @@ def all_studies(tmp_path):
     more = records.iloc[[0] * new["run_id"].nunique()].assign(run_id=sorted(new["run_id"].unique()))
     pd.concat([records, more]).to_csv(reports / "records.csv", index=False)
     shutil.rmtree(reports / "runs")
-    (tmp_path / "params" / "ablation").mkdir(parents=True)
-    for name, cell in CELLS.items():
-        text = yaml.safe_dump({"method": "symbiosis", "variant": name} | cell)
-        (tmp_path / "params" / "ablation" / f"{name}.yaml").write_text(text)
+    (tmp_path / "params").mkdir()
+    grid = {"base": {"method": "symbiosis"}, "cells": [{"variant": name} | cell for name, cell in CELLS.items()]}
+    (tmp_path / "params" / "studies.yaml").write_text(yaml.safe_dump({"studies": {"ablation": grid}}))
     (tmp_path / "notebooks").mkdir()
     return [shutil.copy(path, tmp_path / "notebooks") for path in NOTEBOOKS]
 
@@ -573,7 +573,7 @@ def test_measures_and_regimes_are_told_apart_by_colour_and_by_marker():
         for look in zip(*styles, strict=True):
             assert len(set(look)) == len(styles)
     assert figures.MIXING_STYLE["recursive-replace"][1] == figures.METHOD_COLOR["recursive"]
-    files = {f"recursive-{path.stem}" for path in (ROOT / "params" / "mixing").glob("*.yaml")}
+    files = set(study_cells("mixing"))
     assert set(figures.MIXING_STYLE) == files  # every regime has a name and a line
 
 

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from symbiosis.analysis import studies, tables
-from symbiosis.settings import SettingsError
+from symbiosis.params import study_cells, study_twins
+from symbiosis.store import results
 
 T_975_2 = 4.302653  # Student's t, two degrees of freedom
 
@@ -109,16 +110,14 @@ def test_rows_without_cells_give_an_empty_table_with_its_columns():
     assert list(effects) == expected
 
 
-def test_cells_are_read_by_the_arm_they_make(tmp_path):
-    (tmp_path / "x.yaml").write_text("method: symbiosis\nvariant: soft\nsoft_labels: true  # beliefs\n")
-    (tmp_path / "y.yaml").write_text("method: symbiosis\n")
-    cells = studies.read_cells(tmp_path)
-    assert set(cells) == {"symbiosis-soft", "symbiosis"} and cells["symbiosis-soft"]["soft_labels"] is True
-    (tmp_path / "z.yaml").write_text("method: symbiosis\nvariant: soft\n")
-    with pytest.raises(SettingsError, match=r"z.yaml: 'symbiosis-soft' is the arm of another file"):
-        studies.read_cells(tmp_path)
-    with pytest.raises(SettingsError, match=r"nowhere: holds no .yaml file"):
-        studies.read_cells(tmp_path / "nowhere")
+def test_the_ablation_is_the_same_with_the_runs_of_its_twins():
+    rows = results.read_studies("reports", "miniature")
+    cells = study_cells("ablation")
+    effects = studies.ablation_effects(studies.with_twins(rows), cells)
+    without = rows | {"ablation": rows["ablation"][~rows["ablation"]["arm"].isin(study_twins("ablation"))]}
+    pd.testing.assert_frame_equal(studies.ablation_effects(studies.with_twins(without), cells), effects)
+    fewer = studies.ablation_effects(without["ablation"], cells)
+    assert fewer["pairs"].sum() < effects["pairs"].sum()  # and their absence would have been seen
 
 
 # ---- regimes and dev labels

@@ -187,7 +187,9 @@ SHARE = 1 / 16  # one row in a batch
 
 @pytest.fixture(scope="module")
 def actors():
-    settings = RunSettings(method="real", student_steps=100, train_size=900, pool_size=50, dev_size=64, test_size=50)
+    settings = RunSettings(
+        method="real", lesson_size=300, student_steps=100, train_size=900, pool_size=50, dev_size=64, test_size=50
+    )
     return runs.prepare(settings)
 
 

@@ -1,0 +1,87 @@
+"""Pages of executed notebooks work offline and obey nothing a model wrote."""
+
+import os
+import re
+
+import nbformat
+import pytest
+
+from symbiosis import pages
+
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PLANTED = "<script>alert('from a lesson')</script>"
+
+
+@pytest.fixture
+def notebook(tmp_path, monkeypatch):
+    """Writes an executed notebook with such outputs into a repository of its own; returns its path."""
+    for name in ("params", "notebooks"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def write(*outputs):
+        state = {"application/vnd.jupyter.widget-state+json": {"state": {}, "version_major": 2, "version_minor": 0}}
+        cells = [
+            nbformat.v4.new_markdown_cell("# A run"),
+            nbformat.v4.new_code_cell("secret_input = 1", outputs=list(outputs)),
+        ]
+        path = tmp_path / "reports/runs/miniature/main/static-s11/run.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"widgets": state}), path)
+        return path
+
+    return write
+
+
+def shown(data):
+    return nbformat.v4.new_output("display_data", data)
+
+
+def page(path):
+    return (path.parents[4] / pages.page_of(path)).read_text()
+
+
+def obeyed(text):
+    """Markup in a page that fetches or runs something."""
+    active = re.findall(r"<(?:script|iframe|object|embed|link|svg)\b[^>]*>", text, flags=re.I)
+    fetched = re.findall(r"<[^>]+\b(?:src|href)\s*=\s*[\"']?(?:https?:)?//[^>]*>", text, flags=re.I)
+    handlers = re.findall(r"<[^>]+\son[a-z]+\s*=[^>]*>", text, flags=re.I)
+    return active + fetched + handlers + re.findall(r"@import|url\(", text)
+
+
+def test_pages_work_offline_and_obey_nothing_a_model_wrote(notebook):
+    table = f"<style>#T_1 td {{color: red}}</style><table><tr><td onclick='x()'>{PLANTED}</td></tr></table>"
+    far = "<iframe src='https://far.example'></iframe><img src='https://far.example/x'>"
+    text = page(
+        notebook(
+            nbformat.v4.new_output("stream", text=f"a lesson says {PLANTED}"),
+            shown({"text/html": table, "text/plain": "a table"}),
+            shown({"image/png": PNG, "text/plain": "a figure"}),
+            shown({"application/javascript": "alert('own')", "text/plain": "fell back"}),
+            shown({"text/html": far}),
+            shown({"image/svg+xml": f"<svg>{PLANTED}</svg>", "text/plain": "no drawing"}),
+            shown({"text/markdown": f"*said* {PLANTED}"}),
+        )
+    )
+    assert not obeyed(text) and "http" not in re.sub(r"https://far\.example|http-equiv", "", text)
+    assert "&lt;script&gt;alert('from a lesson')" in text.replace("&#39;", "'")
+    assert re.search(r"<h1[^>]*>A run", text) and "<tr><td>&lt;script" in text  # texts and tables stay what they are
+    assert f"data:image/png;base64,{PNG}" in text and "fell back" in text and "<em>said</em>" in text
+    assert "secret_input" not in text and "color: red" not in text
+    assert '<meta content="width=device-width' in text or '<meta name="viewport"' in text
+    assert obeyed(PLANTED) and obeyed("<img src='https://far.example/x'>")  # and would have been seen
+
+
+def test_a_cell_that_spans_rows_keeps_the_next_row_under_its_headings(notebook):
+    table = '<table><tr><th rowspan="2">2</th><td>real</td></tr><tr><td colspan="2">static</td></tr></table>'
+    text = page(notebook(shown({"text/html": table})))
+    assert '<th rowspan="2">2</th>' in text and '<td colspan="2">static</td>' in text
+
+
+def test_a_page_is_made_again_only_when_its_notebook_is_new(notebook):
+    path = notebook()
+    place = path.parents[4] / pages.page_of(path)
+    place.write_text("kept")
+    assert page(path) == "kept"
+    os.utime(path, ns=(place.stat().st_mtime_ns + 10**9,) * 2)
+    assert "A run" in page(path)

@@ -1,0 +1,151 @@
+"""What params/ holds: arms, studies, and that every committed run is one of them."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from symbiosis import batch, params
+from symbiosis.settings import (
+    InteractionSettings,
+    RunSettings,
+    SettingsError,
+    fingerprint,
+    make_settings,
+    read_params,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+FIRST_RUNS = {  # parameters that runs of agnews_small were made without; today they stand at their defaults
+    "pool_skew", "dev_rows", "attributes", "first_sources", "feedback_student", "hardest_skipped", "max_similarity",
+    "pool_share", "candidates", "soft_labels", "update_temperature", "dpo_beta", "generator_lora_rank",
+}  # fmt: skip
+
+
+DROPPED = {"restart": False}  # a parameter of the committed interaction runs, gone since
+
+
+def settings_of(run: batch.Run) -> RunSettings | InteractionSettings:
+    kind = InteractionSettings if run.arm.startswith("interaction") else RunSettings
+    return make_settings(run.folder, kind, **run.parameters())
+
+
+# ---- committed runs
+def test_the_id_of_every_committed_run_follows_from_params():
+    old = []
+    for run_id in pd.read_csv(ROOT / "reports" / "records.csv")["run_id"]:
+        scale, study, name = run_id.partition("@")[0].split("/")
+        arm, seed = name.rsplit("-s", 1)
+        settings = settings_of(batch.Run(scale, study, arm, int(seed)))
+        if scale.startswith("interaction"):
+            made = settings.model_dump(exclude={"reports_dir"}) | DROPPED
+            assert run_id.endswith(f"@{fingerprint(made)}"), run_id
+        elif settings.run_id != run_id:
+            assert all(getattr(settings, key) == RunSettings.model_fields[key].default for key in FIRST_RUNS)
+            later = {key for key, field in RunSettings.model_fields.items() if field.json_schema_extra}
+            first = settings.model_dump(exclude={"reports_dir", "keep_checkpoints"} | later | FIRST_RUNS)
+            assert run_id.endswith(f"@{fingerprint(first)}"), run_id
+            old.append(f"{scale}/{study}")
+    assert old == ["agnews_small/main"] * 18
+
+
+def test_committed_runs_are_those_their_studies_plan():
+    rows = pd.read_csv(ROOT / "reports" / "results.csv").query("scale == 'miniature'")
+    by_study = rows["run_id"].str.extract(r"/(?P<study>\w+)/(?P<arm>.+)-s\d+@").groupby("study")["arm"].unique()
+    assert len(by_study) > 10
+    for study, arms in by_study.items():
+        extra = params.named_arms(["controls"]) if study == "main" else []
+        assert {*params.arms_of(study), *extra} == set(arms) - set(params.study_twins(study)), study
+
+
+# ---- studies.yaml
+def test_a_cell_is_its_base_and_the_lines_in_which_it_differs():
+    best, cells = read_params("params/symbiosis_best.yaml"), params.study_cells("ablation")
+    assert len(cells) == 18 + 11 and list(cells) == sorted(cells)
+    for arm, cell in cells.items():
+        assert arm.startswith(f"symbiosis-{cell['feedback']}_{cell['generator_update']}_{cell['candidates']}")
+    assert cells["symbiosis-margin_none_3"] == best | {"variant": "margin_none_3", "feedback": "margin"}
+    crossed = params.study_cells("ratio_or_diversity")
+    assert crossed["world-r010_low"] == {
+        "method": "world", "variant": "r010_low", "real_share": 0.1, "subtopic_power": 60.0, "label_noise": 0.0,
+    }  # fmt: skip
+    assert len(crossed) == 5 * 6 + 1 and params.study_cells("rare_tail") == {}
+
+
+def test_twins_are_the_same_arm_in_the_same_world():
+    for study in params.read_studies()["studies"]:
+        for arm, twin in params.study_twins(study).items():
+            own, other = (batch.Run("miniature", *names, 11) for names in ((study, arm), (twin["study"], twin["arm"])))
+            named = {"study", "variant"}
+            assert settings_of(own).model_dump(exclude=named) == settings_of(other).model_dump(exclude=named)
+            assert arm not in params.arms_of(study) and twin["arm"] in params.arms_of(twin["study"])
+    assert len(params.study_twins("ablation")) == 2
+
+
+def test_an_arm_has_its_base_but_for_the_lines_that_name_it():
+    arms = params.all_arms()
+    for control, base, own in (
+        ("symbiosis-random", "symbiosis", {"feedback"}),
+        ("symbiosis-best_random", "symbiosis-best", {"feedback"}),
+        ("recursive-warm_t1", "recursive-warm", {"top_p"}),
+        ("static-attributes", "static", {"attributes"}),
+    ):
+        differs = {key for key, value in arms[control].items() if arms[base].get(key) != value}
+        assert differs == own | {"variant"} and set(arms[base]) <= set(arms[control])
+
+
+def test_arms_have_one_name_each_and_every_group_leads_to_some():
+    assert params.named_arms(["symbiosis_best", "symbiosis-best"]) == ["symbiosis-best"]
+    assert params.named_arms(["no_pool", "static"]) == ["static", "symbiosis-fresh_filtered"]
+    assert params.named_arms(["mixing"]) == list(params.study_cells("mixing"))
+    for group in params.read_studies()["groups"]:
+        assert params.named_arms([group])
+
+
+@pytest.mark.parametrize("study", params.read_studies()["studies"])
+def test_a_study_changes_the_world_for_every_arm_alike(study):
+    scale = "interaction_miniature" if study == "interaction" else "miniature"
+    world = params.study_world(study)
+    assert world.pop("study") == study
+    planned = batch.plan(scale, [study], seeds=2)
+    assert len(planned) == 2 * len({str(params.all_arms()[run.arm]) for run in planned})  # no arm twice
+    for run in planned:
+        settings = settings_of(run)
+        assert run.folder == f"reports/runs/{settings.folder}" and settings.study == study
+        assert settings.model_dump().items() >= world.items()
+    normal = RunSettings().model_dump() | params.files()[scale]
+    assert all(normal[key] != value for key, value in world.items())
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [(["symbiosis_bset"], "ARMS=symbiosis_bset: .*did you mean 'symbiosis_best'"), (["rare_tail"], "no such arm")],
+)
+def test_a_misspelt_arm_is_refused_with_the_nearest_name(names, said):
+    with pytest.raises(SettingsError, match=said):
+        params.named_arms(names)
+
+
+# ---- files
+def test_files_of_a_reader_are_scales_and_methods_by_their_keys(tmp_path, monkeypatch):
+    for name in ("params", "profiles"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "params" / "own"
+    own.mkdir(exist_ok=True)
+    (own / "tickets.yaml").write_text("scale: tickets\ntask: data/tickets\nmethod: static\n")
+    (own / "mine.yaml").write_text("method: symbiosis\nvariant: mine\nepochs: 3\n")
+    params.files.cache_clear(), params.all_arms.cache_clear()
+    try:
+        (run,) = batch.plan("tickets", arms=["symbiosis_mine"], seeds=1)
+        assert (run.parameters()["task"], run.parameters()["epochs"], run.parameters()["method"]) == (
+            "data/tickets", 3, "symbiosis",
+        )  # fmt: skip
+        (own / "paper.yaml").write_text("scale: paper\n")
+        params.files.cache_clear()
+        with pytest.raises(SettingsError, match=r"params/own/paper\.yaml: .* give it another name"):
+            params.files()
+    finally:
+        params.files.cache_clear(), params.all_arms.cache_clear()
