@@ -1,109 +1,100 @@
-"""What the Student finds hard in unlabeled text: one interface, several measures."""
+"""What the Student finds hard in unlabeled text: one interface, several signals.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+A signal is a function (state, texts, rng) -> (n,), larger is harder, registered under the name that `feedback:` gives.
+"""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from datasets import Dataset
 
 from symbiosis.data.lesson import make_lesson
-from symbiosis.loop.influence import gradient_norm, influence
-from symbiosis.models.loading import start_ids, token_ids
-from symbiosis.models.scoring import generator_beliefs, student_beliefs, text_losses
+from symbiosis.loop.influence import Influence, gradient_norm
+from symbiosis.loop.state import LoopState
 from symbiosis.settings import RunSettings
 
-
-@dataclass
-class Measured:
-    """Who is asked, and what may be asked for: the Student, the Generator's labels, the dev split, the last lesson."""
-
-    student: Any
-    student_tokenizer: Any
-    generator: Any
-    generator_tokenizer: Any
-    label_names: Sequence[str]
-    dev: Any  # labelled; only `influence` looks at it
-    lesson: Any  # what the Student was taught last; only `influence` looks at it
-    settings: RunSettings
-    rng: np.random.Generator
+Signal = Callable[[LoopState, Sequence[str], np.random.Generator], np.ndarray]
+SIGNALS: dict[str, Signal] = {}
 
 
-def lm_loss(by: Measured, texts: Sequence[str]) -> np.ndarray:
+def signal(name: str) -> Callable[[Signal], Signal]:
+    """Register a signal under the name that `feedback:` gives it."""
+
+    def register(function: Signal) -> Signal:
+        SIGNALS[name] = function
+        return function
+
+    return register
+
+
+@signal("lm_loss")
+def lm_loss(state: LoopState, texts: Sequence[str], rng: np.random.Generator) -> np.ndarray:
     """Mean negative log-likelihood of the bare text under the Student [nats/token], >= 0: the Symbiosis paper's signal.
 
     High for what the Student has never read, and for junk.
     """
-    tokenizer = by.student_tokenizer
-    start, end = start_ids(tokenizer), [tokenizer.eos_token_id]
-    rows = [start + ids + end for ids in token_ids(tokenizer, texts, by.settings.max_length)]
-    return text_losses(by.student, tokenizer, rows, [1] * len(rows), by.settings)
+    return state.student.text_losses(texts)
 
 
-def entropy(by: Measured, texts: Sequence[str]) -> np.ndarray:
-    """Of the Student's label belief, -sum_c p_c log p_c [nats], in [0, log C]. Lewis and Gale 1994, cmp-lg/9407020."""
-    log_p = _student(by, texts)
+@signal("entropy")
+def label_entropy(state: LoopState, texts: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+    """Of the Student's label, -sum_c p_c log p_c [nats], in [0, log C]. Lewis and Gale 1994, cmp-lg/9407020."""
+    log_p = state.student.label_log_probs(texts)
     return -(np.exp(log_p) * log_p).sum(1)
 
 
-def margin(by: Measured, texts: Sequence[str]) -> np.ndarray:
+@signal("margin")
+def margin(state: LoopState, texts: Sequence[str], rng: np.random.Generator) -> np.ndarray:
     """1 - (p_first - p_second) of the Student's two likeliest labels, in [0, 1]. Scheffer et al. 2001."""
-    p = np.sort(np.exp(_student(by, texts)), axis=1)
+    p = np.sort(np.exp(state.student.label_log_probs(texts)), axis=1)
     return 1 - (p[:, -1] - p[:, -2])
 
 
-def teacher_kl(by: Measured, texts: Sequence[str]) -> np.ndarray:
-    """KL(Generator || Student) of the label beliefs, sum_c q_c (log q_c - log p_c) [nats], >= 0.
+@signal("teacher_kl")
+def teacher_kl(state: LoopState, texts: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+    """KL(Generator || Student) of the labels, sum_c q_c (log q_c - log p_c) [nats], >= 0.
 
     High where the Generator is sure of a label the Student does not see. This project's choice of signal.
     """
-    log_q = _generator(by, texts)
-    return (np.exp(log_q) * (log_q - _student(by, texts))).sum(1)
+    log_q = state.generator.label_log_probs(texts)
+    return (np.exp(log_q) * (log_q - state.student.label_log_probs(texts))).sum(1)
 
 
-def head_gradient(by: Measured, texts: Sequence[str]) -> np.ndarray:
+@signal("gradient_norm")
+def head_gradient(state: LoopState, texts: Sequence[str], rng: np.random.Generator) -> np.ndarray:
     """Length of the label loss's gradient, see `influence.gradient_norm`."""
-    return gradient_norm(by.student, by.student_tokenizer, texts, by.label_names, by.settings)
+    return gradient_norm(state.student, texts)
 
 
-def dev_gain(by: Measured, texts: Sequence[str]) -> np.ndarray:
+@signal("influence")
+def dev_gain(state: LoopState, texts: Sequence[str], rng: np.random.Generator) -> np.ndarray:
     """First-order fall of the Student's dev loss per unit weight of the text, with the Generator's label [nats].
 
-    The negative of `influence.influence`: what would help most if it were taught comes first.
+    The negative of `Influence.of`: what would help most if it were taught comes first.
     """
-    labels = _generator(by, texts).argmax(1)
+    labels = state.generator.label_log_probs(texts).argmax(1)
     candidates = make_lesson(texts, labels, "real", 0, "label", [""] * len(texts))
-    student, seed = (by.student, by.student_tokenizer), int(by.rng.integers(2**31))
-    return -influence(*student, candidates, by.lesson, by.dev, by.label_names, by.settings, seed=seed)
+    return -Influence(state.student, state.lesson, state.task.dev, int(rng.integers(2**31))).of(candidates)
 
 
-def random(by: Measured, texts: Sequence[str]) -> np.ndarray:
+@signal("random")
+def random(state: LoopState, texts: Sequence[str], rng: np.random.Generator) -> np.ndarray:
     """Uniform in [0, 1): the control that sees the same pool without asking the Student."""
-    return by.rng.random(len(texts))
+    return rng.random(len(texts))
 
 
-MEASURES = {
-    "lm_loss": lm_loss, "entropy": entropy, "margin": margin, "teacher_kl": teacher_kl,
-    "gradient_norm": head_gradient, "influence": dev_gain, "random": random,
-}  # fmt: skip
-
-
-def hardness(by: Measured, texts: Sequence[str]) -> np.ndarray:
-    """How hard each unlabeled text is by `settings.feedback`: (n,), larger is harder; see the measure's docstring."""
-    return MEASURES[by.settings.feedback](by, texts)
-
-
-def find_hard(by: Measured, pool):
-    """Step C: the `hard_examples` hardest texts of a random `scored_share` of the pool, hardest first.
+def hardest(state: LoopState, rng: np.random.Generator) -> Dataset:
+    """The `hard_examples` hardest texts of a random `scored_share` of the pool by `feedback`, hardest first.
 
     At least twice `hard_examples` are scored where the pool holds so many, and at most half of the scored are chosen:
     what is hard must be harder than something. `hardest_skipped` of them, from the top, are passed over, and so are
     texts that share more than `max_similarity` of their words with a harder one. Returns the pool's rows with a column
     `hardness`.
     """
-    settings, rng = by.settings, by.rng
+    settings, pool = state.settings, state.task.pool
     n = min(len(pool), max(2 * settings.hard_examples, round(settings.scored_share * len(pool))))
     looked_at = pool.select(rng.permutation(len(pool))[:n])
-    scores = hardness(by, looked_at["text"])
+    scores = SIGNALS[settings.feedback](state, looked_at["text"], rng)
     order = np.argsort(-scores, kind="stable")[round(settings.hardest_skipped * n) :]
     chosen = apart(looked_at.select(order)["text"], hard_count(n, settings), settings.max_similarity)
     return looked_at.select(order[chosen]).add_column("hardness", scores[order[chosen]])
@@ -129,11 +120,3 @@ def apart(texts: Sequence[str], n: int, max_similarity: float) -> list[int]:
             chosen.append(i)
     rest = sorted(set(range(len(texts))) - set(chosen))
     return chosen + rest[: max(0, n - len(chosen))]
-
-
-def _student(by: Measured, texts: Sequence[str]) -> np.ndarray:
-    return student_beliefs(by.student, by.student_tokenizer, texts, by.label_names, by.settings)
-
-
-def _generator(by: Measured, texts: Sequence[str]) -> np.ndarray:
-    return generator_beliefs(by.generator, by.generator_tokenizer, texts, by.label_names, by.settings)

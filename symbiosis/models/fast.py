@@ -39,8 +39,8 @@ def malloc_without_trim() -> Iterator[None]:
 def cast_linears(model, precision: str, *, keep_head_fp32: bool = False):
     """For scoring under bf16: the model with its linear layers cast once, instead of by autocast in every batch.
 
-    Numbers are autocast's to the bit; with `keep_head_fp32` the output embedding stays as it is and gives fp32 logits, under
-    autocast, too. All other weights are shared; the copies take 2 bytes per linear weight. fp32: the model itself.
+    Numbers are autocast's to the bit; with `keep_head_fp32` the output embedding stays as it is and gives fp32 logits,
+    under autocast, too. All other weights are shared; the copies take 2 bytes per linear weight. fp32: the model itself.
     """
     if precision != "bf16":
         return model

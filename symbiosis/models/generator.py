@@ -11,7 +11,7 @@ from symbiosis.models.generation import Sampling, generate
 from symbiosis.models.loading import LanguageModel, token_ids
 from symbiosis.models.ranks import all_reduce_sum, distributed
 from symbiosis.models.scoring import label_log_probs, shorten, text_losses, token_losses
-from symbiosis.models.training import adapters, epochs_of, fit, token_weights
+from symbiosis.models.training import Steps, adapters, epochs_of, fit, token_weights
 from symbiosis.prompts import chat, label_prompt, write_prompt
 from symbiosis.settings import RunSettings
 
@@ -136,4 +136,5 @@ def prefer(generator: Generator, asked: list[str], best: list[str], worst: list[
 def _fit(generator: Generator, losses: Callable, rows: list[list[int]], seed: int) -> list[dict]:
     settings = generator.settings
     batches = epochs_of([len(row) for row in rows], settings.batch_size, settings.generator_epochs, seed)
-    return fit(generator, losses, batches, learning_rate=settings.generator_learning_rate, what="Generator")
+    steps = Steps.of("Generator", settings.generator_learning_rate, settings)
+    return fit(generator.lm.model, losses, batches, steps)

@@ -53,7 +53,7 @@ def label_log_probs(
         score_c = sum_j log p(y_cj | prefix, y_c<j),   log p = log_softmax_c(score)
 
     labels: C rows of token ids; a label word may have several tokens. Labels share forward passes, see
-    `shared_prefixes`, and logits are computed at the label's positions alone. These are so few that bf16, too, has its logits in fp32:
+    `shared_prefixes`; logits are computed at the label's positions alone. These are so few that bf16, too, has its logits in fp32:
     bf16 would round one of 16, not unusual in a trained model, by up to a 16th.
     """
     passes = shared_prefixes(labels, nested=settings.precision == "bf16")

@@ -9,7 +9,7 @@ import torch
 from symbiosis.models.loading import LanguageModel, start_ids, token_ids
 from symbiosis.models.ranks import all_reduce_sum, distributed
 from symbiosis.models.scoring import label_log_probs, text_losses, token_losses
-from symbiosis.models.training import epochs_of, fit, token_weights
+from symbiosis.models.training import Steps, epochs_of, fit, token_weights
 from symbiosis.prompts import STUDENT_CLASSIFY, STUDENT_WRITE
 from symbiosis.settings import RunSettings
 
@@ -84,7 +84,8 @@ def learn(student: Student, lesson, *, seed: int) -> list[dict]:
     """`Student.learn`, in as many ranks as the settings ask for."""
     rows, settings = LessonRows(student, lesson), student.settings
     batches = epochs_of(rows.lengths, settings.batch_size, settings.epochs, seed)
-    return fit(student, rows.batch_losses, batches, learning_rate=settings.learning_rate, what="Student")
+    steps = Steps.of("Student", settings.learning_rate, settings)
+    return fit(student.lm.model, rows.batch_losses, batches, steps)
 
 
 class LessonRows:

@@ -9,6 +9,7 @@ order of their sums.
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -54,38 +55,44 @@ def adapters(model, rank: int) -> Iterator[None]:
             p.requires_grad_(True)
 
 
+@dataclass(frozen=True)
+class Steps:
+    """How optimiser steps are taken: their size, and how each is divided among ranks and passes."""
+
+    what: str  # 'Student' or 'Generator', as progress and errors name it
+    learning_rate: float
+    schedule: Callable[[int], float] = lambda step: 1.0  # share of the learning rate, by step
+    sharding: str = "none"
+    microbatches: int = 1
+
+    @classmethod
+    def of(cls, what: str, learning_rate: float, settings: RunSettings) -> "Steps":
+        parts = settings.gradient_accumulation_steps
+        return cls(what, learning_rate, sharding=settings.sharding, microbatches=parts)
+
+
 @malloc_without_trim()
-def fit(
-    learner,
-    losses: Losses,
-    batches: Sequence[np.ndarray],
-    *,
-    learning_rate: float,
-    what: str,
-    schedule: Callable[[int], float] = lambda step: 1.0,
-) -> list[dict]:
+def fit(model, losses: Losses, batches: Sequence[np.ndarray], steps: Steps) -> list[dict]:
     """Minimise "loss" of losses(rows, batch), summed over the parts of a batch, a step per batch; each step's losses.
 
-    learner: has `lm` and `settings`, of which `sharding` and `gradient_accumulation_steps` say how a step is divided
-    among ranks and passes. losses(rows, batch): what `rows` give to the means of the batch they belong to, so that a
-    batch read in parts has the gradient of the whole one; in a rank they must be linear, see `ranks.wrap_ddp_or_fsdp`.
-    schedule(step): share of `learning_rate`. Raises TrainingError at the first loss that is not finite.
+    losses(rows, batch): what `rows` give to the means of the batch they belong to, so that a batch read in parts has
+    the gradient of the whole one; in a rank they must be linear, see `ranks.wrap_ddp_or_fsdp`. Raises TrainingError at
+    the first loss that is not finite.
     """
-    model, settings = learner.lm.model, learner.settings
-    losses = ranks.wrap_ddp_or_fsdp(model, losses, settings.sharding)
+    losses = ranks.wrap_ddp_or_fsdp(model, losses, steps.sharding)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
+    optimizer = torch.optim.AdamW(trained, lr=steps.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
     history = []
     model.train()
-    for step, batch in enumerate(tqdm(batches, desc=f"training the {what}", leave=False)):
-        optimizer.param_groups[0]["lr"] = learning_rate * schedule(step)
+    for step, batch in enumerate(tqdm(batches, desc=f"training the {steps.what}", leave=False)):
+        optimizer.param_groups[0]["lr"] = steps.learning_rate * steps.schedule(step)
         optimizer.zero_grad(set_to_none=True)
-        values = _add_gradients(losses, batch, settings.gradient_accumulation_steps)
+        values = _add_gradients(losses, batch, steps.microbatches)
         if not math.isfinite(values["loss"]):
             raise TrainingError(
-                f"{what}: the loss became {values['loss']} at step {step + 1} of {len(batches)}; nothing of this "
+                f"{steps.what}: the loss became {values['loss']} at step {step + 1} of {len(batches)}; nothing of this "
                 "stage was saved and the run continues from the last whole one: lower "
-                f"{'generator_learning_rate' if what == 'Generator' else 'learning_rate'} in the params file"
+                f"{'generator_learning_rate' if steps.what == 'Generator' else 'learning_rate'} in the params file"
             )
         torch.nn.utils.clip_grad_norm_(trained, MAX_GRAD_NORM)
         optimizer.step()

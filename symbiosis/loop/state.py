@@ -1,0 +1,51 @@
+"""Who takes part in a run, as they stand between two steps of the loop."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from datasets import Dataset
+
+from symbiosis.data.task import Task
+from symbiosis.models.generator import Generator
+from symbiosis.models.student import Student
+from symbiosis.settings import RunSettings, derive_seed
+
+
+@dataclass
+class LoopState:
+    """What a step of the loop reads, and what it leaves for the next one."""
+
+    settings: RunSettings
+    task: Task
+    student: Student
+    generator: Generator | None = None
+    lesson: Dataset | None = None  # what the Student was taught last
+    hard: Dataset | None = None  # the pool texts step C found hard after the last lesson
+    accumulated: Dataset | None = None  # the new rows of every generation, where `mixing` asks for them
+    counts: Counter = field(default_factory=Counter)  # what the writers were asked and gave in this stage
+
+    def seed(self, generation: int, stage: str) -> int:
+        return derive_seed(self.settings.seed, generation, stage)
+
+    def rng(self, generation: int, stage: str) -> np.random.Generator:
+        return np.random.default_rng(self.seed(generation, stage))
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.task.label_names)
+
+    def balanced_labels(self, n: int) -> np.ndarray:
+        """n labels, as balanced as n allows."""
+        return np.arange(n) % self.n_classes
+
+    @property
+    def reader(self) -> Student | Generator:
+        """Who reads labels off texts: the Generator, else the Student."""
+        return self.generator or self.student
+
+
+def cycle(sources: Sequence, n: int):
+    """n rows of a data set, in turn."""
+    return sources.select(np.arange(n) % len(sources))
