@@ -7,8 +7,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
-    {"theory", "errors"}, {"settings", "prompts"}, {"params"}, {"store"}, {"data"}, {"measures"}, {"models"}, {"pretrain"},
-    {"loop"}, {"interaction"}, {"analysis"}, {"execute"}, {"pages"}, {"batch"},
+    {"theory", "errors"}, {"settings", "prompts"}, {"params"}, {"store"}, {"data"}, {"measures"}, {"models"},
+    {"pretrain"}, {"loop"}, {"interaction"}, {"analysis"}, {"execute"}, {"pages"}, {"batch"},
 )  # fmt: skip
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(
