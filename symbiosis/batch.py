@@ -235,12 +235,12 @@ def report_notebooks(scale: str) -> tuple[str, ...]:
 
 def make_bases(run: Run, args: Sequence[str] = ()) -> None:
     """Pre-train and cache the initial models of one seed in the run's world."""
-    from symbiosis.pretrain.initial import base_folder
+    from symbiosis.pretrain.initial import initial_model_folder
 
     given = {key: value for path in run.world_files for key, value in read_params(path).items()}
     settings = make_settings(", ".join(run.world_files), **given | _passed(args) | {"method": "real", "seed": run.seed})
     for role in ("student", "generator"):
-        print(base_folder(role, settings))
+        print(initial_model_folder(role, settings))
 
 
 def set_aside(run: Run, args: Sequence[str] = ()) -> Path | None:

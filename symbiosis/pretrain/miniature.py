@@ -1,4 +1,4 @@
-"""The miniature's models: a tiny Student and Generator, pre-trained on the spot on the world of their seed.
+"""The miniature's models: a tiny Student and Generator, pre-trained here on the world of their seed.
 
 Assumption baked in: the Generator labels, explains and names more widely than it spontaneously writes. It learns to
 write from (true shares)^2.2 (head-heavy), to label from (true shares)^1.2, to explain from the true shares, to name a
@@ -11,18 +11,16 @@ style and one length, so these two fields of an attribute prompt change no text.
 from collections import defaultdict
 
 import numpy as np
-import torch
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
 from symbiosis import prompts
+from symbiosis.data.texts import public_world
 from symbiosis.data.world import LABEL_NAMES, World
-from symbiosis.pretrain.recipe import Recipe, new_model, train
-from symbiosis.settings import RunSettings, derive_seed
+from symbiosis.models.loading import document_rows, token_ids
+from symbiosis.pretrain.recipe import Batch, Recipe, padded_batch
 
-VERSION = 1  # of what is made here: raised when a change to the recipe, the world or a prompt changes the weights
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>", "<user>", "<assistant>")
 CHAT_TEMPLATE = (
     "{% for message in messages %}<{{ message['role'] }}> {{ message['content'] }} {% endfor %}"
@@ -37,20 +35,7 @@ SIZES = {  # 150 and 100 thousand weights
     "student": {"hidden": 64, "layers": 2, "intermediate": 256, "positions": 256},
     "generator": {"hidden": 64, "layers": 2, "intermediate": 128, "positions": 256},
 }
-RECIPES = {"student": Recipe(batch_size=32), "generator": Recipe(batch_size=16)}
-
-
-def make_miniature(role: str, settings: RunSettings):
-    """(model, tokenizer) of the miniature world of `settings.seed`; the same bits for the same threads."""
-    world = World.make(settings.seed)
-    tokenizer = word_tokenizer(world, role)
-    rng = np.random.default_rng(derive_seed(settings.seed, 0, f"{role}-base"))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(settings.seed, 0, f"{role}-init"))
-        model = new_model(role, tokenizer, **SIZES[role])
-    batches = _BATCHES[role](world, tokenizer, getattr(settings, f"{role}_steps"), RECIPES[role], rng)
-    train(model, batches, RECIPES[role], desc=f"pre-training the {role}")
-    return model, tokenizer
+STUDENT_BATCH, GENERATOR_BATCH = 32, 16
 
 
 # --- tokenizer ---------------------------------------------------------------------------------------------------
@@ -94,20 +79,20 @@ def _prompt_texts() -> list[str]:
 # --- what the models read ----------------------------------------------------------------------------------------
 
 
-def student_batches(world: World, tokenizer, steps: int, recipe: Recipe, rng: np.random.Generator) -> list:
+def student_batches(world: World, tokenizer, steps: int, batch_size: int, rng: np.random.Generator) -> list[Batch]:
     """Unlabelled true documents `<bos> text <eos>`: the Student learns the language, and nothing about labels."""
-    texts = world.sample(steps * recipe.batch_size, rng).text
-    return _padded_batches(tokenizer, [f"<bos> {text} <eos>" for text in texts], recipe)
+    texts = world.sample(steps * batch_size, rng)["text"].tolist()
+    return _batches(tokenizer, document_rows(tokenizer, texts), batch_size)
 
 
-def generator_batches(world: World, tokenizer, steps: int, recipe: Recipe, rng: np.random.Generator) -> list:
+def generator_batches(world: World, tokenizer, steps: int, batch_size: int, rng: np.random.Generator) -> list[Batch]:
     """Prompts with their answers, one kind per batch (no padding across kinds), kinds in random order."""
     counts = {kind: round(share * steps) for kind, share in KIND_SHARES.items()}
     counts["explain"] += steps - sum(counts.values())
     batches = []
     for kind, count in counts.items():
-        rows = _KIND_ROWS[kind](world, tokenizer, count * recipe.batch_size, rng)
-        batches += _padded_batches(tokenizer, rows, recipe)
+        rows = token_ids(tokenizer, _KIND_ROWS[kind](world, tokenizer, count * batch_size, rng))
+        batches += _batches(tokenizer, rows, batch_size)
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
@@ -170,20 +155,38 @@ _KIND_ROWS = {
     "name": _name_rows,
     "write_about": _write_about_rows,
 }
-_BATCHES = {"student": student_batches, "generator": generator_batches}
 
 
-def _padded_batches(tokenizer, rows: list[str], recipe: Recipe) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """(ids, targets) pairs, each (batch, T), right-padded; a target of -100 is not learned."""
-    encoded = tokenizer(rows, add_special_tokens=False)["input_ids"] if rows else []
-    pairs = []
-    for start in range(0, len(encoded), recipe.batch_size):
-        chunk = [torch.tensor(tokens) for tokens in encoded[start : start + recipe.batch_size]]
-        values = (tokenizer.pad_token_id, -100)
-        pairs.append(tuple(pad_sequence(chunk, batch_first=True, padding_value=value) for value in values))
-    return pairs
+def _batches(tokenizer, rows: list[list[int]], batch_size: int) -> list[Batch]:
+    return [padded_batch(tokenizer, rows[start : start + batch_size]) for start in range(0, len(rows), batch_size)]
 
 
-def cache_inputs(role: str, settings: RunSettings) -> dict:
-    """What a miniature model's weights depend on beside seed and steps."""
-    return {"version": VERSION}
+# --- recipes -----------------------------------------------------------------------------------------------------
+
+
+def student_lesson(settings, tasks, rng: np.random.Generator):
+    """Documents of every class of the seed's world."""
+    world = World.make(settings.seed)
+    tokenizer = word_tokenizer(world, "student")
+    return tokenizer, student_batches(world, tokenizer, settings.student_steps, STUDENT_BATCH, rng)
+
+
+def interaction_lesson(settings, tasks, rng: np.random.Generator):
+    """Public documents of the seed's world."""
+    world = World.make(settings.seed)
+    tokenizer, public = word_tokenizer(world, "student"), public_world(world)
+    return tokenizer, student_batches(public, tokenizer, settings.student_steps, STUDENT_BATCH, rng)
+
+
+def generator_lesson(settings, tasks, rng: np.random.Generator):
+    """Prompts and answers about the seed's world."""
+    world = World.make(settings.seed)
+    tokenizer = word_tokenizer(world, "generator")
+    return tokenizer, generator_batches(world, tokenizer, settings.generator_steps, GENERATOR_BATCH, rng)
+
+
+RECIPES = {
+    "student": Recipe(1, SIZES["student"], student_lesson),
+    "generator": Recipe(1, SIZES["generator"], generator_lesson),
+    "interaction": Recipe(1, SIZES["student"], interaction_lesson),
+}
