@@ -45,7 +45,7 @@ def cache_key(role: str, settings: RunSettings | InteractionSettings, tasks: Seq
     recipe = RECIPES[name][role]
     used = {"seed": settings.seed, "steps": getattr(settings, f"{named}_steps"), "version": recipe.version}
     used["student" if role == "interaction" else "model"] = name  # the words of keys that finished runs hold
-    return f"{role}-{fingerprint(used | recipe.inputs(settings, tasks))}"
+    return f"{role}-{fingerprint(used | recipe.inputs(role, settings, tasks))}"
 
 
 def initial_model(role: str, settings: RunSettings | InteractionSettings, tasks: Sequence[TaskTexts] = ()):
@@ -53,7 +53,7 @@ def initial_model(role: str, settings: RunSettings | InteractionSettings, tasks:
     named = ARCHITECTURE[role]
     recipe = RECIPES[getattr(settings, named)][role]
     rng = np.random.default_rng(derive_seed(settings.seed, 0, f"{role}-base"))
-    tokenizer, batches = recipe.lesson(settings, tasks, rng)
+    tokenizer, batches = recipe.lesson(role, settings, tasks, rng)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(settings.seed, 0, f"{role}-init"))
         model = new_model(named, tokenizer, **{"positions": max(512, 4 * settings.max_length)} | recipe.sizes)

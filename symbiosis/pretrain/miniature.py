@@ -91,56 +91,20 @@ def generator_batches(world: World, tokenizer, steps: int, batch_size: int, rng:
     counts["explain"] += steps - sum(counts.values())
     batches = []
     for kind, count in counts.items():
-        rows = token_ids(tokenizer, _KIND_ROWS[kind](world, tokenizer, count * batch_size, rng))
-        batches += _batches(tokenizer, rows, batch_size)
+        rows = prompt_rows(kind, world, tokenizer, count * batch_size, rng)
+        batches += _batches(tokenizer, token_ids(tokenizer, rows), batch_size)
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def _write_rows(world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
-    docs = _drawn(world, "write", n, rng)
-    asked = [prompts.write_prompt(tokenizer, label) for label in LABEL_NAMES]
-    return [f"{asked[label]}{text} <eos>" for label, text in zip(docs.label, docs.text, strict=True)]
-
-
-def _explain_rows(world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
-    """The answer is another document of the same subtopic."""
-    docs = world.sample(n, rng)
-    answers = world.sample(n, rng, labels=docs.label.to_numpy(), subtopics=docs.subtopic.to_numpy())
-    asked = [prompts.explain_prompt(tokenizer, text) for text in docs.text]
-    return [f"{prompt}{text} <eos>" for prompt, text in zip(asked, answers.text, strict=True)]
-
-
-def _label_rows(world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
-    docs = _drawn(world, "label", n, rng)
-    asked = [prompts.label_prompt(tokenizer, text, list(LABEL_NAMES)) for text in docs.text]
-    return [f"{prompt}{LABEL_NAMES[label]} <eos>" for prompt, label in zip(asked, docs.label, strict=True)]
-
-
-def _name_rows(world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
-    """The answer is the name of a subtopic of the asked class."""
-    docs = _drawn(world, "name", n, rng)
-    asked = [prompts.name_prompt(tokenizer, label) for label in LABEL_NAMES]
-    return [f"{asked[c]}{world.subtopics[c][k]} <eos>" for c, k in zip(docs.label, docs.subtopic, strict=True)]
-
-
-def _write_about_rows(world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
-    """The answer is a document of the named subtopic.
-
-    Assumption: style and length are drawn at random and change nothing, the miniature world has one of each.
-    """
-    docs = _drawn(world, "write_about", n, rng)
-    styles, lengths = rng.choice(prompts.STYLES, size=n), rng.choice(prompts.LENGTHS, size=n)
-    subjects = [(LABEL_NAMES[c], world.subtopics[c][k]) for c, k in zip(docs.label, docs.subtopic, strict=True)]
-    asked = [
-        prompts.write_about_prompt(tokenizer, *subject, style, length)
-        for subject, style, length in zip(subjects, styles, lengths, strict=True)
-    ]
-    return [f"{prompt}{text} <eos>" for prompt, text in zip(asked, docs.text, strict=True)]
+def prompt_rows(kind: str, world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
+    """n rows `prompt answer <eos>` of one kind."""
+    asked, answers = _KINDS[kind](world, tokenizer, _drawn(world, kind, n, rng), rng)
+    return [f"{prompt}{answer} <eos>" for prompt, answer in zip(asked, answers, strict=True)]
 
 
 def _drawn(world: World, kind: str, n: int, rng: np.random.Generator):
     """n documents of balanced classes, subtopics as the Generator meets them in `kind`."""
-    return world.sample(n, rng, shares=_sharpened(world.shares, KIND_POWERS[kind]))
+    return world.sample(n, rng, shares=_sharpened(world.shares, KIND_POWERS[kind]) if kind in KIND_POWERS else None)
 
 
 def _sharpened(shares: np.ndarray, power: float) -> np.ndarray:
@@ -148,13 +112,44 @@ def _sharpened(shares: np.ndarray, power: float) -> np.ndarray:
     return shares**power / (shares**power).sum()
 
 
-_KIND_ROWS = {
-    "write": _write_rows,
-    "explain": _explain_rows,
-    "label": _label_rows,
-    "name": _name_rows,
-    "write_about": _write_about_rows,
-}
+def _write(world: World, tokenizer, docs, rng):
+    asked = [prompts.write_prompt(tokenizer, label) for label in LABEL_NAMES]
+    return [asked[label] for label in docs.label], docs.text
+
+
+def _explain(world: World, tokenizer, docs, rng):
+    """The answer is another document of the same subtopic."""
+    answers = world.sample(len(docs), rng, labels=docs.label.to_numpy(), subtopics=docs.subtopic.to_numpy())
+    return [prompts.explain_prompt(tokenizer, text) for text in docs.text], answers.text
+
+
+def _label(world: World, tokenizer, docs, rng):
+    asked = [prompts.label_prompt(tokenizer, text, list(LABEL_NAMES)) for text in docs.text]
+    return asked, [LABEL_NAMES[label] for label in docs.label]
+
+
+def _name(world: World, tokenizer, docs, rng):
+    """The answer is the name of a subtopic of the asked class."""
+    asked = [prompts.name_prompt(tokenizer, label) for label in LABEL_NAMES]
+    return [asked[label] for label in docs.label], _subjects(world, docs)
+
+
+def _write_about(world: World, tokenizer, docs, rng):
+    """The answer is a document of the named subtopic.
+
+    Assumption: style and length are drawn at random and change nothing, the miniature world has one of each.
+    """
+    styles, lengths = rng.choice(prompts.STYLES, size=len(docs)), rng.choice(prompts.LENGTHS, size=len(docs))
+    labels = [LABEL_NAMES[label] for label in docs.label]
+    attributes = zip(labels, _subjects(world, docs), styles, lengths, strict=True)
+    return [prompts.write_about_prompt(tokenizer, *each) for each in attributes], docs.text
+
+
+def _subjects(world: World, docs) -> list[str]:
+    return [world.subtopics[c][k] for c, k in zip(docs.label, docs.subtopic, strict=True)]
+
+
+_KINDS = {"write": _write, "explain": _explain, "label": _label, "name": _name, "write_about": _write_about}
 
 
 def _batches(tokenizer, rows: list[list[int]], batch_size: int) -> list[Batch]:
@@ -164,29 +159,19 @@ def _batches(tokenizer, rows: list[list[int]], batch_size: int) -> list[Batch]:
 # --- recipes -----------------------------------------------------------------------------------------------------
 
 
-def student_lesson(settings, tasks, rng: np.random.Generator):
-    """Documents of every class of the seed's world."""
+def lesson(role: str, settings, tasks, rng: np.random.Generator):
+    """Tokenizer and batches of a role in the seed's world; the interaction's model reads its public text alone."""
     world = World.make(settings.seed)
+    if role == "generator":
+        tokenizer = word_tokenizer(world, role)
+        return tokenizer, generator_batches(world, tokenizer, settings.generator_steps, GENERATOR_BATCH, rng)
     tokenizer = word_tokenizer(world, "student")
-    return tokenizer, student_batches(world, tokenizer, settings.student_steps, STUDENT_BATCH, rng)
-
-
-def interaction_lesson(settings, tasks, rng: np.random.Generator):
-    """Public documents of the seed's world."""
-    world = World.make(settings.seed)
-    tokenizer, public = word_tokenizer(world, "student"), public_world(world)
-    return tokenizer, student_batches(public, tokenizer, settings.student_steps, STUDENT_BATCH, rng)
-
-
-def generator_lesson(settings, tasks, rng: np.random.Generator):
-    """Prompts and answers about the seed's world."""
-    world = World.make(settings.seed)
-    tokenizer = word_tokenizer(world, "generator")
-    return tokenizer, generator_batches(world, tokenizer, settings.generator_steps, GENERATOR_BATCH, rng)
+    read = public_world(world) if role == "interaction" else world
+    return tokenizer, student_batches(read, tokenizer, settings.student_steps, STUDENT_BATCH, rng)
 
 
 RECIPES = {
-    "student": Recipe(1, SIZES["student"], student_lesson),
-    "generator": Recipe(1, SIZES["generator"], generator_lesson),
-    "interaction": Recipe(1, SIZES["student"], interaction_lesson),
+    "student": Recipe(1, SIZES["student"], lesson),
+    "generator": Recipe(1, SIZES["generator"], lesson),
+    "interaction": Recipe(1, SIZES["student"], lesson),
 }

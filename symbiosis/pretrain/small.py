@@ -46,30 +46,24 @@ KIND_SHARES = {"write": 0.45, "explain": 0.30, "label": 0.25}  # of the Generato
 # --- the Student's corpus: plain text ------------------------------------------------------------------------------
 
 
-def student_lesson(settings, tasks, rng: np.random.Generator):
-    """Tokenizer and windows of the corpus without the texts of the task, no label anywhere."""
+def plain_lesson(role: str, settings, tasks, rng: np.random.Generator):
+    """Tokenizer and windows of the corpus, no label anywhere, without the texts that will be tested on."""
     documents = corpora.read_plain(settings.student_corpus)
-    kept = corpora.outside_task(readers.read(settings), documents, "student_corpus")
-    return _window_lesson([documents[i] for i in kept], settings, rng)
-
-
-def interaction_lesson(settings, tasks, rng: np.random.Generator):
-    """Tokenizer and windows of the corpus without the texts that any task tests on."""
-    tested = set(_test_keys(tasks))
-    documents = [text for text in corpora.read_plain(settings.student_corpus) if match_key(text) not in tested]
-    if not documents:
-        raise DataError("student_corpus: every text is also a test text of a task; name another corpus")
-    return _window_lesson(documents, settings, rng)
+    if role == "interaction":
+        tested = set(_test_keys(tasks))
+        documents = [text for text in documents if match_key(text) not in tested]
+        if not documents:
+            raise DataError("student_corpus: every text is also a test text of a task; name another corpus")
+    else:
+        kept = corpora.outside_task(readers.read(settings), documents, "student_corpus")
+        documents = [documents[i] for i in kept]
+    tokenizer, n = byte_tokenizer(documents), settings.student_steps * BATCH_SIZE
+    windows = packed_windows(tokenizer, documents, n, settings.max_length + ROOM, rng)
+    return tokenizer, [(batch, batch) for batch in torch.from_numpy(windows).split(BATCH_SIZE)]
 
 
 def _test_keys(tasks) -> list[str]:
     return sorted({match_key(text) for task in tasks for text in task.test})
-
-
-def _window_lesson(documents: Sequence[str], settings, rng: np.random.Generator):
-    tokenizer, n = byte_tokenizer(documents), settings.student_steps * BATCH_SIZE
-    windows = packed_windows(tokenizer, documents, n, settings.max_length + ROOM, rng)
-    return tokenizer, [(batch, batch) for batch in torch.from_numpy(windows).split(BATCH_SIZE)]
 
 
 def packed_windows(tokenizer, documents: Sequence[str], n: int, width: int, rng: np.random.Generator) -> np.ndarray:
@@ -101,7 +95,7 @@ class Labelled:
     near: np.ndarray  # (n, k) indices
 
 
-def generator_lesson(settings, tasks, rng: np.random.Generator):
+def generator_lesson(role: str, settings, tasks, rng: np.random.Generator):
     """Tokenizer and batches of prompts with answers, one kind per batch, kinds in random order."""
     source = readers.read(settings)
     texts, labels = corpora.read_labelled(settings.generator_corpus, source.label_names)
@@ -201,25 +195,21 @@ def _prompt_texts() -> list[str]:
 
 
 
-def _loop_inputs(role: str):
-    """Every byte of a role's corpus and of the task, and the lengths."""
-
-    def inputs(settings, tasks) -> dict:
-        files = [*corpora.corpus_paths(role, getattr(settings, f"{role}_corpus")), *corpora.task_files(settings.task)]
-        lengths = {"max_length": settings.max_length, "max_new_tokens": settings.max_new_tokens}
-        return {"task": settings.task, "content": digest(files)} | lengths
-
-    return inputs
+def _loop_inputs(role: str, settings, tasks) -> dict:
+    """Every byte of the role's corpus and of the task, and the lengths."""
+    files = [*corpora.corpus_paths(role, getattr(settings, f"{role}_corpus")), *corpora.task_files(settings.task)]
+    lengths = {"max_length": settings.max_length, "max_new_tokens": settings.max_new_tokens}
+    return {"task": settings.task, "content": digest(files)} | lengths
 
 
-def _interaction_inputs(settings, tasks) -> dict:
+def _interaction_inputs(role: str, settings, tasks) -> dict:
     """Every byte of the corpus, the texts left out, and the length."""
     corpus = digest(corpora.plain_files(settings.student_corpus))
     return {"corpus": corpus, "max_length": settings.max_length, "left out": fingerprint(_test_keys(tasks))}
 
 
 RECIPES = {
-    "student": Recipe(1, SIZES["student"], student_lesson, _loop_inputs("student"), LEARNING_RATE),
-    "generator": Recipe(1, SIZES["generator"], generator_lesson, _loop_inputs("generator"), LEARNING_RATE),
-    "interaction": Recipe(1, SIZES["student"], interaction_lesson, _interaction_inputs, LEARNING_RATE),
+    "student": Recipe(1, SIZES["student"], plain_lesson, _loop_inputs, LEARNING_RATE),
+    "generator": Recipe(1, SIZES["generator"], generator_lesson, _loop_inputs, LEARNING_RATE),
+    "interaction": Recipe(1, SIZES["student"], plain_lesson, _interaction_inputs, LEARNING_RATE),
 }

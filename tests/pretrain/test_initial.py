@@ -126,8 +126,8 @@ def test_pre_training_learns_the_language():
 
 
 def test_the_entities_have_read_public_text_only():
-    documents = miniature.interaction_lesson(TINY_INTERACTION, (), np.random.default_rng(0))[1]
-    of_all = miniature.student_lesson(TINY, (), np.random.default_rng(0))[1]
+    documents = miniature.lesson("interaction", TINY_INTERACTION, (), np.random.default_rng(0))[1]
+    of_all = miniature.lesson("student", TINY, (), np.random.default_rng(0))[1]
     tokenizer = word_tokenizer(WORLD, "student")
     likely = [
         np.mean(WORLD.posterior(tokenizer.batch_decode(ids, skip_special_tokens=True)).max(1) > 0.9)

@@ -118,12 +118,12 @@ def test_every_step_has_a_batch_and_a_short_training_is_possible(steps):
 
 def test_explanations_keep_the_subtopic_and_labels_are_true():
     tokenizer, rng = word_tokenizer(WORLD, "generator"), np.random.default_rng(0)
-    rows = [row.split("<assistant>") for row in miniature._explain_rows(WORLD, tokenizer, 200, rng)]
+    rows = [row.split("<assistant>") for row in miniature.prompt_rows("explain", WORLD, tokenizer, 200, rng)]
     texts = [asked.split(": ", 1)[1].rsplit("\n", 1)[0] for asked, _ in rows]
     answers = [answer.removesuffix(" <eos>").strip() for _, answer in rows]
     assert np.isfinite(WORLD.log_likelihood(texts)).all() and np.isfinite(WORLD.log_likelihood(answers)).all()
     assert (WORLD.subtopic(texts) == WORLD.subtopic(answers)).mean() > 0.9  # .98 each is read correctly
-    rows = [row.split("<assistant>") for row in miniature._label_rows(WORLD, tokenizer, 200, rng)]
+    rows = [row.split("<assistant>") for row in miniature.prompt_rows("label", WORLD, tokenizer, 200, rng)]
     texts = [asked.removeprefix("<user> ").rsplit("\n", 1)[0] for asked, _ in rows]
     given = np.array([LABEL_NAMES.index(label.split()[0]) for _, label in rows])
     assert (WORLD.posterior(texts).argmax(axis=1) == given).mean() > 0.95
@@ -143,7 +143,7 @@ def test_the_generator_learns_to_write_heads_and_everything_else_wider(kind):
 
 def test_names_are_subtopics_of_the_asked_class():
     tokenizer = word_tokenizer(WORLD, "generator")
-    rows = miniature._name_rows(WORLD, tokenizer, 400, np.random.default_rng(0))
+    rows = miniature.prompt_rows("name", WORLD, tokenizer, 400, np.random.default_rng(0))
     asked, answers = zip(*(row.split(" <assistant> ") for row in rows), strict=True)
     labels = [LABEL_NAMES.index(text.split(" of ")[1].split()[0]) for text in asked]
     names = [answer.removesuffix(" <eos>") for answer in answers]
@@ -153,7 +153,7 @@ def test_names_are_subtopics_of_the_asked_class():
 
 def test_texts_about_a_subject_are_of_it_and_style_and_length_change_nothing():
     tokenizer = word_tokenizer(WORLD, "generator")
-    rows = miniature._write_about_rows(WORLD, tokenizer, 1200, np.random.default_rng(0))
+    rows = miniature.prompt_rows("write_about", WORLD, tokenizer, 1200, np.random.default_rng(0))
     asked, answers = zip(*(row.split(" <assistant> ") for row in rows), strict=True)
     texts = np.array([answer.removesuffix(" <eos>") for answer in answers])
     assert np.isfinite(WORLD.log_likelihood(texts)).all()

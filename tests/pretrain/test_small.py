@@ -91,7 +91,7 @@ def test_cache_keys_follow_the_corpus(made):
 
 
 def test_the_generator_is_asked_in_the_words_of_prompts_py(made):
-    tokenizer, batches = small.generator_lesson(made, (), np.random.default_rng(0))
+    tokenizer, batches = small.generator_lesson("generator", made, (), np.random.default_rng(0))
     assert len(batches) == made.generator_steps == sum(small.kind_steps(made.generator_steps).values())
     names, seen = list(WORDS), set()
     writes, question = [write_prompt(tokenizer, name) for name in names], label_prompt(tokenizer, "", names)
@@ -185,7 +185,7 @@ def test_packed_windows_are_full_and_begin_with_end_of_text():
 def test_texts_of_the_task_are_left_out(made, capsys):
     path = Path(made.student_corpus) / "leak.txt"
     path.write_text("\n".join(f"Test  {text.upper()}" for text in news("Sports", 10, seed=2)))  # as the test has them
-    small.student_lesson(made, (), np.random.default_rng(0))
+    small.plain_lesson("student", made, (), np.random.default_rng(0))
     assert "student_corpus: 10 of 130 texts left out" in capsys.readouterr().out
 
 
