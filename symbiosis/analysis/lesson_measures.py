@@ -203,7 +203,7 @@ def _initial_student(settings: RunSettings):
     from symbiosis.pretrain import initial
 
     try:
-        return _student(initial.base_folder("student", settings), settings.student_revision)
+        return _student(initial.initial_model_folder("student", settings), settings.student_revision)
     except SymbiosisError:
         return None
 
@@ -216,12 +216,12 @@ def _base_loss(settings: RunSettings) -> Callable[[Sequence[str]], float] | None
         return None
     student, tokenizer = found
     loading.use_threads(settings.threads)
-    start, end = loading.start_ids(tokenizer), [tokenizer.eos_token_id]
+    n_given = len(loading.start_ids(tokenizer))
 
     def mean_loss(texts: Sequence[str]) -> float:
-        rows = [[*start, *ids, *end] for ids in loading.token_ids(tokenizer, texts, settings.max_length)]
-        tokens = np.array([len(row) - len(start) for row in rows])
-        losses = scoring.text_losses(student, tokenizer, rows, [len(start)] * len(rows), settings)
+        rows = loading.document_rows(tokenizer, texts, settings.max_length)
+        tokens = np.array([len(row) - n_given for row in rows])
+        losses = scoring.text_losses(student, tokenizer, rows, [n_given] * len(rows), settings)
         return float(losses @ tokens / tokens.sum())
 
     return mean_loss

@@ -8,7 +8,7 @@ import numpy as np
 
 from symbiosis.data.lesson import make_lesson
 from symbiosis.loop.influence import gradient_norm, influence
-from symbiosis.models.loading import start_ids, token_ids
+from symbiosis.models.loading import document_rows
 from symbiosis.models.scoring import generator_beliefs, student_beliefs, text_losses
 from symbiosis.settings import RunSettings
 
@@ -34,8 +34,7 @@ def lm_loss(by: Measured, texts: Sequence[str]) -> np.ndarray:
     High for what the Student has never read, and for junk.
     """
     tokenizer = by.student_tokenizer
-    start, end = start_ids(tokenizer), [tokenizer.eos_token_id]
-    rows = [start + ids + end for ids in token_ids(tokenizer, texts, by.settings.max_length)]
+    rows = document_rows(tokenizer, texts, by.settings.max_length)
     return text_losses(by.student, tokenizer, rows, [1] * len(rows), by.settings)
 
 

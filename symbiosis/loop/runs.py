@@ -1,12 +1,11 @@
 """Run a method: generation by generation, stage by stage, atomic, resumable, recorded.
 
-A stage (evaluate, lesson, student, teach) writes into a temporary folder that is renamed when whole; a killed run
-continues at the first missing stage. Each stage keeps the checksums of its files; one that is damaged is made again.
+A stage (evaluate, lesson, student, teach) writes into a temporary folder that is renamed when complete; a killed run
+continues at the first stage that is missing or not as its checksums say (symbiosis/store/README.md).
 Randomness is derived from (seed, generation, stage), so a continued run gives the numbers of an unbroken one.
 """
 
 import functools
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -26,40 +25,23 @@ from symbiosis.models.generation import require_engine
 from symbiosis.models.hidden_states import inside, random_model
 from symbiosis.models.scoring import evaluate
 from symbiosis.models.training import train_student
-from symbiosis.pretrain.initial import base_folder, made_name
+from symbiosis.pretrain.initial import cache_key, initial_model_folder
 from symbiosis.settings import RunSettings
-from symbiosis.store.folders import (
-    remove,
-    write_atomic,
-)
-from symbiosis.store.record import provenance
-from symbiosis.store.results import COLUMNS, UNREPORTED, read_rows
-from symbiosis.store.stages import (
-    RunError,
-    _read_json,
-    check_products,
-    metric,
-    rewind,
-    run_folder,
-    same_settings,
-    stage,
-    writing,
-)
+from symbiosis.store.record import Made, run_once
+from symbiosis.store.stages import invalidate, metric, stage
 
 UNITS = {"accuracy": "share", "label_loss": "nats", "lm_loss": "nats/token"}
 
 
 def run(settings: RunSettings) -> pd.DataFrame:
     """The rows of a run: read where it is finished, continued where it stopped, begun where it is new."""
-    folder = run_folder(settings)
-    with writing(folder):
-        same_settings(folder, settings)
-        _same_models(folder, settings)
-        if (folder / "record.json").exists():
-            check_products(folder)
-        else:
-            _run_all(folder, settings)
-    return read_rows(folder)
+    keys = {role: cache_key(role, settings) for role in _roles(settings)}
+    inputs = {role: key for role, key in keys.items() if key}
+    return run_once(settings, inputs, lambda folder: _run_all(folder, settings))
+
+
+def _roles(settings: RunSettings) -> tuple[str, ...]:
+    return ("student", "generator") if settings.method in NEEDS_GENERATOR else ("student",)
 
 
 def prepare(settings: RunSettings, task: Task | None = None) -> Actors:
@@ -77,20 +59,21 @@ def prepare(settings: RunSettings, task: Task | None = None) -> Actors:
 
 
 def _load_base(role: str, settings: RunSettings):
-    return loading.load(base_folder(role, settings), getattr(settings, f"{role}_revision"), device=settings.device)
+    folder, revision = initial_model_folder(role, settings), getattr(settings, f"{role}_revision")
+    return loading.load(folder, revision, device=settings.device)
 
 
 def _which(role: str, model) -> dict[str, str]:
     """The folder's name (of a hub model its own, with the commit that was really resolved) and what is in it."""
     folder = Path(model.config._name_or_path)
     name = f"{folder.parts[-3]}@{folder.name}" if folder.parent.name == "snapshots" else folder.name
-    return {role: name, f"{role}_weights": loading.weights_mark(folder)}
+    return {role: name, f"{role}_weights": loading.weights_digest(folder)}
 
 
-def _run_all(folder: Path, settings: RunSettings) -> None:
+def _run_all(folder: Path, settings: RunSettings) -> Made:
     actors = prepare(settings)
     state = folder / "state"
-    rewind(state, stage_names(settings))
+    invalidate(state, stage_names(settings))
     results = [stage(state, "student-0", lambda out: _generation_zero(actors, out))]
     _restore_student(actors, state / "student-0")
     bar = tqdm(range(1, settings.generations + 1), desc=settings.run_id)
@@ -106,11 +89,11 @@ def _run_all(folder: Path, settings: RunSettings) -> None:
         if settings.needs_feedback and generation < settings.generations:
             results.append(stage(state, f"teach-{generation}", lambda out, g=generation: _teach(actors, g, out)))
             _restore_teaching(actors, state / f"teach-{generation}")
-        _forget(state, generation - 1, settings)
         tqdm.write(f"{settings.run_id} generation {generation}: accuracy {_value(student, 'accuracy'):.3f}")
-    rows = pd.DataFrame([_row(settings, r) for result in results for r in result["rows"]], columns=list(COLUMNS))
-    write_atomic(folder / "rows.csv", rows.to_csv(index=False).encode())
-    write_record(folder, settings, actors, results)
+    task = actors.task
+    inputs = {"task": task.fingerprint, "task_source": task.source, "overlap": task.overlap, **actors.bases}
+    counts = [result["writing_counts"] for result in results if "writing_counts" in result]
+    return results, actors.student.device, {"inputs": inputs, "writing_counts": counts}
 
 
 # --- stages --------------------------------------------------------------------------------------------------------
@@ -145,8 +128,8 @@ def _lesson(actors: Actors, generation: int, path: Path, out: Path) -> dict:
     if actors.so_far is not None:
         save_lesson(actors.so_far, out / "so_far.parquet")
     known = {"generation": generation, "step": "lesson", "rows": len(lesson)}
-    ledger = {**known, **actors.counts, **_truth(lesson, actors)}
-    return {"rows": lesson_rows(lesson, actors, generation), "yield": ledger}
+    counts = {**known, **actors.counts, **_truth(lesson, actors)}
+    return {"rows": lesson_rows(lesson, actors, generation), "writing_counts": counts}
 
 
 def _student(actors: Actors, generation: int, out: Path) -> dict:
@@ -174,7 +157,8 @@ def _teach(actors: Actors, generation: int, out: Path) -> dict:
         loading.save(actors.generator, actors.generator_tokenizer, out / "model")
         rows = [*_generator_rows(actors, generation), _drift(actors, generation)]
     actors.hard.to_parquet(out / "hard.parquet")
-    return {"rows": rows, "history": history, "yield": {"generation": generation, "step": "teach", **actors.counts}}
+    counts = {"generation": generation, "step": "teach", **actors.counts}
+    return {"rows": rows, "history": history, "writing_counts": counts}
 
 
 def _restore_rows(actors: Actors, folder: Path) -> None:
@@ -184,7 +168,7 @@ def _restore_rows(actors: Actors, folder: Path) -> None:
 
 
 def _restore_student(actors: Actors, folder: Path) -> None:
-    """The weights this stage left; where it left none (or a later stage pruned them) they are not needed."""
+    """The weights this stage left, if any."""
     if (folder / "model").is_dir():
         actors.student, _ = loading.load(str(folder / "model"), device=actors.settings.device)
 
@@ -193,15 +177,6 @@ def _restore_teaching(actors: Actors, folder: Path) -> None:
     actors.hard = load_lesson(folder / "hard.parquet")
     if (folder / "model").is_dir():
         actors.generator, _ = loading.load(str(folder / "model"), device=actors.settings.device)
-
-
-def _forget(state: Path, generation: int, settings: RunSettings) -> None:
-    """Drop the weights of a generation that a later one has replaced."""
-    if not settings.keep_checkpoints:
-        for role in ("student", "teach"):
-            model = state / f"{role}-{generation}" / "model"
-            if model.is_dir():
-                remove(model)
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------
@@ -278,44 +253,5 @@ def lesson_rows(lesson, actors: Actors, generation: int) -> list[dict]:
     return rows
 
 
-def _row(settings: RunSettings, row: dict) -> dict:
-    same = {key: getattr(settings, key) for key in ("study", "method", "variant", "scale", "seed", "run_id")}
-    return same | row
-
-
 def _value(result: dict, name: str) -> float:
     return next(row["value"] for row in result["rows"] if row["metric"] == name)
-
-
-# --- the folder ----------------------------------------------------------------------------------------------------
-
-
-def _same_models(folder: Path, settings: RunSettings) -> None:
-    """A finished run was made with today's initial models; a smoke run that was not is made again."""
-    if not (folder / "record.json").exists():
-        return
-    inputs = _read_json(folder / "record.json")["inputs"]
-    old = [
-        role
-        for role in ("student", "generator")
-        if role in inputs and made_name(role, settings) not in ("", inputs[role])
-    ]
-    if old and settings.scale == UNREPORTED:
-        if (folder / "state").is_dir():
-            remove(folder / "state")
-        for name in ("rows.csv", "record.json"):  # the record last: while it is there, this is done again
-            (folder / name).unlink(missing_ok=True)
-    elif old:
-        raise RunError(
-            f"{folder}: its {' and '.join(old)} was made by other code or data than today's; delete the folder to "
-            "run it again, or keep its rows (reports/results.csv) and give the new run its own `study`"
-        )
-
-
-def write_record(folder: Path, settings: RunSettings, actors: Actors, results: list[dict]) -> None:
-    """record.json: all that is needed to trust or repeat the run. Its presence says the run is finished."""
-    task = actors.task
-    inputs = {"task": task.fingerprint, "task_source": task.source, "overlap": task.overlap, **actors.bases}
-    record = provenance(folder, settings, actors.student.device, results) | {"inputs": inputs}
-    record["yield"] = [r["yield"] for r in results if "yield" in r]
-    write_atomic(folder / "record.json", json.dumps(record, indent=1).encode())
