@@ -137,12 +137,12 @@ def report_notebooks(scale: str) -> tuple[str, ...]:
 
 def make_bases(run: Run, args: Sequence[str] = ()) -> None:
     """Pre-train and cache the initial models of one seed in the run's world."""
-    from symbiosis.pretrain.initial import base_folder
+    from symbiosis.pretrain.initial import initial_model_folder
 
     world = params.files()[run.scale] | params.study_world(run.study)
     settings = make_settings(f"{run.scale}, {run.study}", **world | passed(args) | {"method": "real", "seed": run.seed})
     for role in ("student", "generator"):
-        print(base_folder(role, settings))
+        print(initial_model_folder(role, settings))
 
 
 def print_params(run: Run, args: Sequence[str] = ()) -> None:

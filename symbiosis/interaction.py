@@ -1,25 +1,25 @@
-"""K language models that train on each other's outputs: private tasks, a public corpus, rounds of writing and reading.
+"""K language models that train on each other's outputs: private tasks, a public corpus, generations of texts.
 
-    rows of entity k in round t ~ (1-alpha) beta private_k + (1-alpha)(1-beta) public + sum_j alpha s_j written_(t,j)
+    rows of entity k in generation t ~
+        (1-alpha) beta private_k + (1-alpha)(1-beta) public + sum_j alpha s_j written_(t,j)
 
-s_j = 1/K unless the entities talk unequally. Round 0 is alpha = 0. The frame is that of Vu, Reeves and Wenger, arXiv
-2505.21677. What its text leaves open is decided here:
+s_j = 1/K unless the writers' weights differ. Generation 0 is alpha = 0. The frame is that of Vu, Reeves and Wenger,
+arXiv 2505.21677. What its text leaves open is decided here:
 
 * an entity writes from its start token alone, so its texts are a sample of all it models, private and public alike;
 * `mixing: replace` reads only the newest texts, as the paper's formula has it; `accumulate_subsample` draws from all
-  rounds so far, as its words have it;
-* training goes on from the entity's weights of the round before (the linear theory refits); the loss is that of the
-  whole text, every token alike;
+  generations so far, as its words have it;
+* training goes on from the entity's weights of the generation before (the linear theory refits); the loss is that of
+  the whole text, every token alike;
 * written rows enter as rows of one lesson, so that alpha is their share and 1/K counts each set once.
 
-Stages are whole or absent, and randomness is named by (seed, generation, stage, entity), so a killed run continues with
-the numbers of an unbroken one.
+Stages are complete or absent, and randomness is named by (seed, generation, stage, entity), so a killed run continues
+with the numbers of an unbroken one.
 """
 
 import io
 import itertools
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,22 +34,20 @@ from symbiosis.errors import SymbiosisError
 from symbiosis.loop.mixing import kept_rows
 from symbiosis.measures.diversity import distinct_n, homogenisation, self_bleu, unique_share
 from symbiosis.models import encoders, loading
-from symbiosis.models.generation import generate
+from symbiosis.models.generation import Sampling, generate
 from symbiosis.models.hidden_states import hidden_states
-from symbiosis.models.loading import start_ids, token_ids
+from symbiosis.models.loading import LanguageModel, document_rows, start_ids, token_ids
 from symbiosis.models.scoring import text_losses, token_losses
-from symbiosis.models.training import bucketed_batches, fit
-from symbiosis.pretrain import initial
-from symbiosis.pretrain.entities import base_folder, made_name
+from symbiosis.models.training import Steps, bucketed_batches, fit
+from symbiosis.pretrain.initial import cache_key, initial_model_folder
 from symbiosis.pretrain.recipe import schedule
 from symbiosis.settings import InteractionSettings, RunSettings, derive_seed, resolve
-from symbiosis.store.folders import remove, write_atomic
-from symbiosis.store.record import provenance
-from symbiosis.store.results import COLUMNS, UNREPORTED, read_rows
-from symbiosis.store.stages import RunError, check_products, metric, rewind, run_folder, same_settings, stage, writing
+from symbiosis.store.folders import write_atomic
+from symbiosis.store.record import Made, run_once
+from symbiosis.store.stages import invalidate, metric, run_folder, stage
 
-MAX_REDRAWS = 5  # rounds of new drafts where an entity wrote empty texts
-SELF_BLEU_TEXTS = 200  # of a round's texts: its cost grows with their square
+MAX_REDRAWS = 5  # times that an entity which wrote empty texts draws new drafts
+SELF_BLEU_TEXTS = 200  # of a generation's texts: its cost grows with their square
 
 
 class InteractionError(SymbiosisError):
@@ -58,7 +56,7 @@ class InteractionError(SymbiosisError):
 
 @dataclass(frozen=True)
 class Experiment:
-    """What every round needs: K private tasks and, last, the public one; where weights and texts of rounds are."""
+    """What every generation needs: K private tasks and, last, the public one; where weights and texts are."""
 
     settings: InteractionSettings
     tasks: list[TaskTexts]
@@ -78,7 +76,7 @@ class Experiment:
         return derive_seed(self.settings.seed, generation, *names)
 
     def load(self, entity: int, generation: int):
-        """Model and tokenizer of an entity after a round; of -1 the common initial model."""
+        """Model and tokenizer of an entity after a generation; of -1 the common initial model."""
         settings = self.settings
         if generation < 0:
             return loading.load(self.base, settings.student_revision, device=settings.device)
@@ -92,35 +90,35 @@ class Experiment:
 # --- the run -------------------------------------------------------------------------------------------------------
 def run(settings: InteractionSettings) -> pd.DataFrame:
     """The rows of a run: read where it is finished, continued where it stopped, begun where it is new."""
-    folder = run_folder(settings)
-    with writing(folder):
-        same_settings(folder, settings)
-        loading.use_threads(settings.threads)
-        tasks = load_tasks(settings)
-        _same_inputs(folder, settings, tasks)
-        if (folder / "record.json").exists():
-            check_products(folder)
-        else:
-            _run_all(Experiment(settings, tasks, base_folder(settings, tasks), folder))
-    return read_rows(folder)
+    loading.use_threads(settings.threads)
+    tasks = load_tasks(settings)
+    return run_once(settings, _inputs(settings, tasks), lambda folder: _run_all(settings, tasks, folder))
 
 
-def _run_all(experiment: Experiment) -> None:
-    settings, state = experiment.settings, experiment.folder / "state"
-    rewind(state, _stage_names(settings), _entity)
+def _inputs(settings: InteractionSettings, tasks: Sequence[TaskTexts]) -> dict:
+    """Digests of the texts, and which models the entities and the encoder are."""
+    local = Path(settings.student).name if resolve(settings.student).is_dir() else settings.student
+    named = f"{local}@{settings.student_revision}".rstrip("@")
+    base = cache_key("interaction", settings, tasks) or named
+    inputs = {"tasks": [task.fingerprint for task in tasks], "base": base}
+    if settings.encoder == "miniature":
+        inputs["encoder"] = cache_key("student", _loop_settings(settings))
+    return inputs
+
+
+def _run_all(settings: InteractionSettings, tasks: list[TaskTexts], folder: Path) -> Made:
+    experiment = Experiment(settings, tasks, initial_model_folder("interaction", settings, tasks), folder)
+    state = folder / "state"
+    invalidate(state, _stage_names(settings))
     results = [stage(state, "base", lambda out: _base(experiment))]
     for t in tqdm(range(settings.generations + 1), desc=settings.run_id):
         if t:
-            lesson = [experiment.folder / "lessons" / f"gen-{t}.parquet"]
+            lesson = [folder / "lessons" / f"gen-{t}.parquet"]
             results.append(stage(state, f"write-{t}", lambda out, t=t: _write(experiment, t), also=lesson))
         for k in experiment.entities:
             results.append(stage(state, f"train-{t}-{k}", lambda out, t=t, k=k: _train(experiment, t, k, out)))
         results.append(stage(state, f"compare-{t}", lambda out, t=t: _compare(experiment, t)))
-        _forget(experiment, t - 1)
-    head = {key: getattr(settings, key) for key in ("study", "method", "variant", "scale", "seed", "run_id")}
-    rows = pd.DataFrame([head | row for result in results for row in result["rows"]], columns=list(COLUMNS))
-    write_atomic(experiment.folder / "rows.csv", rows.to_csv(index=False).encode())
-    _write_record(experiment, results)
+    return results, loading.pick_device(settings.device), {}
 
 
 def _stage_names(settings: InteractionSettings) -> list[str]:
@@ -132,18 +130,13 @@ def _stage_names(settings: InteractionSettings) -> list[str]:
     return names
 
 
-def _entity(stage_name: str) -> str:
-    """Whose weights a stage leaves; of a stage that leaves none a name of its own."""
-    return stage_name.rpartition("-")[2] if stage_name.startswith("train-") else stage_name
-
-
 def _base(experiment: Experiment) -> dict:
     """The common initial model on every task."""
-    return {"rows": _losses(experiment, *experiment.load(0, -1), 0, "base")}
+    return {"rows": _losses(experiment, experiment.load(0, -1), 0, "base")}
 
 
 def _write(experiment: Experiment, generation: int) -> dict:
-    """Every entity that talks writes its texts with the weights of the round before."""
+    """Every entity whose texts are read writes them, with the weights of the generation before."""
     settings, parts = experiment.settings, []
     for k in experiment.entities:
         if settings.talk_shares[k - 1]:
@@ -157,15 +150,15 @@ def _write(experiment: Experiment, generation: int) -> dict:
 
 
 def _train(experiment: Experiment, generation: int, entity: int, out: Path) -> dict:
-    """One entity reads its rows of the round; then its losses, and its answers to the common prompts."""
+    """One entity reads its rows; then its losses, and its answers to the common prompts."""
     settings = experiment.settings
-    model, tokenizer = experiment.load(entity, generation - 1)
+    lm = experiment.load(entity, generation - 1)
     texts = drawn_rows(experiment, generation, entity)
     seed, who = experiment.seed(generation, "train", entity), f"entity {entity}, generation {generation}"
-    history = fit_texts(model, tokenizer, texts, settings, seed=seed, who=who)
-    loading.save(model, tokenizer, out / "model")
-    rows = _losses(experiment, model, tokenizer, generation, entity)
-    (out / "answers.json").write_text(json.dumps(_answers(experiment, model, tokenizer, generation, entity)))
+    history = fit_texts(lm, texts, settings, seed=seed, who=who)
+    lm.save(out / "model")
+    rows = _losses(experiment, lm, generation, entity)
+    (out / "answers.json").write_text(json.dumps(_answers(experiment, lm, generation, entity)))
     return {"rows": rows, "history": history}
 
 
@@ -178,25 +171,17 @@ def _compare(experiment: Experiment, generation: int) -> dict:
     return {"rows": _means(rows, generation) + _similarities(experiment, answers, generation)}
 
 
-def _forget(experiment: Experiment, generation: int) -> None:
-    """Drop the weights of a round that a later one has replaced."""
-    for k in experiment.entities:
-        model = experiment.folder / "state" / f"train-{generation}-{k}" / "model"
-        if model.is_dir():
-            remove(model)
-
-
 # --- writing -------------------------------------------------------------------------------------------------------
 def _write_texts(experiment: Experiment, entity: int, generation: int) -> list[str]:
     """`written` texts of one entity; of the symbiotic one those of its drafts that the others find hardest."""
     settings = experiment.settings
-    model, tokenizer = experiment.load(entity, generation - 1)
+    lm = experiment.load(entity, generation - 1)
     n = settings.written * (settings.candidates if entity == settings.symbiotic else 1)
     texts: list[str] = []
     for redraw in range(1 + MAX_REDRAWS):
         seed = experiment.seed(generation, "write", entity, redraw)
-        start = [start_ids(tokenizer)] * (n - len(texts))
-        texts += [text for text in generate(model, tokenizer, start, settings, seed=seed) if text]
+        start = [start_ids(lm.tokenizer)] * (n - len(texts))
+        texts += [text for text in generate(lm, start, Sampling.of(settings), seed=seed) if text]
         if len(texts) == n:
             return texts if n == settings.written else _hard_for_others(experiment, texts, entity, generation)
     raise InteractionError(
@@ -209,15 +194,15 @@ def _hard_for_others(experiment: Experiment, drafts: list[str], entity: int, gen
     """The `written` drafts, in their own order, on which the other entities' mean LM loss is highest [nats/token]."""
     losses = np.zeros(len(drafts))
     for other in (k for k in experiment.entities if k != entity):
-        model, tokenizer = experiment.load(other, generation - 1)
-        rows = text_rows(tokenizer, drafts, experiment.settings.max_length)
-        losses += text_losses(model, tokenizer, rows, [1] * len(rows), experiment.settings)
+        lm = experiment.load(other, generation - 1)
+        rows = text_rows(lm.tokenizer, drafts, experiment.settings.max_length)
+        losses += text_losses(lm, rows, [1] * len(rows), experiment.settings)
     kept = np.argsort(-losses, kind="stable")[: experiment.settings.written]
     return [drafts[i] for i in np.sort(kept)]
 
 
 def _lesson_rows(experiment: Experiment, lesson: pd.DataFrame, generation: int) -> list[dict]:
-    """How varied the round's texts are, all writers together and each alone."""
+    """How varied the generation's texts are, all writers together and each alone."""
     texts = lesson["text"].tolist()
     some = np.random.default_rng(experiment.seed(generation, "self_bleu")).permutation(len(texts))[:SELF_BLEU_TEXTS]
     rows = [
@@ -234,7 +219,7 @@ def _lesson_rows(experiment: Experiment, lesson: pd.DataFrame, generation: int) 
 def row_counts(settings: InteractionSettings, generation: int) -> np.ndarray:
     """How many rows an entity reads of (private, public, each entity's texts): (2 + K,), sums to `rows`.
 
-        n * ((1-a) beta, (1-a)(1-beta), a s_1, ..., a s_K),   a = alpha from round 1 on, 0 before
+        n * ((1-a) beta, (1-a)(1-beta), a s_1, ..., a s_K),   a = alpha from generation 1 on, 0 before
 
     Rounded down, then one more to those that lost most.
     """
@@ -248,11 +233,11 @@ def row_counts(settings: InteractionSettings, generation: int) -> np.ndarray:
 
 
 def drawn_rows(experiment: Experiment, generation: int, entity: int) -> list[str]:
-    """The texts one entity reads in a round, each at most once: `row_counts` of every set."""
+    """The texts one entity reads in a generation, each at most once: `row_counts` of every set."""
     settings = experiment.settings
     rng = np.random.default_rng(experiment.seed(generation, "rows", entity))
     real = [experiment.tasks[entity - 1].train, experiment.tasks[-1].train]
-    sets = real + [_heard(experiment, generation, k, rng) for k in experiment.entities]
+    sets = real + [_texts_of(experiment, generation, k, rng) for k in experiment.entities]
     texts = []
     for source, count in zip(sets, row_counts(settings, generation), strict=True):
         if count > len(source):
@@ -264,8 +249,8 @@ def drawn_rows(experiment: Experiment, generation: int, entity: int) -> list[str
     return texts
 
 
-def _heard(experiment: Experiment, generation: int, writer: int, rng: np.random.Generator) -> list[str]:
-    """The texts of one writer that this round may draw from."""
+def _texts_of(experiment: Experiment, generation: int, writer: int, rng: np.random.Generator) -> list[str]:
+    """The texts of one writer that may be read in this generation."""
     if not generation or not experiment.settings.talk_shares[writer - 1]:
         return []
     lessons = [experiment.written(g) for g in range(1, generation + 1)]
@@ -276,12 +261,11 @@ def _heard(experiment: Experiment, generation: int, writer: int, rng: np.random.
 
 def text_rows(tokenizer, texts: Sequence[str], max_length: int) -> list[list[int]]:
     """Token rows `start text end`; a text cut at max_length has no end, so that nobody learns to stop mid-sentence."""
-    start, end = start_ids(tokenizer), [tokenizer.eos_token_id]
-    return [start + ids[:max_length] + end * (len(ids) <= max_length) for ids in token_ids(tokenizer, texts)]
+    return document_rows(tokenizer, texts, max_length, end_if_cut=False)
 
 
 def fit_texts(
-    model, tokenizer, texts: Sequence[str], settings: InteractionSettings, *, seed: int, who: str
+    lm: LanguageModel, texts: Sequence[str], settings: InteractionSettings, *, seed: int, who: str
 ) -> list[float]:
     """Plain LM training on texts, in place: `steps` batches in passes over the rows. Returns each step's loss.
 
@@ -290,19 +274,20 @@ def fit_texts(
     AdamW, warm-up over `warmup_ratio` of the steps, then linearly to 0. Raises TrainingError at a loss that is not
     finite.
     """
-    rows = text_rows(tokenizer, texts, settings.max_length)
+    rows = text_rows(lm.tokenizer, texts, settings.max_length)
     batches = list(itertools.islice(_passes([len(row) for row in rows], settings.batch_size, seed), settings.steps))
 
     def losses(some: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
-        nll, _ = token_losses(model, tokenizer, [rows[i] for i in some], [1] * len(some), settings)
+        nll, _ = token_losses(lm, [rows[i] for i in some], [1] * len(some), settings)
         return {"loss": nll.sum() / sum(len(rows[i]) - 1 for i in batch)}
 
-    with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+    def step_size(step: int) -> float:
+        return schedule(step, settings.steps, settings.warmup_ratio)
+
+    steps = Steps(who, settings.learning_rate, step_size)
+    with torch.random.fork_rng([lm.device] if lm.device.type == "cuda" else []):
         torch.manual_seed(seed)  # for models with dropout
-        history = fit(
-            model, losses, batches, learning_rate=settings.learning_rate, what=who,
-            schedule=lambda step: schedule(step, settings.steps, settings.warmup_ratio),
-        )  # fmt: skip
+        history = fit(lm.model, losses, batches, steps)
     return [step["loss"] for step in history]
 
 
@@ -313,12 +298,12 @@ def _passes(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[np.n
 
 
 # --- what is measured ----------------------------------------------------------------------------------------------
-def _losses(experiment: Experiment, model, tokenizer, generation: int, who: str | int) -> list[dict]:
+def _losses(experiment: Experiment, lm: LanguageModel, generation: int, who: str | int) -> list[dict]:
     """loss_<who>_on_<task>: cross-entropy over all tokens of the task's held-out texts [nats/token]."""
     rows = []
     for end, task in zip(experiment.task_ends, experiment.tasks, strict=True):
-        ids = text_rows(tokenizer, task.test, experiment.settings.max_length)
-        per_text = text_losses(model, tokenizer, ids, [1] * len(ids), experiment.settings)
+        ids = text_rows(lm.tokenizer, task.test, experiment.settings.max_length)
+        per_text = text_losses(lm, ids, [1] * len(ids), experiment.settings)
         mean = float(np.average(per_text, weights=[len(row) - 1 for row in ids]))
         rows.append(metric(generation, f"loss_{who}_on_{end}", mean, "nats/token", len(ids)))
     return rows
@@ -338,14 +323,14 @@ def _means(rows: Sequence[dict], generation: int) -> list[dict]:
     ]
 
 
-def _answers(experiment: Experiment, model, tokenizer, generation: int, entity: int) -> list[list[str]]:
+def _answers(experiment: Experiment, lm: LanguageModel, generation: int, entity: int) -> list[list[str]]:
     """What the entity writes after the first tokens of held-out texts: for each task `answers` texts per prompt."""
     settings, found = experiment.settings, []
     for end, task in zip(experiment.task_ends, experiment.tasks, strict=True):
-        begun = token_ids(tokenizer, task.test[: settings.prompts], settings.prompt_tokens)
-        prompts = [start_ids(tokenizer) + ids for ids in begun]
+        starts = token_ids(lm.tokenizer, task.test[: settings.prompts], settings.prompt_tokens)
+        prompts = [start_ids(lm.tokenizer) + ids for ids in starts]
         seed = experiment.seed(generation, "answers", entity, end)
-        found.append(generate(model, tokenizer, prompts, settings, seed=seed, samples=settings.answers))
+        found.append(generate(lm, prompts, Sampling.of(settings), seed=seed, samples=settings.answers))
     return found
 
 
@@ -391,57 +376,24 @@ def _encoder(experiment: Experiment):
     """texts -> (n, d): mean over the tokens of the last hidden states of a model that belongs to no entity."""
     settings = experiment.settings
     if settings.encoder in ("base", "miniature"):
-        model, tokenizer = experiment.load(0, -1) if settings.encoder == "base" else _well_read(settings)
-        return lambda texts: hidden_states(model, tokenizer, texts, settings)
-    known = {"device": settings.device, "max_length": settings.max_length, "precision": settings.precision}
-    return encoders.load(settings.encoder, settings.encoder_revision, **known)
+        lm = experiment.load(0, -1) if settings.encoder == "base" else _miniature_student(settings)
+        return lambda texts: hidden_states(lm, texts, settings)
+    how = {"device": settings.device, "max_length": settings.max_length, "precision": settings.precision}
+    return encoders.load(settings.encoder, settings.encoder_revision, **how)
 
 
-def _well_read(settings: InteractionSettings):
-    """The miniature Student of the other experiments: of this world's words it has read all, of every class."""
-    return loading.load(initial.base_folder("student", _reader(settings)), device=settings.device)
+def _miniature_student(settings: InteractionSettings):
+    """The loop's miniature Student of this seed: of the world's words it has read all, of every class."""
+    return loading.load(initial_model_folder("student", _loop_settings(settings)), device=settings.device)
 
 
-def _reader(settings: InteractionSettings) -> RunSettings:
+def _loop_settings(settings: InteractionSettings) -> RunSettings:
     return RunSettings(seed=settings.seed, student_steps=300)
-
-
-# --- the folder ----------------------------------------------------------------------------------------------------
-def _same_inputs(folder: Path, settings: InteractionSettings, tasks: Sequence[TaskTexts]) -> None:
-    """A run, finished or begun, was made of today's texts and models; a smoke run that was not begins anew."""
-    path, inputs = folder / "inputs.json", _inputs(settings, tasks)
-    if path.exists() and json.loads(path.read_text()) != inputs:
-        if settings.scale != UNREPORTED:
-            raise RunError(
-                f"{folder}: its texts or its initial model were others than today's; delete the folder to run it "
-                "again, or keep its rows (reports/results.csv) and give the new run its own `study`"
-            )
-        for name in ("record.json", "rows.csv"):
-            (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / "state", ignore_errors=True)
-    write_atomic(path, json.dumps(inputs, indent=1).encode())
-
-
-def _inputs(settings: InteractionSettings, tasks: Sequence[TaskTexts]) -> dict:
-    local = Path(settings.student).name if resolve(settings.student).is_dir() else settings.student
-    named = f"{local}@{settings.student_revision}".rstrip("@")
-    inputs = {"tasks": [task.fingerprint for task in tasks], "base": made_name(settings, tasks) or named}
-    if settings.encoder == "miniature":
-        inputs["encoder"] = initial.made_name("student", _reader(settings))
-    return inputs
-
-
-def _write_record(experiment: Experiment, results: list[dict]) -> None:
-    """record.json: all that is needed to trust or repeat the run. Its presence says the run is finished."""
-    settings, folder = experiment.settings, experiment.folder
-    record = provenance(folder, settings, loading.pick_device(settings.device), results)
-    record["inputs"] = _inputs(settings, experiment.tasks)
-    write_atomic(folder / "record.json", json.dumps(record, indent=1).encode())
 
 
 # --- readers -------------------------------------------------------------------------------------------------------
 def loss_matrix(rows: pd.DataFrame, generation: int) -> np.ndarray:
-    """(K, K) token cross-entropy of entity (line) on private task (column) after a round [nats/token].
+    """(K, K) token cross-entropy of entity (line) on private task (column) after a generation [nats/token].
 
     rows: the long table of one setting; the mean over its seeds. Raises InteractionError where a cell was not measured.
     """
@@ -454,27 +406,8 @@ def loss_matrix(rows: pd.DataFrame, generation: int) -> np.ndarray:
     return np.array([[cells[name] for name in line] for line in names])
 
 
-def transfer(rows: pd.DataFrame, rows_alpha0: pd.DataFrame) -> pd.DataFrame:
-    """Losses after the last round minus those of the same seed's entities that never read each other [nats/token].
-
-    Columns seed, own, others, public: others < 0 is transfer, own > 0 is harm. Only seeds that both tables have.
-    Raises InteractionError where there is none.
-    """
-    last = min(table["generation"].max() for table in (rows, rows_alpha0))
-    names = ["own", "others", "public"]
-    tables = [table[table["generation"] == last].pivot(index="seed", columns="metric", values="value")
-              for table in (rows, rows_alpha0)]  # fmt: skip
-    here, there = (table[[f"loss_{name}" for name in names]] for table in tables)
-    difference = (here - there).dropna().set_axis(names, axis=1)
-    if difference.empty:
-        raise InteractionError(
-            "transfer: no seed was run with and without interaction; run alpha 0 with the same seeds"
-        )
-    return difference.rename_axis(columns=None).reset_index()
-
-
 def written_texts(settings: InteractionSettings, generation: int) -> pd.DataFrame:
-    """What the entities of a run wrote in a round: entity (1..K), generation, text."""
+    """What the entities of a run wrote in a generation: entity (1..K), generation, text."""
     path = run_folder(settings) / "lessons" / f"gen-{generation}.parquet"
     if not path.is_file():
         raise InteractionError(f"{path}: no such file; run the experiment first, generations 1..{settings.generations}")

@@ -1,4 +1,4 @@
-"""Tiny runs keep their numbers to the last digit, and so do the models made here.
+"""Tiny runs keep their numbers to the last digit, and so do the models pre-trained here.
 
 What a change of the code must not move stands in tests/golden. A change that is meant to move numbers raises the
 VERSION of the recipe it touches and writes the files anew: `python tests/test_golden.py`.
@@ -15,7 +15,7 @@ from symbiosis import interaction
 from symbiosis.data.texts import load_tasks
 from symbiosis.loop import runs
 from symbiosis.models import loading
-from symbiosis.pretrain import entities, initial
+from symbiosis.pretrain.initial import initial_model_folder
 from symbiosis.settings import InteractionSettings, RunSettings
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -78,11 +78,11 @@ def weights_of(folder: str) -> str:
     return content.hexdigest()
 
 
-def made_models() -> dict[str, str]:
-    """The weights of every kind of model that is made from nothing but the code."""
+def models_pretrained_here() -> dict[str, str]:
+    """The weights of every kind of model that is pre-trained from nothing but the code."""
     loop, interacting = RunSettings(**TINY), InteractionSettings(**TINY_INTERACTION)
-    folders = {role: initial.base_folder(role, loop) for role in ("student", "generator")}
-    folders["entity"] = entities.base_folder(interacting, load_tasks(interacting))
+    folders = {role: initial_model_folder(role, loop) for role in ("student", "generator")}
+    folders["entity"] = initial_model_folder("interaction", interacting, load_tasks(interacting))
     return {name: weights_of(folder) for name, folder in folders.items()}
 
 
@@ -102,8 +102,8 @@ def test_every_golden_file_has_its_run():
     assert {path.stem for path in GOLDEN.glob("*.csv")} == set(RUNS)
 
 
-def test_models_made_here_keep_their_weights():
-    assert made_models() == json.loads((GOLDEN / "models.json").read_text())["weights"]
+def test_models_pretrained_here_keep_their_weights():
+    assert models_pretrained_here() == json.loads((GOLDEN / "models.json").read_text())["weights"]
 
 
 if __name__ == "__main__":
@@ -112,5 +112,5 @@ if __name__ == "__main__":
     for name in RUNS:
         with tempfile.TemporaryDirectory() as reports:
             (GOLDEN / f"{name}.csv").write_text(rows_of(name, Path(reports)))
-    written = {"processor": processor(), "weights": made_models()}
+    written = {"processor": processor(), "weights": models_pretrained_here()}
     (GOLDEN / "models.json").write_text(json.dumps(written, indent=1) + "\n")

@@ -16,7 +16,7 @@ from symbiosis.loop import runs
 from symbiosis.models import loading
 from symbiosis.models.loading import ModelError
 from symbiosis.settings import RunSettings
-from symbiosis.store import stages
+from symbiosis.store import record, stages
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "hf_" + "PlantedTokenThatNobodyOwns"  # in two parts, so that no scanner takes this file for a leak
@@ -71,7 +71,7 @@ def test_a_run_loads_no_pickle_and_throws_out_those_it_finds(tmp_path, monkeypat
     for module, name in ((torch, "load"), (pickle, "load"), (pickle, "loads"), (pickle, "Unpickler")):
         monkeypatch.setattr(module, name, refused)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(runs, "write_record", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(record, "write_record", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         runs.run(settings)
     state = stages.run_folder(settings) / "state"
     for place in (state / "student-2" / "model" / "pytorch_model.bin", state / "lesson-1" / "so_far.pkl"):

@@ -195,15 +195,15 @@ def _encoder(settings: RunSettings, name: str, revision: str) -> Callable[[Seque
     if name != BASE:
         return encoders.load(name, revision, device=settings.device, precision=settings.precision)
     student = _initial_student(settings)
-    return (lambda texts: hidden_states.hidden_states(*student, texts, settings)) if student else None
+    return (lambda texts: hidden_states.hidden_states(student, texts, settings)) if student else None
 
 
 def _initial_student(settings: RunSettings):
-    """(model, tokenizer) all arms of the run's seed begin with; None where it cannot be had."""
+    """The model all arms of the run's seed begin with; None where it cannot be had."""
     from symbiosis.pretrain import initial
 
     try:
-        return _student(initial.base_folder("student", settings), settings.student_revision)
+        return _student(initial.initial_model_folder("student", settings), settings.student_revision)
     except SymbiosisError:
         return None
 
@@ -212,16 +212,16 @@ def _base_loss(settings: RunSettings) -> Callable[[Sequence[str]], float] | None
     """Mean LM loss of texts under the run's initial Student; None where that model cannot be had."""
     from symbiosis.models import loading, scoring
 
-    if not (found := _initial_student(settings)):
+    if not (student := _initial_student(settings)):
         return None
-    student, tokenizer = found
+    tokenizer = student.tokenizer
     loading.use_threads(settings.threads)
-    start, end = loading.start_ids(tokenizer), [tokenizer.eos_token_id]
+    n_given = len(loading.start_ids(tokenizer))
 
     def mean_loss(texts: Sequence[str]) -> float:
-        rows = [[*start, *ids, *end] for ids in loading.token_ids(tokenizer, texts, settings.max_length)]
-        tokens = np.array([len(row) - len(start) for row in rows])
-        losses = scoring.text_losses(student, tokenizer, rows, [len(start)] * len(rows), settings)
+        rows = loading.document_rows(tokenizer, texts, settings.max_length)
+        tokens = np.array([len(row) - n_given for row in rows])
+        losses = scoring.text_losses(student, rows, [n_given] * len(rows), settings)
         return float(losses @ tokens / tokens.sum())
 
     return mean_loss

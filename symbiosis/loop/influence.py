@@ -240,7 +240,7 @@ def adamw_direction(
         q = grad L(theta+) * [c1 / D - c2 * m^ * g / (s * D^2)],   s = sqrt(v^ + damping * mean(v^)),   D = s + eps
         c1 = (1 - beta1) / (1 - beta1^t),   c2 = (1 - beta2) / (1 - beta2^t),   elementwise
 
-    dev_gradient is grad L(theta+); state is (m, v, t), the moments before step t; m^ and v^ are corrected, after it. The
+    dev_gradient is grad L(theta+); state is (m, v, t), the moments before step t; m^, v^ are corrected, after it. The
     exact derivative at damping 0. There a weight that the lesson never touched (the embedding of a word not in it) has
     s = 0 and a slope of 1/eps, although a real step along it is bounded; the damping, in shares of the mean over the
     weights that were touched, replaces that slope by one that holds for steps of ordinary size. Weight decay drops out.

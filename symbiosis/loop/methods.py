@@ -64,7 +64,7 @@ def new_rows(state: LoopState, generation: int) -> Dataset:
 
 @method("real")
 def real(state: LoopState, generation: int, n: int) -> Dataset:
-    """Labelled real rows (generation-1)n .. of the train split, which starts over when it is used up: the upper bound."""
+    """Labelled real rows (generation-1)n .. of the train split, which starts over when used up: the upper bound."""
     train = state.task.train
     return as_labelled(train.select(real_positions(n, generation, len(train), fixed=False)), "real", generation)
 

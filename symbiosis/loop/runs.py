@@ -1,13 +1,12 @@
 """Run a method: generation by generation, stage by stage, atomic, resumable, recorded.
 
-A stage (evaluate, lesson, student, teach) writes into a temporary folder that is renamed when whole; a killed run
-continues at the first missing stage. Each stage keeps the checksums of its files; one that is damaged is made again.
+A stage (evaluate, lesson, student, teach) writes into a temporary folder that is renamed when complete; a killed run
+continues at the first stage that is missing or not as its checksums say (symbiosis/store/README.md).
 Randomness is derived from (seed, generation, stage), so a continued run gives the numbers of an unbroken one.
 """
 
-import functools
-import json
 from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,104 +15,77 @@ from tqdm.auto import tqdm
 
 from symbiosis.data.lesson import load_lesson, save_lesson
 from symbiosis.data.task import Task, load_task
-from symbiosis.loop import methods
-from symbiosis.loop.methods import NEEDS_GENERATOR, Actors
-from symbiosis.loop.teaching import kl_to_initial
+from symbiosis.loop.methods import (
+    NEEDS_GENERATOR,
+    as_labelled,
+    mine_hard_texts,
+    next_lesson,
+    teach_another,
+    update_generator,
+)
+from symbiosis.loop.state import LoopState
 from symbiosis.measures.diversity import distinct_n, unique_share
 from symbiosis.models import loading
 from symbiosis.models.devices import claim
-from symbiosis.models.generation import require_engine
+from symbiosis.models.generator import Generator
 from symbiosis.models.hidden_states import inside, random_model
-from symbiosis.models.scoring import evaluate
-from symbiosis.models.training import train_student
-from symbiosis.pretrain.initial import base_folder, made_name
+from symbiosis.models.loading import LanguageModel
+from symbiosis.models.student import Student
+from symbiosis.models.vllm import require_engine
+from symbiosis.pretrain.initial import cache_key, initial_model_folder
 from symbiosis.settings import RunSettings
-from symbiosis.store.folders import (
-    remove,
-    write_atomic,
-)
-from symbiosis.store.record import provenance
-from symbiosis.store.results import COLUMNS, UNREPORTED, read_rows
-from symbiosis.store.stages import (
-    RunError,
-    _read_json,
-    check_products,
-    metric,
-    rewind,
-    run_folder,
-    same_settings,
-    stage,
-    writing,
-)
+from symbiosis.store.record import Made, run_once
+from symbiosis.store.stages import invalidate, metric, stage
 
 UNITS = {"accuracy": "share", "label_loss": "nats", "lm_loss": "nats/token"}
+DRIFT_TEXTS = 64  # own texts behind `generator_kl`
 
 
 def run(settings: RunSettings) -> pd.DataFrame:
     """The rows of a run: read where it is finished, continued where it stopped, begun where it is new."""
-    folder = run_folder(settings)
-    with writing(folder):
-        same_settings(folder, settings)
-        _same_models(folder, settings)
-        if (folder / "record.json").exists():
-            check_products(folder)
-        else:
-            _run_all(folder, settings)
-    return read_rows(folder)
+    keys = {role: cache_key(role, settings) for role in _roles(settings)}
+    inputs = {role: key for role, key in keys.items() if key}
+    return run_once(settings, inputs, lambda folder: _run_all(folder, settings))
 
 
-def prepare(settings: RunSettings, task: Task | None = None) -> Actors:
+def prepare(settings: RunSettings, task: Task | None = None) -> LoopState:
     """Task, initial Student and (where the method has one) Generator, as every method of this seed starts with them."""
-    require_engine(settings)
+    require_engine(settings.generation_engine)
     loading.use_threads(settings.threads)
     if settings.device != "cpu":
         claim(settings.num_processes, wait=True)
-    actors = Actors(settings, task or load_task(settings), *_load_base("student", settings))
-    actors.bases |= _which("student", actors.student)
-    if settings.method in NEEDS_GENERATOR:
-        actors.generator, actors.generator_tokenizer = _load_base("generator", settings)
-        actors.bases |= _which("generator", actors.generator)
-    return actors
+    task = task or load_task(settings)
+    models = {role: load_initial(role, settings) for role in _roles(settings)}
+    generator = models.get("generator") and Generator(models["generator"], task.label_names, settings)
+    return LoopState(settings, task, Student(models["student"], task.label_names, settings), generator)
 
 
-def _load_base(role: str, settings: RunSettings):
-    return loading.load(base_folder(role, settings), getattr(settings, f"{role}_revision"), device=settings.device)
+def load_initial(role: str, settings: RunSettings) -> LanguageModel:
+    """The model that 'student' or 'generator' begins with."""
+    folder, revision = initial_model_folder(role, settings), getattr(settings, f"{role}_revision")
+    return loading.load(folder, revision, device=settings.device)
 
 
-def _which(role: str, model) -> dict[str, str]:
-    """The folder's name (of a hub model its own, with the commit that was really resolved) and what is in it."""
-    folder = Path(model.config._name_or_path)
-    name = f"{folder.parts[-3]}@{folder.name}" if folder.parent.name == "snapshots" else folder.name
-    return {role: name, f"{role}_weights": loading.weights_mark(folder)}
+def _roles(settings: RunSettings) -> tuple[str, ...]:
+    return ("student", "generator") if settings.method in NEEDS_GENERATOR else ("student",)
 
 
-def _run_all(folder: Path, settings: RunSettings) -> None:
-    actors = prepare(settings)
-    state = folder / "state"
-    rewind(state, stage_names(settings))
-    results = [stage(state, "student-0", lambda out: _generation_zero(actors, out))]
-    _restore_student(actors, state / "student-0")
-    bar = tqdm(range(1, settings.generations + 1), desc=settings.run_id)
-    for generation in bar:
-        taught = folder / "lessons" / f"gen-{generation}.parquet"
-        make = functools.partial(_lesson, actors, generation, taught)
-        lesson = stage(state, f"lesson-{generation}", make, also=[taught])
-        actors.previous = load_lesson(taught)
-        _restore_rows(actors, state / f"lesson-{generation}")
-        student = stage(state, f"student-{generation}", lambda out, g=generation: _student(actors, g, out))
-        _restore_student(actors, state / f"student-{generation}")
-        results += [lesson, student]
+# --- the loop ------------------------------------------------------------------------------------------------------
+
+
+def _run_all(folder: Path, settings: RunSettings) -> Made:
+    loop = Loop(prepare(settings), folder)
+    inputs = loop.inputs()
+    invalidate(folder / "state", stage_names(settings))
+    loop.begin()
+    for generation in tqdm(range(1, settings.generations + 1), desc=settings.run_id):
+        loop.write_lesson(generation)  # A
+        accuracy = loop.train_student(generation)  # B, and the evaluation
         if settings.needs_feedback and generation < settings.generations:
-            results.append(stage(state, f"teach-{generation}", lambda out, g=generation: _teach(actors, g, out)))
-            _restore_teaching(actors, state / f"teach-{generation}")
-        _forget(state, generation - 1, settings)
-        tqdm.write(f"{settings.run_id} generation {generation}: accuracy {_value(student, 'accuracy'):.3f}")
-    rows = pd.DataFrame([_row(settings, r) for result in results for r in result["rows"]], columns=list(COLUMNS))
-    write_atomic(folder / "rows.csv", rows.to_csv(index=False).encode())
-    write_record(folder, settings, actors, results)
-
-
-# --- stages --------------------------------------------------------------------------------------------------------
+            loop.teach_generator(generation)  # C and D
+        tqdm.write(f"{settings.run_id} generation {generation}: accuracy {accuracy:.3f}")
+    counts = [result["writing_counts"] for result in loop.results if "writing_counts" in result]
+    return loop.results, loop.state.student.lm.device, {"inputs": inputs, "writing_counts": counts}
 
 
 def stage_names(settings: RunSettings) -> list[str]:
@@ -126,196 +98,179 @@ def stage_names(settings: RunSettings) -> list[str]:
     return names
 
 
-def _generation_zero(actors: Actors, out: Path) -> dict:
-    """The Student before the first lesson; after train_size real rows under `recursive_start: warm`."""
-    settings = actors.settings
-    if settings.method == "recursive" and settings.recursive_start == "warm":
-        lesson = methods.real_rows(actors, len(actors.task.train), 0)
-        student, seed = (actors.student, actors.student_tokenizer), actors.seed(0, "student")
-        train_student(*student, lesson, actors.task.label_names, settings, seed=seed)
-        loading.save(actors.student, actors.student_tokenizer, out / "model")
-    labels_well = _generator_rows(actors, 0) if settings.method in NEEDS_GENERATOR else []
-    return {"rows": _evaluation(actors, 0) + labels_well}
+@dataclass
+class Loop:
+    """The stages of a run: each is made, or read where it is there, and leaves the state as if it had been made."""
+
+    state: LoopState
+    folder: Path
+    results: list[dict] = field(default_factory=list)
+
+    def stage(self, name: str, make, *also: Path) -> Path:
+        """Make the stage or find it made; its folder."""
+        self.results.append(stage(self.folder / "state", name, make, also=also))
+        return self.folder / "state" / name
+
+    def begin(self) -> None:
+        """The Student before the first lesson; after train_size real rows under `recursive_start: warm`."""
+        state, settings = self.state, self.state.settings
+
+        def make(out: Path) -> dict:
+            if settings.method == "recursive" and settings.recursive_start == "warm":
+                lesson = as_labelled(state.task.train, "real", 0)
+                state.student.learn(lesson, seed=state.seed(0, "student"))
+                state.student.lm.save(out / "model")
+            labels_well = [_generator_accuracy(state, 0)] if settings.method in NEEDS_GENERATOR else []
+            return {"rows": evaluation(state, 0) + labels_well}
+
+        self._take_student(self.stage("student-0", make))
+
+    def write_lesson(self, generation: int) -> None:
+        """Step A: the lesson of this generation."""
+        state, path = self.state, self.folder / "lessons" / f"gen-{generation}.parquet"
+
+        def make(out: Path) -> dict:
+            state.counts = Counter()
+            lesson = next_lesson(state, generation)
+            save_lesson(lesson, path)
+            if state.accumulated is not None:
+                save_lesson(state.accumulated, out / "so_far.parquet")
+            told = {"generation": generation, "step": "lesson", "rows": len(lesson)}
+            return {
+                "rows": lesson_rows(lesson, state.task, generation),
+                "writing_counts": {**told, **state.counts, **_purity(lesson, state.task)},
+            }
+
+        made = self.stage(f"lesson-{generation}", make, path)
+        state.lesson = load_lesson(path)
+        if (made / "so_far.parquet").exists():
+            state.accumulated = load_lesson(made / "so_far.parquet")
+
+    def train_student(self, generation: int) -> float:
+        """Step B, and how well the Student does after it: its test accuracy."""
+        state = self.state
+
+        def make(out: Path) -> dict:
+            history = state.student.learn(state.lesson, seed=state.seed(generation, "student"))
+            state.student.lm.save(out / "model")
+            rows, n = evaluation(state, generation), len(state.lesson) * state.settings.epochs
+            for name in ("label_loss", "lm_loss"):
+                mean = float(np.mean([step[name] for step in history]))
+                rows.append(metric(generation, f"train_{name}", mean, UNITS[name], n))
+            return {"rows": rows, "history": history}
+
+        self._take_student(self.stage(f"student-{generation}", make))
+        return next(row["value"] for row in self.results[-1]["rows"] if row["metric"] == "accuracy")
+
+    def teach_generator(self, generation: int) -> None:
+        """Step C, and step D where the Generator is updated."""
+        state, settings = self.state, self.state.settings
+
+        def make(out: Path) -> dict:
+            state.counts, rows, history, other = Counter(), [], [], None
+            if settings.feedback_student == "foreign":
+                student = replace(state.student, lm=load_initial("student", settings))
+                other = teach_another(state, student, generation)
+            state.hard = mine_hard_texts(state, generation, other)
+            if settings.generator_update != "none":
+                state.hard, history = update_generator(state, generation)
+                state.generator.lm.save(out / "model")
+                rows = [_generator_accuracy(state, generation), _generator_kl(state, generation)]
+            state.hard.to_parquet(out / "hard.parquet")
+            counts = {"generation": generation, "step": "teach", **state.counts}
+            return {"rows": rows, "history": history, "writing_counts": counts}
+
+        made = self.stage(f"teach-{generation}", make)
+        state.hard = load_lesson(made / "hard.parquet")
+        if (made / "model").is_dir():
+            state.generator = replace(state.generator, lm=self._load(made))
+
+    def _take_student(self, made: Path) -> None:
+        """The weights this stage left, if any."""
+        if (made / "model").is_dir():
+            self.state.student = replace(self.state.student, lm=self._load(made))
+
+    def _load(self, made: Path) -> LanguageModel:
+        return loading.load(str(made / "model"), device=self.state.settings.device)
+
+    def inputs(self) -> dict:
+        """What the run is made from: the task's texts, and which initial weights these really are."""
+        task, state = self.state.task, self.state
+        inputs = {"task": task.fingerprint, "task_source": task.source, "overlap": task.overlap}
+        inputs |= _weights("student", state.student.lm)
+        return inputs | (_weights("generator", state.generator.lm) if state.generator else {})
 
 
-def _lesson(actors: Actors, generation: int, path: Path, out: Path) -> dict:
-    actors.counts = Counter()
-    lesson = methods.lesson(actors, generation)
-    save_lesson(lesson, path)
-    if actors.so_far is not None:
-        save_lesson(actors.so_far, out / "so_far.parquet")
-    known = {"generation": generation, "step": "lesson", "rows": len(lesson)}
-    ledger = {**known, **actors.counts, **_truth(lesson, actors)}
-    return {"rows": lesson_rows(lesson, actors, generation), "yield": ledger}
-
-
-def _student(actors: Actors, generation: int, out: Path) -> dict:
-    task, settings = actors.task, actors.settings
-    student, seed = (actors.student, actors.student_tokenizer), actors.seed(generation, "student")
-    history = train_student(*student, actors.previous, task.label_names, settings, seed=seed)
-    loading.save(actors.student, actors.student_tokenizer, out / "model")
-    rows = _evaluation(actors, generation)
-    for name in ("label_loss", "lm_loss"):
-        mean = float(np.mean([step[name] for step in history]))
-        rows.append(metric(generation, f"train_{name}", mean, UNITS[name], len(actors.previous) * settings.epochs))
-    return {"rows": rows, "history": history}
-
-
-def _teach(actors: Actors, generation: int, out: Path) -> dict:
-    """Step C, and step D where the Generator is updated."""
-    settings, rows, history = actors.settings, [], []
-    actors.counts = Counter()
-    foreign = None
-    if settings.feedback_student == "foreign":
-        foreign = methods.teach_foreign(actors, _load_base("student", settings)[0], generation)
-    actors.hard = methods.step_c(actors, generation, foreign)
-    if settings.generator_update != "none":
-        actors.hard, history = methods.step_d(actors, generation)
-        loading.save(actors.generator, actors.generator_tokenizer, out / "model")
-        rows = [*_generator_rows(actors, generation), _drift(actors, generation)]
-    actors.hard.to_parquet(out / "hard.parquet")
-    return {"rows": rows, "history": history, "yield": {"generation": generation, "step": "teach", **actors.counts}}
-
-
-def _restore_rows(actors: Actors, folder: Path) -> None:
-    """The new rows of all generations, where the run keeps them."""
-    if (folder / "so_far.parquet").exists():
-        actors.so_far = load_lesson(folder / "so_far.parquet")
-
-
-def _restore_student(actors: Actors, folder: Path) -> None:
-    """The weights this stage left; where it left none (or a later stage pruned them) they are not needed."""
-    if (folder / "model").is_dir():
-        actors.student, _ = loading.load(str(folder / "model"), device=actors.settings.device)
-
-
-def _restore_teaching(actors: Actors, folder: Path) -> None:
-    actors.hard = load_lesson(folder / "hard.parquet")
-    if (folder / "model").is_dir():
-        actors.generator, _ = loading.load(str(folder / "model"), device=actors.settings.device)
-
-
-def _forget(state: Path, generation: int, settings: RunSettings) -> None:
-    """Drop the weights of a generation that a later one has replaced."""
-    if not settings.keep_checkpoints:
-        for role in ("student", "teach"):
-            model = state / f"{role}-{generation}" / "model"
-            if model.is_dir():
-                remove(model)
+def _weights(role: str, lm: LanguageModel) -> dict[str, str]:
+    """The folder's name (of a hub model its own, with the commit that was really resolved) and what is in it."""
+    folder = Path(lm.model.config._name_or_path)
+    name = f"{folder.parts[-3]}@{folder.name}" if folder.parent.name == "snapshots" else folder.name
+    return {role: name, f"{role}_weights": loading.weights_digest(folder)}
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------
 
 
-def _evaluation(actors: Actors, generation: int) -> list[dict]:
+def evaluation(state: LoopState, generation: int) -> list[dict]:
     """Final numbers on test; dev accuracy beside them. Nothing here flows back into the run."""
-    task, settings = actors.task, actors.settings
-    scores = {name: evaluate(actors.student, actors.student_tokenizer, split, task.label_names, settings)
-              for name, split in (("test", task.test), ("dev", task.dev))}  # fmt: skip
-    test = scores["test"]
+    task, student = state.task, state.student
+    test, dev = student.evaluate(task.test), student.evaluate(task.dev)
     rows = [
         metric(generation, "accuracy", float(test["correct"].mean()), "share", len(task.test)),
-        metric(generation, "dev_accuracy", float(scores["dev"]["correct"].mean()), "share", len(task.dev)),
+        metric(generation, "dev_accuracy", float(dev["correct"].mean()), "share", len(task.dev)),
         metric(generation, "label_loss", float(test["label_loss"].mean()), "nats", len(task.test)),
         metric(generation, "lm_loss", float(test["lm_loss"].mean()), "nats/token", len(task.test)),
     ]
     if task.world is not None:
         tail = task.world.in_tail(task.test["text"])
         rows.append(metric(generation, "accuracy_tail", float(test["correct"][tail].mean()), "share", int(tail.sum())))
-        rows += _inside(actors, generation, tail) if settings.inside else []
+        rows += _hidden_states(state, generation, tail) if state.settings.inside else []
     return rows
 
 
-def _inside(actors: Actors, generation: int, in_tail: np.ndarray) -> list[dict]:
+def _hidden_states(state: LoopState, generation: int, in_tail: np.ndarray) -> list[dict]:
     """Hidden states on familiar and rare test texts; at generation 0 those of a random Student of this shape, too."""
-    students = {"": actors.student}
+    models, rows = {"": state.student.lm}, []
     if generation == 0:
-        students["random_"] = random_model(actors.student, actors.settings.seed)
-    rows, texts = [], actors.task.test["text"][:]
-    for name, student in students.items():
-        found = inside(student, actors.student_tokenizer, texts, in_tail, actors.settings)
-        n = found.pop("n")
-        rows += [metric(generation, name + measure, value, "1", n) for measure, value in found.items()]
+        random = random_model(state.student.lm.model, state.settings.seed)
+        models["random_"] = state.student.lm._replace(model=random)
+    for name, lm in models.items():
+        measures = inside(lm, state.task.test["text"][:], in_tail, state.settings)
+        n = measures.pop("n")
+        rows += [metric(generation, name + measure, value, "1", n) for measure, value in measures.items()]
     return rows
 
 
-def _generator_rows(actors: Actors, generation: int) -> list[dict]:
+def _generator_accuracy(state: LoopState, generation: int) -> dict:
     """How well the Generator labels the test texts: what its Student could at most be told."""
-    test = actors.task.test
-    right = actors.teacher.beliefs(test["text"]).argmax(1) == np.array(test["label"])
-    return [metric(generation, "generator_accuracy", float(right.mean()), "share", len(test))]
+    test = state.task.test
+    right = state.generator.label_log_probs(test["text"]).argmax(1) == np.array(test["label"])
+    return metric(generation, "generator_accuracy", float(right.mean()), "share", len(test))
 
 
-DRIFT_TEXTS = 64
-
-
-def _drift(actors: Actors, generation: int) -> dict:
+def _generator_kl(state: LoopState, generation: int) -> dict:
     """How far step D has moved the Generator from where it began."""
-    initial, _ = _load_base("generator", actors.settings)
-    kl = kl_to_initial(actors.teacher, initial, n=DRIFT_TEXTS, seed=actors.seed(generation, "drift"))
+    initial = load_initial("generator", state.settings)
+    kl = state.generator.kl_to(initial, n=DRIFT_TEXTS, seed=state.seed(generation, "drift"))
     return metric(generation, "generator_kl", kl, "nats/token", DRIFT_TEXTS)
 
 
-def _truth(lesson, actors: Actors) -> dict[str, float]:
+def _purity(lesson, task: Task) -> dict[str, float]:
     """Where the truth is known: the share of each kind of rows whose most probable true class is their label."""
-    if actors.task.world is None:
+    if task.world is None:
         return {}
-    right = pd.Series(actors.task.world.posterior(lesson["text"]).argmax(1) == np.array(lesson["label"]))
+    right = pd.Series(task.world.posterior(lesson["text"]).argmax(1) == np.array(lesson["label"]))
     return {f"purity_{k}": round(float(v), 4) for k, v in right.groupby(lesson["prompt_kind"][:]).mean().items()}
 
 
-def lesson_rows(lesson, actors: Actors, generation: int) -> list[dict]:
+def lesson_rows(lesson, task: Task, generation: int) -> list[dict]:
     """What a lesson is like: variety for every task; purity and tails where the true distribution is known."""
     texts, n = lesson["text"], len(lesson)
     rows = [
         metric(generation, "lesson_distinct_2", distinct_n(texts, 2), "share", n),
         metric(generation, "lesson_unique", unique_share(texts), "share", n),
     ]
-    world = actors.task.world
-    if world is not None:
-        named = {f"lesson_{k}": v for k, v in world.lesson_measures(texts, np.array(lesson["label"])).items()}
-        rows += [metric(generation, name, value, "share", n) for name, value in named.items()]
+    if task.world is not None:
+        named = task.world.lesson_measures(texts, np.array(lesson["label"]))
+        rows += [metric(generation, f"lesson_{name}", value, "share", n) for name, value in named.items()]
     return rows
-
-
-def _row(settings: RunSettings, row: dict) -> dict:
-    same = {key: getattr(settings, key) for key in ("study", "method", "variant", "scale", "seed", "run_id")}
-    return same | row
-
-
-def _value(result: dict, name: str) -> float:
-    return next(row["value"] for row in result["rows"] if row["metric"] == name)
-
-
-# --- the folder ----------------------------------------------------------------------------------------------------
-
-
-def _same_models(folder: Path, settings: RunSettings) -> None:
-    """A finished run was made with today's initial models; a smoke run that was not is made again."""
-    if not (folder / "record.json").exists():
-        return
-    inputs = _read_json(folder / "record.json")["inputs"]
-    old = [
-        role
-        for role in ("student", "generator")
-        if role in inputs and made_name(role, settings) not in ("", inputs[role])
-    ]
-    if old and settings.scale == UNREPORTED:
-        if (folder / "state").is_dir():
-            remove(folder / "state")
-        for name in ("rows.csv", "record.json"):  # the record last: while it is there, this is done again
-            (folder / name).unlink(missing_ok=True)
-    elif old:
-        raise RunError(
-            f"{folder}: its {' and '.join(old)} was made by other code or data than today's; delete the folder to "
-            "run it again, or keep its rows (reports/results.csv) and give the new run its own `study`"
-        )
-
-
-def write_record(folder: Path, settings: RunSettings, actors: Actors, results: list[dict]) -> None:
-    """record.json: all that is needed to trust or repeat the run. Its presence says the run is finished."""
-    task = actors.task
-    inputs = {"task": task.fingerprint, "task_source": task.source, "overlap": task.overlap, **actors.bases}
-    record = provenance(folder, settings, actors.student.device, results) | {"inputs": inputs}
-    record["yield"] = [r["yield"] for r in results if "yield" in r]
-    write_atomic(folder / "record.json", json.dumps(record, indent=1).encode())

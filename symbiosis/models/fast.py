@@ -40,7 +40,7 @@ def cast_linears(model, precision: str, *, keep_head_fp32: bool = False):
     """For scoring under bf16: the model with its linear layers cast once, instead of by autocast in every batch.
 
     Numbers are autocast's to the bit; with `keep_head_fp32` the output embedding stays as it is and gives fp32 logits,
-    under autocast, too. All other weights are shared; the copies take 2 bytes per linear weight. fp32: the model itself.
+    under autocast, too. Other weights are shared; the copies take 2 bytes per linear weight. fp32: the model itself.
     """
     if precision != "bf16":
         return model

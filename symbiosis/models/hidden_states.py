@@ -9,81 +9,24 @@ Neither number means much alone: rare texts stem from more patterns than familia
 model, and every Student moves away from where it began. `tail_gap` takes both out.
 """
 
-from __future__ import annotations
-
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import pandas as pd
-from scipy.special import entr
+import torch
 
 from symbiosis.errors import SymbiosisError
+from symbiosis.measures.density import density, effective_rank
+from symbiosis.models.loading import LanguageModel, batches_by_length, pad, start_ids, token_ids
 from symbiosis.settings import RunSettings
-
-if TYPE_CHECKING:  # the functions that look into a model import torch (4 s); notebooks that read its rows need none
-    import torch
-
-MEASURES = ("density", "effective_rank")
-RANDOM = "random_"  # before the name of a metric: of a Student that has learned nothing
-COLUMNS = [f"{measure}_{group}" for measure in MEASURES for group in ("head", "tail")]
-WARM = ("recursive-warm",)  # arms whose generation 0 has learned real rows, so that it is not the base Student
-NO_SPREAD = 1e-6  # rows closer together than this share of their length are equal up to fp32 rounding
 
 
 class RepresentationError(SymbiosisError):
     """A model or a run that cannot be looked into, with the remedy."""
 
 
-# --- measures ------------------------------------------------------------------------------------------------------
-def effective_rank(x: np.ndarray) -> float:
-    """How many directions the rows of x spread over: exp of the entropy of the singular values.
-
-        exp(-sum_i p_i ln p_i),   p_i = s_i / sum_j s_j,   s = singular values of x minus its mean row
-
-    Args:
-        x: (n, d), n >= 2; rows are texts.
-
-    In [1, min(n - 1, d)], dimensionless: 1 if the rows lie on a line, d if they spread equally along d directions. No
-    rotation, shift or scale of x changes it. Grows with n: compare at equal n. nan where all rows are equal.
-
-    Roy and Vetterli 2007, EUSIPCO. Centring is this project's choice: the common offset of all texts, long in language
-    models, would else count as a direction. `diversity.vendi` is the like of it for s^2 of rows at unit length.
-    """
-    x = np.asarray(x, dtype=float)
-    if x.ndim != 2 or len(x) < 2 or not x.shape[1]:
-        raise ValueError(f"effective_rank: needs at least two rows of a matrix, got shape {x.shape}")
-    s = np.linalg.svd(x - x.mean(axis=0), compute_uv=False)
-    if s[0] <= NO_SPREAD * np.linalg.norm(x):
-        return float("nan")
-    return float(np.exp(entr(s / s.sum()).sum()))
-
-
-def density(x: np.ndarray) -> np.ndarray:
-    """How evenly activity is spread over units, for each vector: one minus Hoyer's sparsity.
-
-        D = (|x|_1 / |x|_2 - 1) / (sqrt(d) - 1)
-
-    Args:
-        x: (..., d) activations of either sign, d >= 2; the last axis is the units.
-
-    (...) in [0, 1], dimensionless: 0 if one unit is active, 1 if all are equally strong, whatever the sign; k equal
-    ones of d give (sqrt(k) - 1) / (sqrt(d) - 1). Gaussian noise gives about 0.79 at large d. Free of scale and of any
-    threshold, but not of the axes: use it where the axes are units. nan for a vector of zeros.
-
-    Hoyer 2004, Journal of Machine Learning Research 5:1457.
-    """
-    d = np.shape(x)[-1]
-    if d < 2:
-        raise ValueError(f"density: needs at least two units, got {d}")
-    l2 = np.linalg.norm(x, axis=-1)
-    with np.errstate(invalid="ignore"):  # 0/0 is nan: nothing is active
-        return (np.abs(x).sum(axis=-1) / l2 - 1) / (np.sqrt(d) - 1)
-
-
 # --- what a model computes on texts --------------------------------------------------------------------------------
-def hidden_states(model, tokenizer, texts: Sequence[str], settings: RunSettings, *, layer: int = -1) -> np.ndarray:
+def hidden_states(lm: LanguageModel, texts: Sequence[str], settings: RunSettings, *, layer: int = -1) -> np.ndarray:
     """A vector per text from the residual stream: (n, d) fp32, the mean over the text's tokens.
 
     The text stands alone, as in pre-training: start token, then its tokens, cut at `max_length`. The start token is
@@ -92,11 +35,9 @@ def hidden_states(model, tokenizer, texts: Sequence[str], settings: RunSettings,
     layer: index into what the model computes, 0 the embeddings, -1 the last block (after the final norm, as the head
     sees it). Always fp32. Raises ValueError for a text without tokens.
     """
-    import torch
-
-    rows = _rows(tokenizer, texts, settings)
+    model, rows = lm.model, _rows(lm.tokenizer, texts, settings)
     states = np.zeros((len(rows), model.config.hidden_size), dtype=np.float32)
-    for batch, inputs, is_text in _batches(model, tokenizer, rows, settings):
+    for batch, inputs, is_text in _batches(lm, rows, settings):
         with torch.inference_mode():
             hidden = model.base_model(**inputs, use_cache=False, output_hidden_states=True).hidden_states[layer]
             sums = (hidden.float() * is_text[:, :, None]).sum(dim=1)
@@ -104,7 +45,7 @@ def hidden_states(model, tokenizer, texts: Sequence[str], settings: RunSettings,
     return states
 
 
-def unit_density(model, tokenizer, texts: Sequence[str], settings: RunSettings, *, layer: int = -1) -> np.ndarray:
+def unit_density(lm: LanguageModel, texts: Sequence[str], settings: RunSettings, *, layer: int = -1) -> np.ndarray:
     """Mean over each text's tokens of the `density` of the MLP's units: (n,) in [0, 1].
 
     Units are taken after the non-linearity (and the gate, where there is one), token by token: a mean over tokens first
@@ -112,12 +53,10 @@ def unit_density(model, tokenizer, texts: Sequence[str], settings: RunSettings, 
 
     layer: index of the block, -1 the last. Raises RepresentationError for a model whose MLP is not found.
     """
-    import torch
-
-    rows = _rows(tokenizer, texts, settings)
+    model, rows = lm.model, _rows(lm.tokenizer, texts, settings)
     densities = np.zeros(len(rows))
     with _caught_units(model, layer) as caught:
-        for batch, inputs, is_text in _batches(model, tokenizer, rows, settings):
+        for batch, inputs, is_text in _batches(lm, rows, settings):
             with torch.inference_mode():
                 model.base_model(**inputs, use_cache=False)
             of_token = density(caught.pop()[is_text].float().cpu().numpy())
@@ -128,41 +67,33 @@ def unit_density(model, tokenizer, texts: Sequence[str], settings: RunSettings, 
 
 def random_model(model, seed: int):
     """A model of the same architecture and size that has learned nothing, on the same device, in eval mode."""
-    import torch
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return type(model)(model.config).to(model.device).eval()
 
 
 def _rows(tokenizer, texts: Sequence[str], settings: RunSettings) -> list[list[int]]:
-    from symbiosis.models.loading import start_ids, token_ids
-
     ids = token_ids(tokenizer, texts, settings.max_length)
     if empty := [i for i, row in enumerate(ids) if not row]:
         raise ValueError(f"texts {empty[:5]} have no tokens, so there is nothing to look at; leave them out")
     return [start_ids(tokenizer) + row for row in ids]
 
 
-def _batches(model, tokenizer, rows, settings: RunSettings) -> Iterator[tuple[np.ndarray, dict, torch.Tensor]]:
+def _batches(lm: LanguageModel, rows, settings: RunSettings) -> Iterator[tuple[np.ndarray, dict, torch.Tensor]]:
     """(indices, model inputs, (b, T) bool of the tokens that count), longest rows first."""
-    from symbiosis.models.loading import batches_by_length, pad, start_ids
-
     for batch in batches_by_length([len(row) for row in rows], settings.generation_batch_size):
-        inputs = pad(tokenizer, [rows[i] for i in batch], left=False, device=model.device)
+        inputs = pad(lm.tokenizer, [rows[i] for i in batch], left=False, device=lm.device)
         is_text = inputs["attention_mask"].bool()
-        is_text[:, : len(start_ids(tokenizer))] = False
+        is_text[:, : len(start_ids(lm.tokenizer))] = False
         yield batch, inputs, is_text
 
 
 @contextlib.contextmanager
 def _caught_units(model, layer: int) -> Iterator[list[torch.Tensor]]:
     """Inside, each forward pass appends (b, T, units), what enters the last linear map of that block's MLP."""
-    from torch import nn
-
     try:
         mlp = model.base_model.layers[layer].mlp
-        projection = [part for part in mlp.modules() if isinstance(part, nn.Linear)][-1]
+        projection = [part for part in mlp.modules() if isinstance(part, torch.nn.Linear)][-1]
     except (AttributeError, IndexError):
         raise RepresentationError(
             f"{type(model).__name__}: no linear map in layers[{layer}].mlp; density is known for models built like "
@@ -192,7 +123,7 @@ def head_and_tail(texts: Sequence[str], in_tail: np.ndarray) -> tuple[list[str],
 
 
 def inside(
-    model, tokenizer, texts: Sequence[str], in_tail: np.ndarray, settings: RunSettings, *, layer: int = -1
+    lm: LanguageModel, texts: Sequence[str], in_tail: np.ndarray, settings: RunSettings, *, layer: int = -1
 ) -> dict[str, float]:
     """{density_head, density_tail, effective_rank_head, effective_rank_tail, n} of one block, n texts in each group.
 
@@ -201,63 +132,7 @@ def inside(
     """
     found = {}
     for group, chosen in zip(("head", "tail"), head_and_tail(texts, in_tail), strict=True):
-        asked = (model, tokenizer, chosen, settings)
+        asked = (lm, chosen, settings)
         found[f"density_{group}"] = float(unit_density(*asked, layer=layer).mean())
         found[f"effective_rank_{group}"] = effective_rank(hidden_states(*asked, layer=layer))
     return found | {"n": len(chosen)}
-
-
-def tail_gap(found: Mapping[str, float], reference: Mapping[str, float]) -> dict[str, float]:
-    """How much more a model's rare texts have changed than its familiar ones, against a reference: {measure: gap}.
-
-        gap = ln(tail / tail_ref) - ln(head / head_ref)
-
-    found, reference: two `inside` of the same texts. Dimensionless, about a relative change; below 0 the tail has lost
-    more than the head, as the claim says. What changes head and tail alike, and what sets them apart in any model (the
-    number of their subtopics), cancels. nan where a value is nan. Raises ValueError where n differs.
-
-    Another draw of texts alone moves the gap of effective rank by 0.03 (standard deviation) at n = 73 and by 0.01 at
-    n = 390, that of density by 0.002 and 0.001: on the miniature, one seed, Students of three methods.
-    """
-    if found["n"] != reference["n"]:
-        raise ValueError(f"tail_gap: {found['n']} texts per group here, {reference['n']} in the reference")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return {
-            m: float(
-                np.log(np.divide(found[f"{m}_tail"], reference[f"{m}_tail"]))
-                - np.log(np.divide(found[f"{m}_head"], reference[f"{m}_head"]))
-            )
-            for m in MEASURES
-        }
-
-
-# --- rows of finished runs -----------------------------------------------------------------------------------------
-def by_student(rows: pd.DataFrame) -> pd.DataFrame:
-    """Students side by side: columns arm, seed, generation, n and the four numbers of `inside`.
-
-    rows: long rows with `arm`, of runs with `inside: true`. For each seed come the `random` Student of the same shape
-    and the `base` one every arm starts from, both as generation 0, then every arm, in order. Empty without such rows.
-    """
-    found = rows[rows["metric"].str.removeprefix(RANDOM).isin(COLUMNS)].copy()
-    random = found["metric"].str.startswith(RANDOM)
-    found.loc[random, "arm"], found["metric"] = "random", found["metric"].str.removeprefix(RANDOM)
-    started = found["arm"].isin(WARM) | (found["generation"] > 0) | random
-    found.loc[~started, "arm"] = "base"
-    found = found.drop_duplicates(["arm", "seed", "generation", "metric"])  # the same Student, measured by every arm
-    wide = found.pivot(index=["arm", "seed", "generation", "n"], columns="metric", values="value").reset_index()
-    return wide.rename_axis(columns=None)
-
-
-def tail_gaps(table: pd.DataFrame, reference: str = "real") -> pd.DataFrame:
-    """`tail_gap` of every arm against `reference` at the same seed and generation: arm, seed, generation, MEASURES.
-
-    table: of `by_student`. What has no such reference (generation 0, a seed it lacks) is left out.
-    """
-    at = ["seed", "generation"]
-    of_reference = table[table["arm"] == reference].set_index(at)
-    others = table[(table["arm"] != reference) & table.set_index(at).index.isin(of_reference.index)]
-    gaps = [
-        {"arm": row["arm"]} | row[at].to_dict() | tail_gap(row, of_reference.loc[tuple(row[at])])
-        for _, row in others.iterrows()
-    ]
-    return pd.DataFrame(gaps, columns=["arm", *at, *MEASURES])

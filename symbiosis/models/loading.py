@@ -29,7 +29,7 @@ from transformers.utils import logging as transformers_logging
 
 from symbiosis.errors import SymbiosisError
 from symbiosis.settings import resolve
-from symbiosis.store.folders import digest, whole_folder
+from symbiosis.store.folders import atomic_folder, digest
 
 transformers_logging.disable_progress_bar()  # a bar per weight file says nothing here
 
@@ -51,8 +51,8 @@ class LanguageModel(NamedTuple):
         return self.model.device
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint any tool can load; the folder appears whole or not at all."""
-        with whole_folder(folder) as temporary:
+        """Write a checkpoint any tool can load; the folder appears complete or not at all."""
+        with atomic_folder(folder) as temporary:
             self.model.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
 
@@ -79,8 +79,8 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
-            f"{folder}: could not be loaded ({_short(error)}); copy or download it again, or delete it if it was made "
-            "here: then it is made anew"
+            f"{folder}: could not be loaded ({_short(error)}); copy or download it again, or delete it if it was "
+            "pre-trained here: then it is made anew"
         ) from error
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{name}: its tokenizer has no end token; set eos_token in tokenizer_config.json")
@@ -94,7 +94,7 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
     return LanguageModel(model.to(pick_device(device)).eval(), tokenizer)
 
 
-def weights_mark(folder: Path) -> str:
+def weights_digest(folder: Path) -> str:
     """sha256 over the files of a model, in the order of their names: which weights these really are."""
     return digest(sorted({path for pattern in FILES for path in folder.glob(pattern)}))
 
@@ -141,6 +141,19 @@ def token_ids(
         return []
     encoded = tokenizer(list(texts[:]), add_special_tokens=False)["input_ids"]  # a data set's column is slow by the row
     return [ids[:max_length] for ids in encoded]
+
+
+def document_rows(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    max_length: int | None = None,
+    *,
+    end_if_cut: bool = True,
+) -> list[list[int]]:
+    """Token rows `start text end`, the text cut at `max_length`; without `end_if_cut` a cut text has no end."""
+    start, end = start_ids(tokenizer), [tokenizer.eos_token_id]
+    rows = [(ids[:max_length], len(ids)) for ids in token_ids(tokenizer, texts)]
+    return [start + ids + end * (end_if_cut or len(ids) == n) for ids, n in rows]
 
 
 def pad(

@@ -53,8 +53,8 @@ def label_log_probs(
         score_c = sum_j log p(y_cj | prefix, y_c<j),   log p = log_softmax_c(score)
 
     labels: C rows of token ids; a label word may have several tokens. Labels share forward passes, see
-    `shared_prefixes`; logits are computed at the label's positions alone. These are so few that bf16, too, has its logits in fp32:
-    bf16 would round one of 16, not unusual in a trained model, by up to a 16th.
+    `shared_prefixes`; logits are computed at the label's positions alone. These are so few that bf16, too, has its
+    logits in fp32: bf16 would round one of 16, not unusual in a trained model, by up to a 16th.
     """
     passes = shared_prefixes(labels, nested=settings.precision == "bf16")
     model = cast_linears(lm.model, settings.precision, keep_head_fp32=True)
@@ -74,7 +74,7 @@ def label_log_probs(
 def token_losses(
     lm: LanguageModel, rows, prompt_lengths: Sequence[int], settings: RunSettings, *, head_tokens: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Negative log-likelihood of each token after its row's `prompt_lengths` leading ones [nats], and its row: both (m,).
+    """Negative log-likelihood of each token after its row's `prompt_lengths` first ones [nats], and its row: both (m,).
 
     Rows are padded on the right, so a causal model needs no mask; the head, most of the cost where the vocabulary is
     large, sees predicted tokens only, `head_tokens` (None: HEAD_TOKENS) at a time, and keeps their logits for a

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from symbiosis.models.loading import LanguageModel, start_ids, token_ids
+from symbiosis.models.loading import LanguageModel, document_rows, start_ids, token_ids
 from symbiosis.models.ranks import all_reduce_sum, distributed
 from symbiosis.models.scoring import label_log_probs, text_losses, token_losses
 from symbiosis.models.training import Steps, epochs_of, fit, token_weights
@@ -58,8 +58,7 @@ class Student:
 
     def text_losses(self, texts: Sequence[str]) -> np.ndarray:
         """Mean negative log-likelihood of each bare text, its end included: (n,) [nats/token]."""
-        start, end = start_ids(self.lm.tokenizer), [self.lm.tokenizer.eos_token_id]
-        rows = [start + ids + end for ids in token_ids(self.lm.tokenizer, texts, self.settings.max_length)]
+        rows = document_rows(self.lm.tokenizer, texts, self.settings.max_length)
         return text_losses(self.lm, rows, [1] * len(rows), self.settings)
 
     def evaluate(self, rows) -> dict[str, np.ndarray]:

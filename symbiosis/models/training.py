@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from symbiosis.models import ranks
 from symbiosis.models.fast import malloc_without_trim
 from symbiosis.models.ranks import Losses, TrainingError, all_reduce_sum
+from symbiosis.settings import RunSettings
 
 MAX_GRAD_NORM = 1.0
 WEIGHT_DECAY = 0.01

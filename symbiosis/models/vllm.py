@@ -32,7 +32,7 @@ def require_engine(engine: str) -> None:
 
 
 def generate(lm: LanguageModel, prompts, sampling, *, seed: int, samples: int) -> list[str]:
-    """`generation.generate` by vLLM; every prompt has a seed of its own, or equal prompts would be answered with one text."""
+    """`generation.generate` by vLLM; every prompt has a seed of its own, or equal ones would get one text."""
     require_engine("vllm")
     from vllm import SamplingParams
 

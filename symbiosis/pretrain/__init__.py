@@ -1,1 +1,7 @@
-"""Initial models that are made here, once per seed."""
+"""Initial models that are pre-trained here, once per seed.
+
+recipe:    architectures, batches and the training loop
+miniature: what the miniature's models read
+small:     what the small models read, from local text
+initial:   the registry of recipes, and the cache whose keys say what the weights depend on
+"""

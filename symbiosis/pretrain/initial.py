@@ -1,35 +1,61 @@
-"""Where a role's initial weights are: what its name says, or a model made here once per seed and cached."""
+"""Where initial weights are: what a setting names, or a model pre-trained here once per seed and cached.
 
+Roles: the loop's `student` and `generator`, and `interaction`, the one Student that all entities begin as. The latter
+reads public text only: the loop's has read every class, so nothing would be left for one entity to learn from another.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from symbiosis.data.texts import TaskTexts
 from symbiosis.models import loading
 from symbiosis.pretrain import miniature, small
-from symbiosis.settings import RunSettings, fingerprint, resolve
+from symbiosis.pretrain.recipe import new_model, train
+from symbiosis.settings import InteractionSettings, RunSettings, derive_seed, fingerprint, resolve
 from symbiosis.store.folders import locked
 
-MAKERS = {
-    "miniature": (miniature.make_miniature, miniature.cache_inputs),
-    "small": (small.make_small, small.cache_inputs),
-}
+RECIPES = {"miniature": miniature.RECIPES, "small": small.RECIPES}  # what a setting can name -> role -> recipe
+ARCHITECTURE = {"student": "student", "generator": "generator", "interaction": "student"}  # and the setting's name
 
 
-def made_name(role: str, settings: RunSettings) -> str:
-    """Name of the made model of `role` ('student' or 'generator'): a digest of its inputs; '' of any other."""
-    name = getattr(settings, role)
-    if name not in MAKERS:
-        return ""
-    used = {"model": name, "seed": settings.seed, "steps": getattr(settings, f"{role}_steps")}
-    return f"{role}-{fingerprint(used | MAKERS[name][1](role, settings))}"
+def initial_model_folder(
+    role: str, settings: RunSettings | InteractionSettings, tasks: Sequence[TaskTexts] = ()
+) -> str:
+    """The cached folder of a model pre-trained here, else the folder or hub id the setting names.
 
-
-def base_folder(role: str, settings: RunSettings) -> str:
-    """The cached folder of a made model of `role`, else the folder or hub id it names.
-
-    A made model is trained when its folder is absent; a lock keeps two jobs of one seed from training it twice.
+    It is trained when its folder is absent; a lock keeps two jobs of one seed from training it twice.
     """
-    name = getattr(settings, role)
-    if name not in MAKERS:
-        return name
-    make, folder = MAKERS[name][0], resolve(".cache/symbiosis") / made_name(role, settings)
-    with locked(folder.with_name(f"{folder.name}.lock"), wait=True):
+    if not (key := cache_key(role, settings, tasks)):
+        return getattr(settings, ARCHITECTURE[role])
+    folder = resolve(".cache/symbiosis") / key
+    with locked(folder.with_name(f"{key}.lock"), wait=True):
         if not folder.is_dir():
-            loading.save(*make(role, settings), folder)
+            initial_model(role, settings, tasks).save(folder)
     return str(folder)
+
+
+def cache_key(role: str, settings: RunSettings | InteractionSettings, tasks: Sequence[TaskTexts] = ()) -> str:
+    """Name of a model pre-trained here, with a digest of all that its weights depend on; '' of any other."""
+    named = ARCHITECTURE[role]
+    name = getattr(settings, named)
+    if name not in RECIPES:
+        return ""
+    recipe = RECIPES[name][role]
+    used = {"seed": settings.seed, "steps": getattr(settings, f"{named}_steps"), "version": recipe.version}
+    used["student" if role == "interaction" else "model"] = name  # the words of keys that finished runs hold
+    return f"{role}-{fingerprint(used | recipe.inputs(role, settings, tasks))}"
+
+
+def initial_model(role: str, settings: RunSettings | InteractionSettings, tasks: Sequence[TaskTexts] = ()):
+    """A LanguageModel, pre-trained by its recipe; the same bits for the same seed, corpus and threads."""
+    named = ARCHITECTURE[role]
+    recipe = RECIPES[getattr(settings, named)][role]
+    rng = np.random.default_rng(derive_seed(settings.seed, 0, f"{role}-base"))
+    tokenizer, batches = recipe.lesson(role, settings, tasks, rng)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(settings.seed, 0, f"{role}-init"))
+        model = new_model(named, tokenizer, **{"positions": max(512, 4 * settings.max_length)} | recipe.sizes)
+    train(model, batches, recipe, desc=f"pre-training the {role} model")
+    return loading.LanguageModel(model, tokenizer)

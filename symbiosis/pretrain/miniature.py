@@ -1,4 +1,4 @@
-"""The miniature's models: a tiny Student and Generator, pre-trained on the spot on the world of their seed.
+"""The miniature's models: a tiny Student and Generator, pre-trained here on the world of their seed.
 
 Assumption baked in: the Generator labels, explains and names more widely than it spontaneously writes. It learns to
 write from (true shares)^2.2 (head-heavy), to label from (true shares)^1.2, to explain from the true shares, to name a
@@ -11,18 +11,16 @@ style and one length, so these two fields of an attribute prompt change no text.
 from collections import defaultdict
 
 import numpy as np
-import torch
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
 from symbiosis import prompts
+from symbiosis.data.texts import public_world
 from symbiosis.data.world import LABEL_NAMES, World
-from symbiosis.pretrain.recipe import Recipe, new_model, train
-from symbiosis.settings import RunSettings, derive_seed
+from symbiosis.models.loading import document_rows, token_ids
+from symbiosis.pretrain.recipe import Batch, Recipe, padded_batch
 
-VERSION = 1  # of what is made here: raised when a change to the recipe, the world or a prompt changes the weights
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>", "<user>", "<assistant>")
 CHAT_TEMPLATE = (
     "{% for message in messages %}<{{ message['role'] }}> {{ message['content'] }} {% endfor %}"
@@ -37,20 +35,7 @@ SIZES = {  # 150 and 100 thousand weights
     "student": {"hidden": 64, "layers": 2, "intermediate": 256, "positions": 256},
     "generator": {"hidden": 64, "layers": 2, "intermediate": 128, "positions": 256},
 }
-RECIPES = {"student": Recipe(batch_size=32), "generator": Recipe(batch_size=16)}
-
-
-def make_miniature(role: str, settings: RunSettings):
-    """(model, tokenizer) of the miniature world of `settings.seed`; the same bits for the same threads."""
-    world = World.make(settings.seed)
-    tokenizer = word_tokenizer(world, role)
-    rng = np.random.default_rng(derive_seed(settings.seed, 0, f"{role}-base"))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(settings.seed, 0, f"{role}-init"))
-        model = new_model(role, tokenizer, **SIZES[role])
-    batches = _BATCHES[role](world, tokenizer, getattr(settings, f"{role}_steps"), RECIPES[role], rng)
-    train(model, batches, RECIPES[role], desc=f"pre-training the {role}")
-    return model, tokenizer
+STUDENT_BATCH, GENERATOR_BATCH = 32, 16
 
 
 # --- tokenizer ---------------------------------------------------------------------------------------------------
@@ -94,68 +79,32 @@ def _prompt_texts() -> list[str]:
 # --- what the models read ----------------------------------------------------------------------------------------
 
 
-def student_batches(world: World, tokenizer, steps: int, recipe: Recipe, rng: np.random.Generator) -> list:
+def student_batches(world: World, tokenizer, steps: int, batch_size: int, rng: np.random.Generator) -> list[Batch]:
     """Unlabelled true documents `<bos> text <eos>`: the Student learns the language, and nothing about labels."""
-    texts = world.sample(steps * recipe.batch_size, rng).text
-    return _padded_batches(tokenizer, [f"<bos> {text} <eos>" for text in texts], recipe)
+    texts = world.sample(steps * batch_size, rng)["text"].tolist()
+    return _batches(tokenizer, document_rows(tokenizer, texts), batch_size)
 
 
-def generator_batches(world: World, tokenizer, steps: int, recipe: Recipe, rng: np.random.Generator) -> list:
+def generator_batches(world: World, tokenizer, steps: int, batch_size: int, rng: np.random.Generator) -> list[Batch]:
     """Prompts with their answers, one kind per batch (no padding across kinds), kinds in random order."""
     counts = {kind: round(share * steps) for kind, share in KIND_SHARES.items()}
     counts["explain"] += steps - sum(counts.values())
     batches = []
     for kind, count in counts.items():
-        rows = _KIND_ROWS[kind](world, tokenizer, count * recipe.batch_size, rng)
-        batches += _padded_batches(tokenizer, rows, recipe)
+        rows = prompt_rows(kind, world, tokenizer, count * batch_size, rng)
+        batches += _batches(tokenizer, token_ids(tokenizer, rows), batch_size)
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def _write_rows(world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
-    docs = _drawn(world, "write", n, rng)
-    asked = [prompts.write_prompt(tokenizer, label) for label in LABEL_NAMES]
-    return [f"{asked[label]}{text} <eos>" for label, text in zip(docs.label, docs.text, strict=True)]
-
-
-def _explain_rows(world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
-    """The answer is another document of the same subtopic."""
-    docs = world.sample(n, rng)
-    answers = world.sample(n, rng, labels=docs.label.to_numpy(), subtopics=docs.subtopic.to_numpy())
-    asked = [prompts.explain_prompt(tokenizer, text) for text in docs.text]
-    return [f"{prompt}{text} <eos>" for prompt, text in zip(asked, answers.text, strict=True)]
-
-
-def _label_rows(world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
-    docs = _drawn(world, "label", n, rng)
-    asked = [prompts.label_prompt(tokenizer, text, list(LABEL_NAMES)) for text in docs.text]
-    return [f"{prompt}{LABEL_NAMES[label]} <eos>" for prompt, label in zip(asked, docs.label, strict=True)]
-
-
-def _name_rows(world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
-    """The answer is the name of a subtopic of the asked class."""
-    docs = _drawn(world, "name", n, rng)
-    asked = [prompts.name_prompt(tokenizer, label) for label in LABEL_NAMES]
-    return [f"{asked[c]}{world.subtopics[c][k]} <eos>" for c, k in zip(docs.label, docs.subtopic, strict=True)]
-
-
-def _write_about_rows(world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
-    """The answer is a document of the named subtopic.
-
-    Assumption: style and length are drawn at random and change nothing, the miniature world has one of each.
-    """
-    docs = _drawn(world, "write_about", n, rng)
-    styles, lengths = rng.choice(prompts.STYLES, size=n), rng.choice(prompts.LENGTHS, size=n)
-    subjects = [(LABEL_NAMES[c], world.subtopics[c][k]) for c, k in zip(docs.label, docs.subtopic, strict=True)]
-    asked = [
-        prompts.write_about_prompt(tokenizer, *subject, style, length)
-        for subject, style, length in zip(subjects, styles, lengths, strict=True)
-    ]
-    return [f"{prompt}{text} <eos>" for prompt, text in zip(asked, docs.text, strict=True)]
+def prompt_rows(kind: str, world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
+    """n rows `prompt answer <eos>` of one kind."""
+    asked, answers = _KINDS[kind](world, tokenizer, _drawn(world, kind, n, rng), rng)
+    return [f"{prompt}{answer} <eos>" for prompt, answer in zip(asked, answers, strict=True)]
 
 
 def _drawn(world: World, kind: str, n: int, rng: np.random.Generator):
     """n documents of balanced classes, subtopics as the Generator meets them in `kind`."""
-    return world.sample(n, rng, shares=_sharpened(world.shares, KIND_POWERS[kind]))
+    return world.sample(n, rng, shares=_sharpened(world.shares, KIND_POWERS[kind]) if kind in KIND_POWERS else None)
 
 
 def _sharpened(shares: np.ndarray, power: float) -> np.ndarray:
@@ -163,27 +112,66 @@ def _sharpened(shares: np.ndarray, power: float) -> np.ndarray:
     return shares**power / (shares**power).sum()
 
 
-_KIND_ROWS = {
-    "write": _write_rows,
-    "explain": _explain_rows,
-    "label": _label_rows,
-    "name": _name_rows,
-    "write_about": _write_about_rows,
+def _write(world: World, tokenizer, docs, rng):
+    asked = [prompts.write_prompt(tokenizer, label) for label in LABEL_NAMES]
+    return [asked[label] for label in docs.label], docs.text
+
+
+def _explain(world: World, tokenizer, docs, rng):
+    """The answer is another document of the same subtopic."""
+    answers = world.sample(len(docs), rng, labels=docs.label.to_numpy(), subtopics=docs.subtopic.to_numpy())
+    return [prompts.explain_prompt(tokenizer, text) for text in docs.text], answers.text
+
+
+def _label(world: World, tokenizer, docs, rng):
+    asked = [prompts.label_prompt(tokenizer, text, list(LABEL_NAMES)) for text in docs.text]
+    return asked, [LABEL_NAMES[label] for label in docs.label]
+
+
+def _name(world: World, tokenizer, docs, rng):
+    """The answer is the name of a subtopic of the asked class."""
+    asked = [prompts.name_prompt(tokenizer, label) for label in LABEL_NAMES]
+    return [asked[label] for label in docs.label], _subjects(world, docs)
+
+
+def _write_about(world: World, tokenizer, docs, rng):
+    """The answer is a document of the named subtopic.
+
+    Assumption: style and length are drawn at random and change nothing, the miniature world has one of each.
+    """
+    styles, lengths = rng.choice(prompts.STYLES, size=len(docs)), rng.choice(prompts.LENGTHS, size=len(docs))
+    labels = [LABEL_NAMES[label] for label in docs.label]
+    attributes = zip(labels, _subjects(world, docs), styles, lengths, strict=True)
+    return [prompts.write_about_prompt(tokenizer, *each) for each in attributes], docs.text
+
+
+def _subjects(world: World, docs) -> list[str]:
+    return [world.subtopics[c][k] for c, k in zip(docs.label, docs.subtopic, strict=True)]
+
+
+_KINDS = {"write": _write, "explain": _explain, "label": _label, "name": _name, "write_about": _write_about}
+
+
+def _batches(tokenizer, rows: list[list[int]], batch_size: int) -> list[Batch]:
+    return [padded_batch(tokenizer, rows[start : start + batch_size]) for start in range(0, len(rows), batch_size)]
+
+
+# --- recipes -----------------------------------------------------------------------------------------------------
+
+
+def lesson(role: str, settings, tasks, rng: np.random.Generator):
+    """Tokenizer and batches of a role in the seed's world; the interaction's model reads its public text alone."""
+    world = World.make(settings.seed)
+    if role == "generator":
+        tokenizer = word_tokenizer(world, role)
+        return tokenizer, generator_batches(world, tokenizer, settings.generator_steps, GENERATOR_BATCH, rng)
+    tokenizer = word_tokenizer(world, "student")
+    read = public_world(world) if role == "interaction" else world
+    return tokenizer, student_batches(read, tokenizer, settings.student_steps, STUDENT_BATCH, rng)
+
+
+RECIPES = {
+    "student": Recipe(1, SIZES["student"], lesson),
+    "generator": Recipe(1, SIZES["generator"], lesson),
+    "interaction": Recipe(1, SIZES["student"], lesson),
 }
-_BATCHES = {"student": student_batches, "generator": generator_batches}
-
-
-def _padded_batches(tokenizer, rows: list[str], recipe: Recipe) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """(ids, targets) pairs, each (batch, T), right-padded; a target of -100 is not learned."""
-    encoded = tokenizer(rows, add_special_tokens=False)["input_ids"] if rows else []
-    pairs = []
-    for start in range(0, len(encoded), recipe.batch_size):
-        chunk = [torch.tensor(tokens) for tokens in encoded[start : start + recipe.batch_size]]
-        values = (tokenizer.pad_token_id, -100)
-        pairs.append(tuple(pad_sequence(chunk, batch_first=True, padding_value=value) for value in values))
-    return pairs
-
-
-def cache_inputs(role: str, settings: RunSettings) -> dict:
-    """What a miniature model's weights depend on beside seed and steps."""
-    return {"version": VERSION}

@@ -1,5 +1,6 @@
-"""Architectures and the pre-training loop of the models made on the spot."""
+"""Architectures, batches and the training loop of the models pre-trained here."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -7,14 +8,20 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from symbiosis.models.loading import pad
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # ids and targets, each (batch, T); a target of -100 is not learned
 INITIALIZER_RANGE = 0.06  # three times the classes' default: far fewer steps then suffice
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a made model is pre-trained; the number of steps is a setting."""
+    """How a model is pre-trained here; the number of steps is a setting."""
 
-    batch_size: int
+    version: int  # raised when a change to the lesson, the world or a prompt changes the weights
+    sizes: dict[str, int]
+    lesson: Callable  # (role, settings, tasks, rng) -> tokenizer and list of batches
+    inputs: Callable = lambda *role_settings_tasks: {}  # what the weights depend on beside name, seed, steps, version
     learning_rate: float = 8e-3  # AdamW's, after warm-up and before decay
     betas: tuple[float, float] = (0.9, 0.98)
     warmup_share: float = 0.05  # of the steps: linear from 0; afterwards linear to 0
@@ -37,8 +44,17 @@ def new_model(role: str, tokenizer, *, hidden: int, layers: int, intermediate: i
     return Qwen2ForCausalLM(Qwen2Config(num_key_value_heads=2, tie_word_embeddings=True, **sizes, **ids))
 
 
-def train(model, batches: list[tuple[torch.Tensor, torch.Tensor]], recipe: Recipe, *, desc: str) -> None:
-    """Next-token cross-entropy where targets are not -100, AdamW. batches: (ids, targets) pairs, each (batch, T).
+def padded_batch(tokenizer, rows: Sequence[Sequence[int]], prompt_lengths: Sequence[int] = ()) -> Batch:
+    """Token rows padded on the right; neither padding nor a row's first `prompt_lengths` tokens are learned."""
+    padded = pad(tokenizer, rows, left=False, device="cpu")
+    targets = padded["input_ids"].masked_fill(padded["attention_mask"] == 0, -100)
+    for target, length in zip(targets, prompt_lengths, strict=False):
+        target[:length] = -100
+    return padded["input_ids"], targets
+
+
+def train(model, batches: Sequence[Batch], recipe: Recipe, *, desc: str) -> None:
+    """Next-token cross-entropy where targets are not -100, AdamW.
 
     Padding is on the right, so a causal model needs no mask; logits are computed only where something is learned.
     """

@@ -1,4 +1,4 @@
-"""The small made models: Student and Generator of a million parameters or two, pre-trained on the spot on local text.
+"""The small models: Student and Generator of a million parameters or two, pre-trained here on local text.
 
 The Student (GPT-NeoX) reads plain text and nothing else, so it starts near chance. The Generator (Qwen2) learns the
 three prompts of prompts.py from a labelled corpus. That corpus stands in for instruction tuning: the Generator knows
@@ -6,9 +6,8 @@ the task's classes by the time it is used, as Qwen2-0.5B-Instruct does, but neve
 An explanation of X is taught as another article of X's class, one of its nearest by TF-IDF cosine.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -19,15 +18,16 @@ from transformers import PreTrainedTokenizerFast
 
 from symbiosis import prompts
 from symbiosis.data import corpora, readers
+from symbiosis.data.readers import DataError
+from symbiosis.data.task import match_key
 from symbiosis.models.loading import token_ids
 from symbiosis.models.scoring import shorten
 from symbiosis.models.training import bucketed_batches
-from symbiosis.pretrain.recipe import Recipe, new_model, train
-from symbiosis.settings import RunSettings, derive_seed
+from symbiosis.pretrain.recipe import Batch, Recipe, padded_batch
+from symbiosis.settings import fingerprint
 from symbiosis.store.folders import digest
 
 END, PAD, USER, ASSISTANT = SPECIAL_TOKENS = ("<|endoftext|>", "<|pad|>", "<|user|>", "<|assistant|>")
-VERSION = 1  # of what is made here: raised when a change to the recipe, the world or a prompt changes the weights
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -39,54 +39,47 @@ SIZES = {  # 1.6 and 1.1 million weights
 VOCABULARY = 4096
 TOKENIZER_CHARACTERS = 6_000_000  # of the corpus: more changes hardly a merge
 ROOM = 16  # tokens a prompt may put around a text of max_length
-RECIPE = Recipe(batch_size=16, learning_rate=3e-3)
+BATCH_SIZE, LEARNING_RATE = 16, 3e-3
 KIND_SHARES = {"write": 0.45, "explain": 0.30, "label": 0.25}  # of the Generator's steps
-
-
-def make_small(role: str, settings: RunSettings):
-    """(model, tokenizer) of a role, pre-trained on its corpus; the same bits for the same corpus, seed and threads."""
-    rng = np.random.default_rng(derive_seed(settings.seed, 0, f"{role}-base"))
-    tokenizer, batches = _LESSONS[role](settings, rng)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(settings.seed, 0, f"{role}-init"))
-        model = new_model(role, tokenizer, **SIZES[role], positions=max(512, 4 * settings.max_length))
-    train(model, batches, RECIPE, desc=f"pre-training the {role}")
-    return model, tokenizer
-
-
-def cache_inputs(role: str, settings: RunSettings) -> dict:
-    """What a small model's weights depend on beside seed and steps: lengths, every byte of corpus and task."""
-    files = [*corpora.corpus_paths(role, getattr(settings, f"{role}_corpus")), *corpora.task_files(settings.task)]
-    lengths = {"max_length": settings.max_length, "max_new_tokens": settings.max_new_tokens}
-    return {"version": VERSION, "task": settings.task, "content": digest(files)} | lengths
 
 
 # --- the Student's corpus: plain text ------------------------------------------------------------------------------
 
 
-def student_lesson(settings: RunSettings, rng: np.random.Generator):
-    """Tokenizer and packed windows: documents in random order, end-of-text between them, no label anywhere."""
+def plain_lesson(role: str, settings, tasks, rng: np.random.Generator):
+    """Tokenizer and windows of the corpus, no label anywhere, without the texts that will be tested on."""
     documents = corpora.read_plain(settings.student_corpus)
-    kept = corpora.outside_task(readers.read(settings), documents, "student_corpus")
-    documents = [documents[i] for i in kept]
-    tokenizer = byte_tokenizer(documents)
-    width = settings.max_length + ROOM
-    n = settings.student_steps * RECIPE.batch_size
-    windows = packed_windows(tokenizer, documents, n, width, rng)
-    ids = torch.from_numpy(windows).split(RECIPE.batch_size)
-    return tokenizer, [(batch, batch) for batch in ids]
+    if role == "interaction":
+        tested = set(_test_keys(tasks))
+        documents = [text for text in documents if match_key(text) not in tested]
+        if not documents:
+            raise DataError("student_corpus: every text is also a test text of a task; name another corpus")
+    else:
+        kept = corpora.outside_task(readers.read(settings), documents, "student_corpus")
+        documents = [documents[i] for i in kept]
+    tokenizer, n = byte_tokenizer(documents), settings.student_steps * BATCH_SIZE
+    windows = packed_windows(tokenizer, documents, n, settings.max_length + ROOM, rng)
+    return tokenizer, [(batch, batch) for batch in torch.from_numpy(windows).split(BATCH_SIZE)]
+
+
+def _test_keys(tasks) -> list[str]:
+    return sorted({match_key(text) for task in tasks for text in task.test})
 
 
 def packed_windows(tokenizer, documents: Sequence[str], n: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """(n, width) token ids; every window begins like a document. The corpus is read again where it is short."""
+    """(n, width) token ids: documents in random order, end-of-text between them; every window begins like one.
+
+    The corpus is read again where it is short.
+    """
     end, body = tokenizer.eos_token_id, width - 1
-    parts = []
-    for chunk in _chunks(_forever(documents, rng), 2000):
-        parts.append(np.array([i for ids in token_ids(tokenizer, chunk) for i in (*ids, end)]))
-        if sum(map(len, parts)) >= n * body:
-            break
-    stream = np.concatenate(parts)[: n * body].reshape(n, body)
-    return np.concatenate([np.full((n, 1), end), stream], axis=1)
+    stream: list[int] = []
+    while len(stream) < n * body:
+        order = rng.permutation(len(documents))
+        for some in np.array_split(order, -(-len(order) // 2000)):
+            if len(stream) < n * body:
+                stream += [i for ids in token_ids(tokenizer, [documents[i] for i in some]) for i in (*ids, end)]
+    windows = np.array(stream[: n * body]).reshape(n, body)
+    return np.concatenate([np.full((n, 1), end), windows], axis=1)
 
 
 # --- the Generator's corpus: labelled text -------------------------------------------------------------------------
@@ -102,7 +95,7 @@ class Labelled:
     near: np.ndarray  # (n, k) indices
 
 
-def generator_lesson(settings: RunSettings, rng: np.random.Generator):
+def generator_lesson(role: str, settings, tasks, rng: np.random.Generator):
     """Tokenizer and batches of prompts with answers, one kind per batch, kinds in random order."""
     source = readers.read(settings)
     texts, labels = corpora.read_labelled(settings.generator_corpus, source.label_names)
@@ -114,9 +107,11 @@ def generator_lesson(settings: RunSettings, rng: np.random.Generator):
     corpus = Labelled(shorten(tokenizer, texts, settings.max_length), labels, source.label_names, near)
     batches = []
     for kind, steps in kind_steps(settings.generator_steps).items():
-        asked, answers = _KINDS[kind](corpus, tokenizer, drawn(len(texts), steps * RECIPE.batch_size, rng), rng)
-        whole = kind == "explain"  # its hard text is one more article to learn the language from
-        batches += answer_batches(tokenizer, asked, answers, settings.max_new_tokens, rng, whole=whole)
+        asked, answers = _KINDS[kind](corpus, tokenizer, drawn(len(texts), steps * BATCH_SIZE, rng), rng)
+        rows, prompt_lengths = answer_rows(tokenizer, asked, answers, settings.max_new_tokens)
+        if kind == "explain":  # its hard text is one more article to learn the language from
+            prompt_lengths = [0] * len(rows)
+        batches += answer_batches(tokenizer, rows, prompt_lengths, rng)
     return tokenizer, [batches[i] for i in rng.permutation(len(batches))]
 
 
@@ -147,27 +142,22 @@ def kind_steps(steps: int) -> dict[str, int]:
     return counts | {"label": counts["label"] + steps - sum(counts.values())}
 
 
-def answer_batches(
-    tokenizer, asked: Sequence[str], answers: Sequence[str], max_new_tokens: int, rng, *, whole: bool = False
-) -> list:
-    """(ids, targets) pairs (batch, T) of rows of like length; learned is the answer (else -100), or the whole row.
+def answer_rows(
+    tokenizer, asked: Sequence[str], answers: Sequence[str], max_new_tokens: int
+) -> tuple[list[list[int]], list[int]]:
+    """Token rows `prompt answer end`, and the length of each prompt.
 
     An answer cut at max_new_tokens has no end-of-text: the model is not taught to stop in mid-sentence.
     """
     questions, texts = token_ids(tokenizer, asked), token_ids(tokenizer, answers)
     ends = [ids[:max_new_tokens] + [tokenizer.eos_token_id] * (len(ids) < max_new_tokens) for ids in texts]
-    rows = [(q + a, 0 if whole else len(q)) for q, a in zip(questions, ends, strict=True)]
-    order = bucketed_batches([len(ids) for ids, _ in rows], RECIPE.batch_size, rng) if rows else []
-    return [_padded([rows[i] for i in batch], tokenizer.pad_token_id) for batch in order]
+    return [q + a for q, a in zip(questions, ends, strict=True)], [len(q) for q in questions]
 
 
-def _padded(rows: Sequence[tuple[list[int], int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    width = max(len(ids) for ids, _ in rows)
-    ids, targets = np.full((len(rows), width), pad), np.full((len(rows), width), -100)
-    for i, (tokens, known) in enumerate(rows):
-        ids[i, : len(tokens)] = tokens
-        targets[i, known : len(tokens)] = tokens[known:]
-    return torch.from_numpy(ids), torch.from_numpy(targets)
+def answer_batches(tokenizer, rows: list[list[int]], prompt_lengths: list[int], rng) -> list[Batch]:
+    """Batches of rows of like length; the prompts are not learned."""
+    order = bucketed_batches([len(ids) for ids in rows], BATCH_SIZE, rng) if rows else []
+    return [padded_batch(tokenizer, [rows[i] for i in b], [prompt_lengths[i] for i in b]) for b in order]
 
 
 def drawn(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -175,17 +165,7 @@ def drawn(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([rng.permutation(n) for _ in range(-(-size // n))] or [np.empty(0, int)])[:size]
 
 
-def _forever(documents: Sequence[str], rng: np.random.Generator) -> Iterator[str]:
-    while True:
-        yield from (documents[i] for i in rng.permutation(len(documents)))
-
-
-def _chunks(items: Iterator[str], size: int) -> Iterator[list[str]]:
-    while True:
-        yield list(islice(items, size))
-
-
-# --- tokenizer and architectures -----------------------------------------------------------------------------------
+# --- tokenizer and recipes ----------------------------------------------------------------------------------------
 
 
 def byte_tokenizer(texts: Sequence[str], *, chat_template: str | None = None) -> PreTrainedTokenizerFast:
@@ -214,4 +194,21 @@ def _prompt_texts() -> list[str]:
     return [template.format(text="", label="", labels=", or ") for template in templates]
 
 
-_LESSONS = {"student": student_lesson, "generator": generator_lesson}
+def _loop_inputs(role: str, settings, tasks) -> dict:
+    """Every byte of the role's corpus and of the task, and the lengths."""
+    files = [*corpora.corpus_paths(role, getattr(settings, f"{role}_corpus")), *corpora.task_files(settings.task)]
+    lengths = {"max_length": settings.max_length, "max_new_tokens": settings.max_new_tokens}
+    return {"task": settings.task, "content": digest(files)} | lengths
+
+
+def _interaction_inputs(role: str, settings, tasks) -> dict:
+    """Every byte of the corpus, the texts left out, and the length."""
+    corpus = digest(corpora.plain_files(settings.student_corpus))
+    return {"corpus": corpus, "max_length": settings.max_length, "left out": fingerprint(_test_keys(tasks))}
+
+
+RECIPES = {
+    "student": Recipe(1, SIZES["student"], plain_lesson, _loop_inputs, LEARNING_RATE),
+    "generator": Recipe(1, SIZES["generator"], generator_lesson, _loop_inputs, LEARNING_RATE),
+    "interaction": Recipe(1, SIZES["student"], plain_lesson, _interaction_inputs, LEARNING_RATE),
+}

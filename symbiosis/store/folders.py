@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, their checksums, and locks between processes."""
+"""Files and folders that appear complete or not at all, their checksums, and locks between processes."""
 
 import contextlib
 import errno
@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-SUMS = "SHA256SUMS"  # in the format of sha256sum: `sha256sum --check SHA256SUMS` says the same as `damaged`
-PART = ".part"  # ends the hidden name of whatever is not whole yet
+SUMS = "SHA256SUMS"  # in the format of sha256sum: `sha256sum --check SHA256SUMS` says the same as `corrupted`
+PART = ".part"  # ends the hidden name of whatever is not complete yet
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -32,7 +32,7 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """A temporary sibling that becomes `folder` when the block ends well, and vanishes when it does not.
 
     What a killed process left of the same folder is cleared first: the caller holds a lock.
@@ -43,14 +43,12 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     temporary = _beside(folder)
     try:
         yield temporary
-        if not folder.parent.name.endswith(PART):  # else it is synced with the folder it is made for
-            for path in (*temporary.rglob("*"), temporary):
-                sync(path)
+        for path in (*temporary.rglob("*"), temporary):
+            sync(path)
         if folder.exists():
             remove(folder)
         os.replace(temporary, folder)
-        if not folder.parent.name.endswith(PART):
-            sync(folder.parent)
+        sync(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -62,8 +60,8 @@ def remove(folder: Path) -> None:
     shutil.rmtree(trash, ignore_errors=True)
 
 
-def sweep(folder: Path) -> None:
-    """Clear what killed processes left half-written anywhere below `folder`; the caller holds its lock."""
+def remove_partial(folder: Path) -> None:
+    """Delete what killed processes left half-written anywhere below `folder`; the caller holds its lock."""
     for leftover in list(folder.rglob(f".*{PART}")):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
@@ -101,44 +99,28 @@ def digest(paths: Iterable[Path]) -> str:
 
 def write_checksums(folder: Path, also: Iterable[Path] = ()) -> None:
     """SHA256SUMS over every file in `folder`, and over files elsewhere that belong to it."""
-    files = [*_files(folder), *also]
-    lines = sorted((os.path.relpath(path, folder), sha256(path)) for path in files)
-    (folder / SUMS).write_text("".join(f"{mark}  {name}\n" for name, mark in lines))
+    sums = sorted((os.path.relpath(path, folder), sha256(path)) for path in (*_files(folder), *also))
+    (folder / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in sums))
 
 
-def damaged(folder: Path) -> list[str]:
-    """Names of files that are not as SHA256SUMS of their folder has them: changed, cut, gone, or not listed.
-
-    A listed subfolder that is gone as a whole was dropped on purpose and is no damage; a missing list is.
-    """
+def corrupted(folder: Path) -> list[str]:
+    """Names of files that are not as SHA256SUMS of their folder has them: changed, cut, gone, or not listed."""
     if not (folder / SUMS).is_file():
         return [SUMS]
-    listed = _listed(folder)
-    gone = dropped(folder)
-    wrong = [n for n, mark in listed.items() if n not in gone and not _is(folder / n, mark)]
+    lines = (folder / SUMS).read_text(errors="replace").splitlines()  # a cut line names a file that cannot match
+    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    wrong = [name for name, digest in listed.items() if not _has_digest(folder / name, digest)]
     return wrong + sorted({path.relative_to(folder).as_posix() for path in _files(folder)} - set(listed))
 
 
-def dropped(folder: Path) -> set[str]:
-    """The files listed in SHA256SUMS of `folder` whose subfolder is gone as a whole."""
-    inside = [name for name in _listed(folder) if "/" in name and not name.startswith("..")]
-    return {name for name in inside if not (folder / name).parent.is_dir()}
-
-
-def _listed(folder: Path) -> dict[str, str]:
-    """Name -> sha256; none where there is no list. A line that was cut names a file that cannot match."""
-    text = (folder / SUMS).read_text(errors="replace") if (folder / SUMS).is_file() else ""
-    return {name: mark for mark, _, name in (line.partition("  ") for line in text.splitlines())}
-
-
-def _is(path: Path, mark: str) -> bool:
-    return path.is_file() and sha256(path) == mark
+def _has_digest(path: Path, digest: str) -> bool:
+    return path.is_file() and sha256(path) == digest
 
 
 def _files(folder: Path) -> list[Path]:
     """All files below, but the list itself and anything hidden."""
-    inner = [(path, path.relative_to(folder).parts) for path in folder.rglob("*") if path.is_file()]
-    return [path for path, parts in inner if parts != (SUMS,) and not any(part.startswith(".") for part in parts)]
+    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return [folder / n for n in names if n != Path(SUMS) and not any(part.startswith(".") for part in n.parts)]
 
 
 # --- locks ---------------------------------------------------------------------------------------------------------

@@ -1,23 +1,71 @@
-"""What made a run: code, environment, machine, settings, time and memory."""
+"""The frame of every run, and its record: code, environment, machine, settings, time and memory."""
 
 import contextlib
+import json
 import platform
 import resource
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from symbiosis.settings import RunSettings, Settings, root
-from symbiosis.store.folders import (
-    sha256,
+from symbiosis.store.folders import sha256, write_atomic
+from symbiosis.store.results import COLUMNS, UNREPORTED, read_rows
+from symbiosis.store.stages import (
+    changed_inputs,
+    check_inputs,
+    check_products,
+    check_settings,
+    products,
+    prune_checkpoints,
+    read_json,
+    reset_smoke_run,
+    run_folder,
+    writing,
 )
-from symbiosis.store.stages import _read_json, products, run_folder
 
 NO_CODE = ("reports", "profiles", "params/own")  # changes here are results, or how a machine is used
 PACKAGES = ("torch", "transformers", "datasets", "numpy", "accelerate", "peft", "papermill")
+
+
+Made = tuple[list[dict], torch.device, dict]  # results of the stages, where they were made, more of the record
+
+
+def run_once(settings: Settings, inputs: dict, make: Callable[[Path], Made]) -> pd.DataFrame:
+    """The rows of a run: read where it is finished, continued where it stopped, begun where it is new.
+
+    inputs: name -> digest of what the run is made from. `make` gets the run's folder.
+    """
+    folder = run_folder(settings)
+    with writing(folder):
+        check_settings(folder, settings)
+        if settings.scale == UNREPORTED and changed_inputs(folder, inputs):
+            reset_smoke_run(folder)
+        check_inputs(folder, inputs)
+        for name, content in (("settings", settings.model_dump()), ("inputs", inputs)):
+            if not (folder / f"{name}.json").exists():
+                write_atomic(folder / f"{name}.json", json.dumps(content, indent=1).encode())
+        if (folder / "record.json").exists():
+            check_products(folder)
+        else:
+            results, device, more = make(folder)
+            write_record(folder, settings, results, device, {"inputs": inputs} | more)
+        prune_checkpoints(folder)
+    return read_rows(folder)
+
+
+def write_record(folder: Path, settings: Settings, results: list[dict], device: torch.device, more: dict) -> None:
+    """rows.csv, then record.json: all that is needed to trust or repeat the run; with it the run is finished."""
+    head = {key: getattr(settings, key) for key in ("study", "method", "variant", "scale", "seed", "run_id")}
+    rows = pd.DataFrame([head | row for result in results for row in result["rows"]], columns=list(COLUMNS))
+    write_atomic(folder / "rows.csv", rows.to_csv(index=False).encode())
+    record = provenance(folder, settings, device, results) | more
+    write_atomic(folder / "record.json", json.dumps(record, indent=1).encode())
 
 
 def versions() -> dict[str, str]:
@@ -39,19 +87,14 @@ def hardware(device: torch.device) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def constraints_mark() -> str | None:
-    """sha256 of constraints.txt, which pins every package; None where it is not there."""
-    path = root() / "constraints.txt"
-    return sha256(path) if path.is_file() else None
-
-
 def provenance(folder: Path, settings: Settings, device: torch.device, results: list[dict]) -> dict:
     """What made the rows in `folder`: code, environment, machine, settings, time and memory."""
+    constraints = root() / "constraints.txt"  # pins every package
     return {
         "run_id": settings.run_id,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         **git_state(),
-        "constraints": constraints_mark(),
+        "constraints": sha256(constraints) if constraints.is_file() else None,
         "device": str(device),
         "hardware": hardware(device),
         "threads": torch.get_num_threads(),
@@ -77,4 +120,4 @@ def git_state() -> dict:
 
 def read_record(settings: RunSettings) -> dict:
     """The record of a finished run."""
-    return _read_json(run_folder(settings) / "record.json")
+    return read_json(run_folder(settings) / "record.json")

@@ -1,4 +1,4 @@
-"""Read finished runs, keep the long table reports/results.csv, and make the tables people look at."""
+"""Read finished runs, and keep the long table reports/results.csv and its records.csv."""
 
 import csv
 import functools
@@ -77,11 +77,6 @@ def read_long(path: Path, scale: str, study: str, how_to_make: str = HOW_TO_MAKE
         held = ", ".join(sorted({f"{s}/{t}" for s, t in zip(rows["scale"], rows["study"], strict=True)})) or "nothing"
         raise ResultsError(f"{path}: no rows of scale '{scale}' and study '{study}' (it holds {held}); {how_to_make}")
     return with_arm(chosen)
-
-
-def studies(reports_dir: str | Path, scale: str) -> list[str]:
-    """The studies of one scale that results.csv holds, sorted; none where there is no such file."""
-    return list(read_studies(reports_dir, scale))
 
 
 def read_studies(reports_dir: str | Path, scale: str) -> dict[str, pd.DataFrame]:
@@ -180,6 +175,3 @@ def _numbers(path: Path, name: str, texts: Sequence[str], kind: type) -> pd.Seri
             what = "a whole number" if kind is int else "a number"
             raise ResultsError(f"{path}: line {line}, column '{name}': {text!r} is not {what}") from None
     return pd.Series(values, dtype="int64" if kind is int else "float64")
-
-
-# ---- tables

@@ -1,4 +1,4 @@
-"""Stages of a run that appear whole or not at all, the run folder they stand in, and who may write there."""
+"""Stages of a run that appear complete or not at all, the run folder they stand in, and who may write there."""
 
 import contextlib
 import errno
@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -16,28 +16,19 @@ from tqdm.auto import tqdm
 from symbiosis.errors import SymbiosisError
 from symbiosis.settings import RunSettings, Settings, make_settings, resolve
 from symbiosis.store.folders import (
-    damaged,
-    dropped,
+    atomic_folder,
+    corrupted,
     locked,
     remove,
+    remove_partial,
     sha256,
-    sweep,
-    whole_folder,
-    write_atomic,
     write_checksums,
 )
 
 DISK_TROUBLE = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.EFBIG,
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EFBIG,
     errno.EIO,
-)
+)  # fmt: skip
 
 
 class RunError(SymbiosisError):
@@ -59,16 +50,37 @@ def run_folder(settings: RunSettings) -> Path:
     return resolve(settings.reports_dir) / "runs" / settings.folder
 
 
-def stage(state: Path, name: str, make: Callable[[Path], dict], *, also: Sequence[Path] = ()) -> dict:
+def invalidate(state: Path, names: Sequence[str]) -> None:
+    """Remove the first stage that is not as it was written, and all after it: a run goes on from there.
+
+    names: the stages in the order in which they are made. A stage without checksums is an older version's; nothing
+    unchecked should feed a run.
+    """
+    first = next((i for i, name in enumerate(names) if not _is_complete(state / name)), len(names))
+    for name in names[first:]:
+        if (state / name).is_dir():
+            remove(state / name)
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether a stage is there as it was written; one that is there otherwise is told in a line."""
+    if not folder.is_dir():
+        return False
+    wrong = corrupted(folder)
+    if wrong:
+        tqdm.write(f"{folder}: {', '.join(wrong)} not as it was written; this stage and those after it are made again")
+    return not wrong
+
+
+def stage(state: Path, name: str, make: Callable[[Path], dict], *, also: Iterable[Path] = ()) -> dict:
     """The result of a stage: read from `state/name`, or made; the folder appears only when all of it is written.
 
-    `also` are files that the stage writes elsewhere. Whatever is not as its checksum says is made again, and so is a
-    stage without checksums: it was left half-way by an older version, and nothing unchecked should feed a run.
+    `also` are files that the stage writes elsewhere.
     """
     folder = state / name
-    if not is_whole(folder):
+    if not folder.is_dir():
         began = time.perf_counter()
-        with whole_folder(folder) as out:
+        with atomic_folder(folder) as out:
             result = make(out) | {"stage": name}
             result["wall_s"] = round(time.perf_counter() - began, 2)
             (out / "result.json").write_text(json.dumps(result))
@@ -76,38 +88,14 @@ def stage(state: Path, name: str, make: Callable[[Path], dict], *, also: Sequenc
     return json.loads((folder / "result.json").read_text())
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether a stage is there as it was written; one that is there otherwise is told in a line."""
-    if not folder.is_dir():
-        return False
-    wrong = damaged(folder)
-    if wrong:
-        tqdm.write(f"{folder}: {', '.join(wrong)} not as it was written; this stage is made again")
-    return not wrong
-
-
-def _role(name: str) -> str:
-    return name.partition("-")[0]
-
-
-def rewind(state: Path, names: Sequence[str], role_of: Callable[[str], str] = _role) -> None:
-    """Remove damaged stages, and whole ones before them that must be made again because their weights are dropped.
-
-    `role_of` says of a stage whose weights it leaves, if any; a stage needs the last weights of every role before it.
-    """
-    again = {i for i, name in enumerate(names) if not is_whole(state / name)}
-    for first in sorted(again):
-        again |= set(range(_last_with_weights(state, names, first, role_of), first))
-    for name in (names[i] for i in sorted(again)):
-        if (state / name).is_dir():
-            remove(state / name)
-
-
-def _last_with_weights(state: Path, names: Sequence[str], first: int, role_of: Callable[[str], str]) -> int:
-    """Where to begin so that stage `first` finds the weights of every role before it."""
-    last = {role_of(name): i for i, name in enumerate(names[:first])}
-    gone = [i for i in last.values() if dropped(state / names[i])]
-    return _last_with_weights(state, names, min(gone), role_of) if gone else first
+def prune_checkpoints(folder: Path) -> None:
+    """Delete what weights a later generation replaced in a finished run, if it was not made to keep them."""
+    settings = read_json(folder / "record.json")["settings"]
+    if not settings.get("keep_checkpoints"):
+        for model in (folder / "state").glob("*-*/model"):
+            if int(model.parent.name.split("-")[1]) < settings["generations"]:
+                remove(model)
+    remove_partial(folder / "state")
 
 
 def metric(generation: int, name: str, value: float, unit: str, n: int) -> dict:
@@ -120,7 +108,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         with locked(folder / ".lock", wait=False), _stoppable(folder):
             if not (folder / "record.json").exists():  # a finished run may be read, and measured, by others
-                sweep(folder)
+                remove_partial(folder)
             yield
     except BlockingIOError as error:
         raise RunError(f"{folder}: in use by {error}; wait for it or stop it") from None
@@ -129,7 +117,7 @@ def writing(folder: Path) -> Iterator[None]:
             raise
         raise RunError(
             f"{folder}: cannot be written ({error}); free some space, or set reports_dir to a folder you may write to. "
-            "Nothing half-written is left, and the run continues from its last whole stage"
+            "Nothing half-written is left, and the run continues from its last complete stage"
         ) from None
 
 
@@ -138,7 +126,7 @@ def _stoppable(folder: Path) -> Iterator[None]:
     """SIGTERM (a batch system's notice before it kills) raises RunStopped, so that every block on the way cleans up."""
 
     def stop(number, frame):
-        raise RunStopped(f"{folder}: stopped by SIGTERM; its whole stages are kept, run it again to continue from them")
+        raise RunStopped(f"{folder}: stopped by SIGTERM; complete stages are kept, run it again to continue from them")
 
     if threading.current_thread() is not threading.main_thread():  # Python lets no other thread take a signal
         yield
@@ -153,27 +141,54 @@ def _stoppable(folder: Path) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
-def same_settings(folder: Path, settings: Settings) -> None:
+def check_settings(folder: Path, settings: Settings) -> None:
     """A run folder holds one setting only: a changed parameter is another run."""
     path = folder / "settings.json"
     if not path.exists():
-        write_atomic(path, settings.model_dump_json(indent=1).encode())
         return
-    stored, now = _read_json(path), settings.model_dump()
-    changed = [f"{k}: {stored.get(k)!r} there, {v!r} now" for k, v in now.items() if stored.get(k) != v]
+    stored = read_json(path)
     if make_settings(str(path), type(settings), **stored).fingerprint != settings.fingerprint:
+        now = settings.model_dump()
+        changed = [f"{k}: {stored.get(k)!r} there, {v!r} now" for k, v in now.items() if stored.get(k) != v]
         raise RunError(
             f"{folder}: holds a run of other settings ({'; '.join(changed)}); give this one its own `variant` or "
             "`study`, or delete that folder"
         )
 
 
-def _read_json(path: Path) -> dict:
+def changed_inputs(folder: Path, inputs: dict) -> list[str]:
+    """Names of what a run, finished or begun, is made from that is not what `inputs` says today."""
+    if (folder / "record.json").exists():
+        stored = read_json(folder / "record.json")["inputs"]
+    else:
+        stored = read_json(folder / "inputs.json") if (folder / "inputs.json").exists() else {}
+    return [name for name, value in inputs.items() if stored.get(name, value) != value]
+
+
+def check_inputs(folder: Path, inputs: dict) -> None:
+    """A run, finished or begun, is made from today's texts and initial models."""
+    changed = changed_inputs(folder, inputs)
+    if changed:
+        raise RunError(
+            f"{folder}: its {' and '.join(changed)} came from other code or data than today's; delete the folder to "
+            "run it again, or keep its rows (reports/results.csv) and give the new run its own `study`"
+        )
+
+
+def reset_smoke_run(folder: Path) -> None:
+    """Delete what a run made; the record last: while it is there, a killed reset is done again."""
+    if (folder / "state").is_dir():
+        remove(folder / "state")
+    for name in ("rows.csv", "inputs.json", "record.json"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
         raise RunError(
-            f"{path}: not valid JSON ({error}); delete this file and run again: whole stages are kept and used"
+            f"{path}: not valid JSON ({error}); delete this file and run again: complete stages are kept and used"
         ) from None
 
 
@@ -185,10 +200,10 @@ def products(folder: Path) -> dict[str, str]:
 
 def check_products(folder: Path) -> None:
     """A finished run's rows and lessons are still those it wrote; records without checksums are taken as they are."""
-    kept, now = _read_json(folder / "record.json").get("products", {}), products(folder)
-    wrong = [name for name, mark in kept.items() if now.get(name) != mark]
+    kept, now = read_json(folder / "record.json").get("products", {}), products(folder)
+    wrong = [name for name, digest in kept.items() if now.get(name) != digest]
     if wrong:
         raise RunError(
             f"{folder}: {', '.join(wrong)} not as the run wrote it; restore the file from a copy, or delete "
-            "record.json there and run again: whole stages are kept and used"
+            "record.json there and run again: complete stages are kept and used"
         )

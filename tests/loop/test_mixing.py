@@ -123,7 +123,7 @@ def test_rejected_rows_get_the_weak_labellers_label(tmp_path):
     before, after = (lessons_of(s, 1)[0] for s in (plain, helped))
     assert before["text"].tolist() == after["text"].tolist()
     assert (before["label"] != after["label"]).any() and purity[1] > purity[0]
-    assert json.loads((stages.run_folder(helped) / "record.json").read_text())["yield"][0]["rejected"] > 0
+    assert json.loads((stages.run_folder(helped) / "record.json").read_text())["writing_counts"][0]["rejected"] > 0
 
 
 def test_what_came_later_does_not_rename_earlier_runs():

@@ -16,7 +16,7 @@ import pytest
 from symbiosis.data.lesson import load_lesson
 from symbiosis.loop import methods, runs
 from symbiosis.models import loading, training
-from symbiosis.pretrain.initial import base_folder
+from symbiosis.pretrain.initial import initial_model_folder
 from symbiosis.settings import RunSettings, root
 from symbiosis.store import record as record_module
 from symbiosis.store import results, stages
@@ -43,7 +43,7 @@ def unbroken(tmp_path_factory):
 def test_a_run_leaves_rows_lessons_and_a_record(unbroken):
     settings, rows = unbroken
     folder = stages.run_folder(settings)
-    assert tuple(rows.columns) == runs.COLUMNS and set(rows["generation"]) == {0, 1, 2}
+    assert tuple(rows.columns) == results.COLUMNS and set(rows["generation"]) == {0, 1, 2}
     record = json.loads((folder / "record.json").read_text())
     assert record["run_id"] == settings.run_id and set(record["stages"]) >= {"lesson-1", "student-2", "teach-1"}
     assert record["settings"] == settings.model_dump() and record["versions"]["torch"]
@@ -60,7 +60,7 @@ def test_a_record_says_with_what_and_from_what_the_run_was_made(unbroken, monkey
     assert record["hardware"] and record["device"] == "cpu" and record["threads"] == 1
     inputs, folder = record["inputs"], stages.run_folder(settings)
     assert inputs["task_source"] == "miniature" and inputs["generator_weights"] != inputs["student_weights"]
-    assert inputs["student_weights"] == loading.weights_mark(Path(base_folder("student", settings)))
+    assert inputs["student_weights"] == loading.weights_digest(Path(initial_model_folder("student", settings)))
     assert list(record["products"]) == ["rows.csv", "lessons/gen-1.parquet", "lessons/gen-2.parquet"]
     for name, mark in record["products"].items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == mark
@@ -69,15 +69,15 @@ def test_a_record_says_with_what_and_from_what_the_run_was_made(unbroken, monkey
     assert set(record_module.versions()) == {"python", "torch"}  # what is not installed is left out
 
 
-def test_the_weights_mark_sees_a_single_bit_and_no_stranger(qwen_folder, tmp_path):
+def test_the_weights_digest_sees_a_single_bit_and_no_stranger(qwen_folder, tmp_path):
     shutil.copytree(qwen_folder, tmp_path / "copy")
-    mark = loading.weights_mark(qwen_folder)
+    digest = loading.weights_digest(qwen_folder)
     (tmp_path / "copy" / "notes.pkl").write_text("no part of a model")
-    assert loading.weights_mark(tmp_path / "copy") == mark
+    assert loading.weights_digest(tmp_path / "copy") == digest
     weights = tmp_path / "copy" / "model.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert loading.weights_mark(tmp_path / "copy") != mark
+    assert loading.weights_digest(tmp_path / "copy") != digest
 
 
 def test_the_collector_reads_old_and_new_records(unbroken, tmp_path):
@@ -114,7 +114,7 @@ def test_a_run_of_other_initial_models_is_not_taken_for_todays(scale, tmp_path, 
     record = json.loads(path.read_text())
     path.write_text(json.dumps(record | {"inputs": record["inputs"] | {"student": "student-0123abcd"}}))
     if scale == "tiny":
-        with pytest.raises(RunError, match=r"its student was made by other code .*delete the folder"):
+        with pytest.raises(RunError, match=r"its student came from other code .*delete the folder"):
             runs.run(settings)
         assert path.exists()  # nothing is lost
     else:
@@ -126,7 +126,7 @@ def test_the_same_settings_give_the_same_numbers_elsewhere(unbroken, tmp_path):
     pd.testing.assert_frame_equal(runs.run(tiny(tmp_path)), unbroken[1])
 
 
-ONCE, TWICE = ("_generation_zero", "_teach", "write_record"), ("_lesson", "_student", "lesson_rows")  # calls in a run
+ONCE, TWICE = ("_generation_zero", "_teach"), ("_lesson", "_student", "lesson_rows")  # calls in a run
 
 
 @pytest.mark.parametrize("where, call", [(w, 1) for w in ONCE + TWICE] + [(w, 2) for w in TWICE])
@@ -137,8 +137,7 @@ def test_a_run_stopped_anywhere_and_continued_equals_an_unbroken_one(unbroken, t
         calls.append(1)
         if len(calls) < call:
             return real(*args, **kwargs)
-        if where != "write_record":
-            real(*args, **kwargs)  # the stage's work is done, nothing of it is kept
+        real(*args, **kwargs)  # the stage's work is done, nothing of it is kept
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runs, where, breaks)
@@ -158,7 +157,7 @@ def same_lessons(settings, other):
 def test_a_killed_process_is_continued_to_the_same_numbers(unbroken, tmp_path):
     settings = tiny(tmp_path)
     state = stages.run_folder(settings) / "state"
-    code = f"from symbiosis import runs, settings; runs.run(settings.RunSettings(**{settings.model_dump()!r}))"
+    code = f"from symbiosis.loop import runs; runs.run(runs.RunSettings(**{settings.model_dump()!r}))"
     for stage in ("student-0", "lesson-1", "student-1"):
         process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
@@ -288,7 +287,7 @@ def test_a_lesson_holds_hard_texts_explanations_and_written_texts_in_their_share
     labelled = second[second["prompt_kind"] == "label"]
     assert labelled["text"].tolist() == hard["text"].tolist()[:6]  # six hard examples, six rows
     assert set(first.loc[first["prompt_kind"] == "label", "source_id"]) != set(hard["source_id"])
-    record = read_record(settings)["yield"]
+    record = read_record(settings)["writing_counts"]
     assert record[0]["filtered"] == 18 and record[0]["kept"] == 18  # 18 texts were written, of two drafts each
     assert {"purity_explain", "purity_label", "purity_write"} <= set(record[0]) and "agreed" in record[0]
 

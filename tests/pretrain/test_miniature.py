@@ -1,37 +1,17 @@
-"""Made models: their tokenizer, what they read, and a cache that holds whole models or nothing."""
+"""The miniature's models: their tokenizer, and what they read."""
 
-import shutil
-import threading
 from itertools import cycle
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
 from symbiosis import prompts
 from symbiosis.data.world import LABEL_NAMES, World
-from symbiosis.models import loading
-from symbiosis.pretrain import initial, miniature, recipe
-from symbiosis.pretrain.initial import base_folder
+from symbiosis.pretrain import miniature
 from symbiosis.pretrain.miniature import word_tokenizer
-from symbiosis.pretrain.recipe import Recipe
-from symbiosis.settings import RunSettings
 
 WORLD = World.make(0)
-TINY = RunSettings(student_steps=2, generator_steps=8)
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty repository root, so that the cache of the tests is theirs alone."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / ".cache" / "symbiosis"
-
-
-def snapshot(folder):
-    return {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in Path(folder).iterdir()}
 
 
 def attributes_of(world):
@@ -79,17 +59,6 @@ def test_chat_template_by_hand():
     assert generator.convert_ids_to_tokens(ids) == ["<user>", "report", "this", ".", "<assistant>"]
 
 
-def test_attribute_prompts_by_hand():
-    tokenizer = word_tokenizer(WORLD, "generator")
-    assert prompts.name_prompt(tokenizer, "sports") == (
-        "<user> Name one narrow subject of sports news, in at most three words. <assistant> "
-    )
-    attributes = ("sports", "tennis", "as breaking news", "two sentences")
-    assert prompts.write_about_prompt(tokenizer, *attributes) == (
-        "<user> Write two sentences of sports news about tennis, as breaking news. <assistant> "
-    )
-
-
 def test_names_of_subtopics_are_one_token_and_only_the_generators():
     generator, student = word_tokenizer(WORLD, "generator"), word_tokenizer(WORLD, "student")
     names = {name for names in WORLD.subtopics for name in names}
@@ -109,7 +78,7 @@ def test_special_tokens_have_their_roles():
 
 def test_student_reads_texts_and_no_labels():
     tokenizer = word_tokenizer(WORLD, "student")
-    batches = miniature.student_batches(WORLD, tokenizer, 3, Recipe(batch_size=4), np.random.default_rng(0))
+    batches = miniature.student_batches(WORLD, tokenizer, 3, 4, np.random.default_rng(0))
     assert [len(ids) for ids, _ in batches] == [4, 4, 4]
     labels = set(tokenizer.convert_tokens_to_ids(list(LABEL_NAMES)))
     for ids, targets in batches:
@@ -129,7 +98,7 @@ ASKED_WORDS = {
 
 def test_generator_batches_hold_one_kind_each_in_the_stated_shares():
     tokenizer = word_tokenizer(WORLD, "generator")
-    batches = miniature.generator_batches(WORLD, tokenizer, 100, Recipe(batch_size=2), np.random.default_rng(0))
+    batches = miniature.generator_batches(WORLD, tokenizer, 100, 2, np.random.default_rng(0))
     asked = [text.split("<assistant>")[0] for ids, _ in batches for text in tokenizer.batch_decode(ids)]
     kinds = [next(kind for kind, words in ASKED_WORDS.items() if words in text) for text in asked]
     assert kinds[::2] == kinds[1::2]  # the two rows of a batch
@@ -140,22 +109,21 @@ def test_generator_batches_hold_one_kind_each_in_the_stated_shares():
     assert set(kinds[: counts[first]]) != {first}  # shuffled
 
 
-@pytest.mark.parametrize("steps", [1, 7, 8, 333])
+@pytest.mark.parametrize("steps", [1, 8, 333])
 def test_every_step_has_a_batch_and_a_short_training_is_possible(steps):
     tokenizer = word_tokenizer(WORLD, "generator")
-    recipe = Recipe(batch_size=1)
-    batches = miniature.generator_batches(WORLD, tokenizer, steps, recipe, np.random.default_rng(0))
+    batches = miniature.generator_batches(WORLD, tokenizer, steps, 1, np.random.default_rng(0))
     assert len(batches) == steps
 
 
 def test_explanations_keep_the_subtopic_and_labels_are_true():
     tokenizer, rng = word_tokenizer(WORLD, "generator"), np.random.default_rng(0)
-    rows = [row.split("<assistant>") for row in miniature._explain_rows(WORLD, tokenizer, 200, rng)]
+    rows = [row.split("<assistant>") for row in miniature.prompt_rows("explain", WORLD, tokenizer, 200, rng)]
     texts = [asked.split(": ", 1)[1].rsplit("\n", 1)[0] for asked, _ in rows]
     answers = [answer.removesuffix(" <eos>").strip() for _, answer in rows]
     assert np.isfinite(WORLD.log_likelihood(texts)).all() and np.isfinite(WORLD.log_likelihood(answers)).all()
     assert (WORLD.subtopic(texts) == WORLD.subtopic(answers)).mean() > 0.9  # .98 each is read correctly
-    rows = [row.split("<assistant>") for row in miniature._label_rows(WORLD, tokenizer, 200, rng)]
+    rows = [row.split("<assistant>") for row in miniature.prompt_rows("label", WORLD, tokenizer, 200, rng)]
     texts = [asked.removeprefix("<user> ").rsplit("\n", 1)[0] for asked, _ in rows]
     given = np.array([LABEL_NAMES.index(label.split()[0]) for _, label in rows])
     assert (WORLD.posterior(texts).argmax(axis=1) == given).mean() > 0.95
@@ -175,7 +143,7 @@ def test_the_generator_learns_to_write_heads_and_everything_else_wider(kind):
 
 def test_names_are_subtopics_of_the_asked_class():
     tokenizer = word_tokenizer(WORLD, "generator")
-    rows = miniature._name_rows(WORLD, tokenizer, 400, np.random.default_rng(0))
+    rows = miniature.prompt_rows("name", WORLD, tokenizer, 400, np.random.default_rng(0))
     asked, answers = zip(*(row.split(" <assistant> ") for row in rows), strict=True)
     labels = [LABEL_NAMES.index(text.split(" of ")[1].split()[0]) for text in asked]
     names = [answer.removesuffix(" <eos>") for answer in answers]
@@ -185,7 +153,7 @@ def test_names_are_subtopics_of_the_asked_class():
 
 def test_texts_about_a_subject_are_of_it_and_style_and_length_change_nothing():
     tokenizer = word_tokenizer(WORLD, "generator")
-    rows = miniature._write_about_rows(WORLD, tokenizer, 1200, np.random.default_rng(0))
+    rows = miniature.prompt_rows("write_about", WORLD, tokenizer, 1200, np.random.default_rng(0))
     asked, answers = zip(*(row.split(" <assistant> ") for row in rows), strict=True)
     texts = np.array([answer.removesuffix(" <eos>") for answer in answers])
     assert np.isfinite(WORLD.log_likelihood(texts)).all()
@@ -195,115 +163,3 @@ def test_texts_about_a_subject_are_of_it_and_style_and_length_change_nothing():
     for phrases in (prompts.STYLES, prompts.LENGTHS):
         words = [np.mean([len(t.split()) for t in texts[[phrase in a for a in asked]]]) for phrase in phrases]
         assert words == pytest.approx([np.mean(words)] * len(phrases), abs=1.0)  # stderr of a mean is below .2
-
-
-def test_learning_rate_rises_then_falls_to_nothing():
-    rates = [recipe.schedule(step, 100, 0.05) for step in range(100)]
-    peak = int(np.argmax(rates))
-    assert 3 <= peak <= 6
-    assert rates[:peak] == sorted(rates[:peak]) and rates[peak:] == sorted(rates[peak:], reverse=True)
-    assert 0 < rates[0] < 0.2 and rates[-1] == pytest.approx(0.01)
-
-
-def test_padding_is_not_learned():
-    # The same rows with and without extra padding must give the same weights.
-    tokenizer = word_tokenizer(WORLD, "student")
-    texts = [f"<bos> {text} <eos>" for text in WORLD.sample(4, np.random.default_rng(0)).text]
-    (ids, targets), *_ = miniature._padded_batches(tokenizer, texts, Recipe(batch_size=4))
-    padded = [torch.nn.functional.pad(a, (0, 5), value=v) for a, v in ((ids, tokenizer.pad_token_id), (targets, -100))]
-    weights = []
-    for batch in ((ids, targets), padded):
-        torch.manual_seed(0)
-        model = recipe.new_model("student", tokenizer, **miniature.SIZES["student"])
-        recipe.train(model, [batch], Recipe(batch_size=4), desc="test")
-        weights.append(model.get_output_embeddings().weight.detach())
-    assert weights[0] == pytest.approx(weights[1], abs=1e-6)
-
-
-def test_names_of_other_models_are_left_alone(cache):
-    settings = RunSettings(student="EleutherAI/pythia-160m", generator="some/folder")
-    assert base_folder("student", settings) == "EleutherAI/pythia-160m"
-    assert base_folder("generator", settings) == "some/folder"
-    assert not cache.exists()
-
-
-@pytest.mark.parametrize("role", ["student", "generator"])
-def test_base_is_made_once_loads_anywhere_and_is_reproducible(cache, role):
-    folder = base_folder(role, TINY)
-    first = snapshot(folder)
-    assert base_folder(role, TINY) == folder
-    assert snapshot(folder) == first  # bytes and modification times: nothing was written again
-
-    model, tokenizer = loading.load(folder)
-    assert model.config.model_type == {"student": "gpt_neox", "generator": "qwen2"}[role]
-    assert model.dtype == torch.float32
-    assert model.config.eos_token_id == tokenizer.eos_token_id
-    assert bool(tokenizer.chat_template) == (role == "generator")
-    text = WORLD.sample(1, np.random.default_rng(0)).text[0]
-    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-
-    weights = Path(folder) / "model.safetensors"
-    before = weights.read_bytes()
-    shutil.rmtree(folder)
-    assert base_folder(role, TINY) == folder
-    assert weights.read_bytes() == before  # bit for bit
-
-
-def test_another_seed_or_step_count_is_another_model(cache):
-    folders = {base_folder("student", TINY.model_copy(update=change)) for change in ({}, {"seed": 1})}
-    folders.add(base_folder("student", TINY.model_copy(update={"student_steps": 1})))
-    assert len(folders) == 3
-    assert len({(Path(folder) / "model.safetensors").read_bytes() for folder in folders}) == 3
-    assert base_folder("student", TINY.model_copy(update={"epochs": 7})) in folders  # does not change the base
-
-
-def test_making_a_base_leaves_the_callers_random_numbers_alone(cache):
-    torch.manual_seed(0)
-    expected = torch.rand(1)
-    torch.manual_seed(0)
-    base_folder("student", TINY)
-    assert torch.rand(1) == expected
-
-
-def test_an_interrupted_save_leaves_nothing(cache, monkeypatch):
-    def interrupted(self, folder, **kwargs):
-        assert list(Path(folder).glob("*.safetensors"))  # the model is there already, the tokenizer is not
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(miniature.PreTrainedTokenizerFast, "save_pretrained", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        base_folder("student", TINY)
-    assert [path.suffix for path in cache.iterdir()] == [".lock"]
-    monkeypatch.undo()
-    monkeypatch.chdir(cache.parent.parent)
-    assert (Path(base_folder("student", TINY)) / "tokenizer.json").is_file()  # the next run starts anew
-
-
-def test_two_jobs_of_one_seed_train_once(cache, monkeypatch):
-    made = []
-    original, inputs = initial.MAKERS["miniature"]
-    monkeypatch.setitem(initial.MAKERS, "miniature", (lambda *a: made.append(a[0]) or original(*a), inputs))
-    found = []
-    jobs = [threading.Thread(target=lambda: found.append(base_folder("student", TINY))) for _ in range(3)]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join()
-    assert made == ["student"]
-    assert len(found) == 3 and len(set(found)) == 1
-
-
-def test_pre_training_learns_the_language(cache):
-    # Measured 2.0 after 60 steps; token shares without context give 4.4 (computed below), the true world 1.45.
-    settings = RunSettings(student_steps=60)
-    model = AutoModelForCausalLM.from_pretrained(base_folder("student", settings))
-    tokenizer = word_tokenizer(WORLD, "student")
-    texts = [f"<bos> {text} <eos>" for text in WORLD.sample(64, np.random.default_rng(9)).text]
-    (ids, targets), *_ = miniature._padded_batches(tokenizer, texts, Recipe(batch_size=64))
-    learned = targets[:, 1:] != -100
-    with torch.no_grad():
-        logits = model(input_ids=ids[:, :-1]).logits[learned]
-    targets = ids[:, 1:][learned]
-    shares = targets.bincount() / len(targets)
-    entropy = -(shares[shares > 0] * shares[shares > 0].log()).sum()
-    assert torch.nn.functional.cross_entropy(logits, targets) < 0.6 * entropy

@@ -1,4 +1,4 @@
-"""The small made models: what they read, that they survive a save, and what bad corpora say."""
+"""The small models: what they read, that they survive a save, and what bad corpora say."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from symbiosis.data import corpora
 from symbiosis.data.readers import DataError
 from symbiosis.models import loading
 from symbiosis.pretrain import small
+from symbiosis.pretrain.initial import cache_key, initial_model
 from symbiosis.prompts import label_prompt, write_prompt
 from symbiosis.settings import make_settings
 
@@ -54,8 +55,8 @@ def with_(settings, **changed):
 
 
 @pytest.mark.parametrize("role", ["student", "generator"])
-def test_a_made_model_survives_the_disk(role, made, tmp_path):
-    model, tokenizer = small.make_small(role, made)
+def test_a_model_survives_the_disk(role, made, tmp_path):
+    model, tokenizer = initial_model(role, made)
     loading.save(model, tokenizer, tmp_path / role)
     loaded, again = loading.load(str(tmp_path / role))
     text = "  Zürich – 'coach' says:\n2-1, 5% & more…"
@@ -72,25 +73,25 @@ def test_a_made_model_survives_the_disk(role, made, tmp_path):
 
 def test_the_seed_decides_the_weights(made):
     def weights(settings):
-        return small.make_small("student", settings)[0].get_input_embeddings().weight
+        return initial_model("student", settings)[0].get_input_embeddings().weight
 
     assert weights(made).equal(weights(made))
     assert not weights(made).equal(weights(with_(made, seed=1)))
 
 
-def test_cache_inputs_follow_the_corpus(made):
-    before = {role: small.cache_inputs(role, made) for role in ("student", "generator")}
-    assert before == {role: small.cache_inputs(role, made) for role in ("student", "generator")}
+def test_cache_keys_follow_the_corpus(made):
+    before = {role: cache_key(role, made) for role in ("student", "generator")}
+    assert before == {role: cache_key(role, made) for role in ("student", "generator")}
     for role, path in (("student", Path(made.student_corpus) / "a.txt"), ("generator", Path(made.generator_corpus))):
         path.write_text(path.read_text().replace("bank", "loan", 1))
-        assert small.cache_inputs(role, made) != before[role]
-    classes, changed = Path(made.task) / "classes.txt", small.cache_inputs("generator", made)
+        assert cache_key(role, made) != before[role]
+    classes, changed = Path(made.task) / "classes.txt", cache_key("generator", made)
     classes.write_text(classes.read_text().replace("World", "Earth"))
-    assert small.cache_inputs("generator", made) != changed
+    assert cache_key("generator", made) != changed
 
 
 def test_the_generator_is_asked_in_the_words_of_prompts_py(made):
-    tokenizer, batches = small.generator_lesson(made, np.random.default_rng(0))
+    tokenizer, batches = small.generator_lesson("generator", made, (), np.random.default_rng(0))
     assert len(batches) == made.generator_steps == sum(small.kind_steps(made.generator_steps).values())
     names, seen = list(WORDS), set()
     writes, question = [write_prompt(tokenizer, name) for name in names], label_prompt(tokenizer, "", names)
@@ -126,7 +127,8 @@ def class_of(text: str) -> str:
 
 def test_an_answer_is_learned_and_its_question_is_not():
     tokenizer = small.byte_tokenizer(["a question and its answer"])
-    [(ids, targets)] = small.answer_batches(tokenizer, ["a question"], [" its answer"], 40, np.random.default_rng(0))
+    rows, lengths = small.answer_rows(tokenizer, ["a question"], [" its answer"], 40)
+    [(ids, targets)] = small.answer_batches(tokenizer, rows, lengths, np.random.default_rng(0))
     learned = targets[targets != -100]
     assert tokenizer.decode(learned) == f" its answer{small.END}"
     assert tokenizer.decode(ids[targets == -100]) == "a question"
@@ -134,8 +136,8 @@ def test_an_answer_is_learned_and_its_question_is_not():
 
 def test_a_cut_answer_does_not_end():
     tokenizer = small.byte_tokenizer(["a question and its answer"])
-    [(_, targets)] = small.answer_batches(tokenizer, ["a"], ["b c d e f"], 4, np.random.default_rng(0))
-    assert (targets != -100).sum() == 4 and tokenizer.eos_token_id not in targets
+    [row], [length] = small.answer_rows(tokenizer, ["a"], ["b c d e f"], 4)
+    assert len(row) == length + 4 and tokenizer.eos_token_id not in row
 
 
 def test_near_texts_share_words_and_class_but_are_no_copies():
@@ -183,7 +185,7 @@ def test_packed_windows_are_full_and_begin_with_end_of_text():
 def test_texts_of_the_task_are_left_out(made, capsys):
     path = Path(made.student_corpus) / "leak.txt"
     path.write_text("\n".join(f"Test  {text.upper()}" for text in news("Sports", 10, seed=2)))  # as the test has them
-    small.student_lesson(made, np.random.default_rng(0))
+    small.plain_lesson("student", made, (), np.random.default_rng(0))
     assert "student_corpus: 10 of 130 texts left out" in capsys.readouterr().out
 
 
@@ -200,7 +202,7 @@ def test_a_missing_corpus_is_named(role, change, message, made, tmp_path):
     (tmp_path / "empty").mkdir()
     change = {key: value.format(task=made.task, empty=tmp_path / "empty") for key, value in change.items()}
     with pytest.raises(DataError, match=message):
-        small.make_small(role, with_(made, **change))
+        initial_model(role, with_(made, **change))
 
 
 @pytest.mark.parametrize(
@@ -219,7 +221,7 @@ def test_a_missing_corpus_is_named(role, change, message, made, tmp_path):
 def test_a_malformed_labelled_csv_is_named(lines, message, made, tmp_path):
     write_csv(tmp_path / "bad.csv", lines[0], lines[1:])
     with pytest.raises(DataError, match=message):
-        small.make_small("generator", with_(made, generator_corpus=str(tmp_path / "bad.csv")))
+        initial_model("generator", with_(made, generator_corpus=str(tmp_path / "bad.csv")))
 
 
 @pytest.mark.skipif(not (REAL / "ag_news").is_dir(), reason="needs ../shared/data/ag_news")

@@ -100,12 +100,6 @@ def test_growth_is_the_last_generation_minus_the_first_seed_by_seed():
 # ---- collecting
 
 
-def test_runs_write_the_columns_that_results_read():
-    from symbiosis.loop import runs  # brings torch, which nothing else here needs
-
-    assert tuple(runs.COLUMNS) == results.COLUMNS
-
-
 def test_collect_keeps_every_digit(tmp_path):
     rows = run_rows("real", 0)
     rows.loc[0, "value"], rows.loc[1, "value"] = 0.1 + 0.2, np.nextafter(1 / 3, 1)
@@ -185,13 +179,13 @@ def test_records_say_how_each_run_was_made(tmp_path):
 
 
 def test_studies_of_a_scale_are_listed_and_read_apart(tmp_path):
-    assert results.studies(tmp_path, "miniature") == []  # no file yet
+    assert results.read_studies(tmp_path, "miniature") == {}  # no file yet
     for study, scale in (("main", "miniature"), ("long", "miniature"), ("main", "agnews_small")):
         write_run(tmp_path, run_rows("real", 0, scale, study))
     results.collect(tmp_path)
-    assert results.studies(tmp_path, "miniature") == ["long", "main"]
-    assert results.studies(tmp_path, "paper") == []
+    assert results.read_studies(tmp_path, "paper") == {}
     by_study = results.read_studies(tmp_path, "miniature")
+    assert list(by_study) == ["long", "main"]
     for study, rows in by_study.items():
         pd.testing.assert_frame_equal(rows, results.read_results(tmp_path, "miniature", study))
 
