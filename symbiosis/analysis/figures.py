@@ -133,11 +133,14 @@ def use_style() -> None:
     sns.set_theme(style="ticks", font="DejaVu Sans", rc=sizes | lines | {"axes.prop_cycle": colors})
 
 
-def new_figure(panels: int = 1, height: float = 2.9, columns: int = 0) -> tuple[Figure, np.ndarray]:
-    """A figure of a page's width [7 inch]; axes (panels,), side by side or in lines of `columns`, `height` [inch]."""
+def new_figure(panels: int = 1, height: float = 2.9, columns: int = 0, **shared) -> tuple[Figure, np.ndarray]:
+    """A figure of a page's width [7 inch] and its axes (panels,), side by side or in lines of `columns`.
+
+    height: of the whole figure [inch]; shared: sharex, sharey of `plt.subplots`.
+    """
     columns = columns or panels
-    lines = -(-panels // columns)
-    fig, axes = plt.subplots(lines, columns, figsize=(7.0, height), layout="constrained", squeeze=False)
+    size = {"figsize": (7.0, height), "layout": "constrained", "squeeze": False}
+    fig, axes = plt.subplots(-(-panels // columns), columns, **size, **shared)
     for ax in axes.flat[panels:]:
         ax.set_axis_off()
     return fig, axes.flat[:panels]
@@ -180,12 +183,6 @@ def main_arms(rows: pd.DataFrame) -> list[str]:
 def control_arms(rows: pd.DataFrame) -> list[str]:
     """All other arms of a table: variants that tell what the main ones owe to what."""
     return [arm for arm in order(rows) if arm not in main_arms(rows)]
-
-
-def measured(rows: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
-    """Those of the metrics that the rows hold: what needs a known true distribution exists in the miniature only."""
-    found = set(rows.loc[rows["value"].notna(), "metric"])
-    return [metric for metric in metrics if metric in found]
 
 
 # ---- means over seeds
@@ -269,25 +266,15 @@ def add_legend(axes: Sequence[Axes], seeds: Mapping[str, Sequence[int]], columns
     most = max(seeds.values(), key=list(seeds.values()).count)
     names = {name: f"{name} ({n.rpartition(' ')[0]})" for name, n in seeds.items() if n != most}
     title = f"{bars},\n{most}" + (" unless noted" if names else "")
+    legends, place = axes[0].figure, {"loc": "outside lower center", "ncols": columns}
     if columns:
-        labels = [names.get(name, name) for name in entries]
-        style = {"title": title.replace("\n", " "), "loc": "outside lower center", "ncols": columns}
-        axes[0].figure.legend(entries.values(), labels, **style)
-        return
-    ends = sorted(seeds, key=lambda name: -entries[name].get_ydata()[-1])
-    entries = {name: entries[name] for name in [*ends, *(name for name in entries if name not in seeds)]}
-    style = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "alignment": "left", "borderaxespad": 0}
-    labels = [names.get(name, name) for name in entries]
-    axes[-1].legend(entries.values(), labels, title=title, **style)
-
-
-def share_y(axes: Sequence[Axes], label: str) -> None:
-    """Panels side by side with one vertical axis, named at the left."""
-    limits = np.array([ax.get_ylim() for ax in axes if ax.has_data()])
-    for ax in axes:
-        ax.set_ylim(limits[:, 0].min(), limits[:, 1].max())
-        ax.tick_params(labelleft=ax is axes[0])
-    axes[0].set_ylabel(label)
+        title = title.replace("\n", " ")
+    else:
+        ends = sorted(seeds, key=lambda name: -entries[name].get_ydata()[-1])
+        entries = {name: entries[name] for name in [*ends, *(name for name in entries if name not in seeds)]}
+        place = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "alignment": "left", "borderaxespad": 0}
+        legends = axes[-1]
+    legends.legend(entries.values(), [names.get(name, name) for name in entries], title=title, **place)
 
 
 def plot_accuracy(rows: pd.DataFrame, classes: int | None, lines: Mapping[str, dict] | None = None) -> Figure:
@@ -331,8 +318,11 @@ def _mark_chance(classes: int | None, ax: Axes, beside: bool) -> None:
 def plot_metrics(rows: pd.DataFrame, metrics: Sequence[str], height: float, band: pd.DataFrame | None = None) -> Figure:
     """A panel per metric, three in a line of `height` [inch], the unit on its axis, one legend below them all.
 
-    band: `lesson_measures.read_band`; what lessons of real text have is shaded.
+    band: `lesson_measures.read_band`; what lessons of real text have is shaded. A metric that was not measured, as
+    what needs a known true distribution outside of the miniature, has no panel.
     """
+    found = set(rows.loc[rows["value"].notna(), "metric"])
+    metrics = [metric for metric in metrics if metric in found]
     columns = min(len(metrics), 3)
     lines = -(-len(metrics) // columns)
     fig, axes = new_figure(len(metrics), height * lines + 0.5, columns)

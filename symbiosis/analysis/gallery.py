@@ -106,16 +106,15 @@ def loss_curves(reports: Reports) -> Drawn:
 def lesson_measures(reports: Reports) -> Drawn:
     """What were the Students taught?"""
     used = reports.rows(figures.LESSON_MEASURES, reports.main_arms())
-    return figures.plot_metrics(used, figures.measured(used, figures.LESSON_MEASURES), 2.5), used
+    return figures.plot_metrics(used, figures.LESSON_MEASURES, 2.5), used
 
 
 def lesson_levers(reports: Reports) -> Drawn:
     """Quality, diversity and complexity of the lessons."""
     lessons, band = reports.lessons(reports.study)
-    panels = figures.measured(lessons, figures.LEVER_PANELS)
-    used = lessons[lessons["arm"].isin(reports.main_arms()) & lessons["metric"].isin(panels)]
+    used = lessons[lessons["arm"].isin(reports.main_arms()) & lessons["metric"].isin(figures.LEVER_PANELS)]
     used = _some(used, "No lesson of a main method has been measured: no figure.")
-    return figures.plot_metrics(used, panels, 2.1, band), used
+    return figures.plot_metrics(used, figures.LEVER_PANELS, 2.1, band), used
 
 
 def ablation_effects(reports: Reports) -> Drawn:
@@ -178,7 +177,7 @@ def ratio_or_diversity(reports: Reports) -> Drawn:
     """The share of real rows crossed with diversity (left) and quality (right) of the others."""
     used = reports.rows(["accuracy"], study="ratio_or_diversity")
     titles = {"diversity": "effective subtopics\nper class", "quality": "synthetic labels\nthat are right"}
-    fig, axes = figures.new_figure(2, 3.2)
+    fig, axes = figures.new_figure(2, 3.2, sharey=True)
     for (lever, title), ax in zip(titles.items(), axes, strict=True):
         means = factorial.cell_means(factorial.read_factorial(used, studies.read_cells("params/factorial"), lever))
         levels = sorted(means["level"].unique())
@@ -190,7 +189,7 @@ def ratio_or_diversity(reports: Reports) -> Drawn:
         handles, labels = ax.get_legend_handles_labels()
         ax.legend(handles[::-1], labels[::-1], title=title, loc="lower right")
         ax.set(title=f"{lever}, {figures.seeds_text(means['n'])}", xlabel="share of real rows")
-    figures.share_y(axes, figures.METRIC_NAME["accuracy"])
+    axes[0].set_ylabel(figures.METRIC_NAME["accuracy"])
     return fig, used
 
 
@@ -273,13 +272,13 @@ def interaction_alpha(reports: Reports) -> Drawn:
     used = _cells(reports)
     cells = pd.DataFrame(used["arm"].map(interaction_claims.cell_of).to_list(), used.index, ["entities", "alpha"])
     rows, held = used.join(cells), interaction_claims.entities_held(used)
-    fig, axes = figures.new_figure(2 * len(held), 4.4, len(held))
+    fig, axes = figures.new_figure(2 * len(held), 4.4, len(held), sharey="row")
     seeds = {}
     for metric, line in zip(interaction_claims.LOSSES, axes.reshape(2, -1), strict=True):
         panels = {entities: f"K = {entities}" for entities in held}
         of_metric = rows[rows["metric"] == metric]
         seeds |= figures.plot_panels(of_metric, panels, _alpha_lines(), line, ("entities", "generation", "alpha"))
-        figures.share_y(line, f"{figures.METRIC_NAME[metric]}\n[nats per token]")
+        line[0].set_ylabel(f"{figures.METRIC_NAME[metric]}\n[nats per token]")
     for ax, below in zip(*axes.reshape(2, -1), strict=True):
         ax.set_xlabel("")
         below.set_title("")
@@ -309,11 +308,11 @@ def interaction_similarity(reports: Reports) -> Drawn:
 
 def plot_similarity(rows: pd.DataFrame, panels: dict[str, str]) -> Figure:
     """`interaction_similarity` of any arms, {arm: title}."""
-    fig, axes = figures.new_figure(len(panels), 2.9)
+    fig, axes = figures.new_figure(len(panels), 2.9, sharey=True)
     rows = rows[rows["metric"].isin(figures.SIMILARITY_STYLE)]
     lines = figures.named_lines(figures.SIMILARITY_STYLE)
     seeds = figures.plot_panels(rows, panels, lines, axes, ("arm", "generation", "metric"))
-    figures.share_y(axes, "cosine of answers")
+    axes[0].set_ylabel("cosine of answers")
     figures.add_legend(axes, seeds, 2)
     return fig
 
@@ -418,15 +417,8 @@ def show(draw: Draw, reports: Reports) -> None:
     plt.show()
 
 
-def place(scale: str, study: str = DEFAULT_STUDY) -> str:
-    """Folder under figures/ and tables/: none for the main study of the miniature, else <scale> or <scale>/<study>."""
-    if (scale, study) == (DEFAULT_SCALE, DEFAULT_STUDY):
-        return ""
-    return scale if study == DEFAULT_STUDY else f"{scale}/{study}"
-
-
 def save(draw: Draw, reports: Reports) -> tuple[Path, pd.DataFrame | dict]:
-    """figures/[place/]name.pdf, .png and their source name.json; returns the PDF and what it was drawn from.
+    """figures/[folder/]name.pdf, .png and their source name.json; returns the PDF and what it was drawn from.
 
     The same bytes for the same data. NotRun where there is nothing to draw.
     """
@@ -452,7 +444,7 @@ def save(draw: Draw, reports: Reports) -> tuple[Path, pd.DataFrame | dict]:
 def save_table(
     table: pd.DataFrame, name: str, reports_dir: str | Path, rows: pd.DataFrame, *, readable: pd.DataFrame | None = None
 ) -> Path:
-    """tables/[place/]name.csv (all digits), .tex (booktabs; `readable` where given) and name.json. Returns the .tex."""
+    """tables/[folder/]name.csv (all digits), .tex (booktabs; `readable` where given), name.json; returns the .tex."""
     stem = _stem("tables", name, reports_dir, rows)
     write_atomic(stem.with_suffix(".csv"), table.to_csv(index=False, lineterminator="\n").encode())
     shown = (table if readable is None else readable).style.hide(axis="index")
@@ -481,10 +473,13 @@ def source_of(rows: pd.DataFrame, reports_dir: str | Path) -> dict:
 
 
 def _stem(kind: str, name: str, reports_dir: str | Path, rows: pd.DataFrame, study: str = "") -> Path:
-    scales, found = set(rows["scale"]), {study} if study else set(rows["study"])
-    if len(scales) != 1 or len(found) != 1:
-        raise ValueError(f"{name}: rows of scales {sorted(scales)} and studies {sorted(found)}; save one at a time")
-    return resolve(reports_dir) / kind / place(scales.pop(), found.pop()) / name
+    """reports/<kind>/name for the main study of the miniature, else in <scale>/ (main study) or <scale>/<study>/."""
+    found = sorted({(scale, study or of) for scale, of in zip(rows["scale"], rows["study"], strict=True)})
+    if len(found) != 1:
+        raise ValueError(f"{name}: rows of {' and '.join(map('/'.join, found))}; save one scale and study at a time")
+    scale, study = found[0]
+    folder = scale if study == DEFAULT_STUDY else f"{scale}/{study}"
+    return resolve(reports_dir) / kind / ("" if found[0] == (DEFAULT_SCALE, DEFAULT_STUDY) else folder) / name
 
 
 def _write_source(stem: Path, source: dict) -> None:

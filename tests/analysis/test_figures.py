@@ -145,15 +145,10 @@ def test_many_arms_have_their_names_beside_their_final_values():
 def test_panels_carry_units_and_the_band_of_real_text():
     rows = pd.concat([rows_of({"real": 0.9}, metric="mean_words"), rows_of({"real": 0.9}, metric="vendi")])
     band = pd.DataFrame({"low": [0.3], "high": [0.4]}, index=["vendi"])
-    fig = figures.plot_metrics(rows, ["mean_words", "vendi"], 2.0, band)
+    fig = figures.plot_metrics(rows, ["mean_words", "vendi", "mauve"], 2.0, band)  # mauve was not measured
     assert [ax.get_ylabel() for ax in fig.axes] == ["share", "effective texts"]
     assert not fig.axes[0].patches and fig.axes[1].patches[0].get_height() == pytest.approx(0.1)
     assert texts(fig.legends[0].get_texts()) == ["Real data", "lessons of real text, 95%"]
-
-
-def test_only_measures_that_were_taken_get_a_panel():
-    rows = rows_of({"real": 0.9}, metric="lesson_distinct_2")
-    assert figures.measured(rows, figures.LESSON_MEASURES) == ["lesson_distinct_2"]
 
 
 # ---- forest plots

@@ -231,7 +231,7 @@ def test_scales_and_studies_do_not_overwrite_each_other(tmp_path, scale, study, 
 def test_rows_of_two_scales_or_studies_are_not_saved_as_one(tmp_path):
     for other in (run_rows("real", 0, "agnews_small"), run_rows("real", 0, study="pool_25")):
         rows = results.with_arm(pd.concat([run_rows("real", 0), other]))
-        with pytest.raises(ValueError, match="save one at a time"):
+        with pytest.raises(ValueError, match="save one scale and study at a time"):
             gallery.save_table(pd.DataFrame({"a": [1]}), "t", tmp_path, rows)
 
 
