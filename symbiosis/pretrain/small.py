@@ -194,7 +194,6 @@ def _prompt_texts() -> list[str]:
     return [template.format(text="", label="", labels=", or ") for template in templates]
 
 
-
 def _loop_inputs(role: str, settings, tasks) -> dict:
     """Every byte of the role's corpus and of the task, and the lengths."""
     files = [*corpora.corpus_paths(role, getattr(settings, f"{role}_corpus")), *corpora.task_files(settings.task)]
