@@ -12,6 +12,8 @@ from pathlib import Path
 
 import datasets
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from symbiosis.data.readers import HUB, DataError, clean, read, read_table
@@ -166,20 +168,21 @@ BAD_JSONL = {
 }
 
 
-@pytest.mark.parametrize(
-    ("kind", "content", "message"),
-    [("csv", *case) for case in BAD_CSV.items()] + [("jsonl", *case) for case in BAD_JSONL.items()],
-)
-def test_bad_rows_name_file_and_line(tmp_path, kind, content, message):
+@pytest.mark.parametrize(("kind", "cases"), [("csv", BAD_CSV), ("jsonl", BAD_JSONL)])
+def test_bad_rows_name_file_and_line(tmp_path, kind, cases):
     folder = write_folder(tmp_path, write_csv if kind == "csv" else write_jsonl)
-    (folder / f"train.{kind}").write_text(content, errors="surrogateescape")
-    fails(folder, message if message.startswith("train") else rf"train\.{kind}, {message}")
+    for content, message in cases.items():
+        (folder / f"train.{kind}").write_text(content, errors="surrogateescape")
+        fails(folder, message if message.startswith("train") else rf"train\.{kind}, {message}")
 
 
 def test_bad_parquet(tmp_path):
     folder = write_folder(tmp_path, write_parquet)
     pd.DataFrame({"body": ["a"], "label": [1]}).to_parquet(folder / "train.parquet")
     fails(folder, r"train\.parquet, row 1: no text, or title and description, in body, label")
+    twice = pa.table([pa.array(["a"]), pa.array([1]), pa.array([0])], names=["text", "label", "label"])
+    pq.write_table(twice, folder / "train.parquet")
+    fails(folder, r"train\.parquet: cannot be read as Parquet \('label' stands there twice\)")
     (folder / "train.parquet").write_bytes(b"no parquet")
     fails(folder, r"train\.parquet: cannot be read as Parquet")
 

@@ -159,13 +159,13 @@ def test_a_lesson_of_short_texts_is_measured_at_the_smaller_size_only():
     assert found["mean_words"]["value"] == 6 and found["tail_mass"]["n"] == 300
 
 
-@pytest.mark.parametrize("texts", [[], ["the man saw."], ["", ""]], ids=["none", "one", "blank"])
 @pytest.mark.parametrize("world", [WORLD, None], ids=["known", "unknown"])
-def test_too_little_text_is_nan_and_no_crash(texts, world):
-    found = table(texts, world)
-    diverse = [row for name, row in found.items() if name in LEVERS["diversity"]]
-    assert diverse and all(math.isnan(row["value"]) and row["n"] == 0 for row in diverse)
-    assert math.isnan(found["mean_words"]["value"]) == (not texts)
+def test_too_little_text_is_nan_and_no_crash(world):
+    for texts in ([], ["the man saw."], ["", ""]):
+        found = table(texts, world)
+        diverse = [row for name, row in found.items() if name in LEVERS["diversity"]]
+        assert diverse and all(math.isnan(row["value"]) and row["n"] == 0 for row in diverse)
+        assert math.isnan(found["mean_words"]["value"]) == (not texts)
 
 
 def test_the_part_depends_on_the_seed_alone():
