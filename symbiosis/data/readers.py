@@ -141,10 +141,11 @@ def _read_jsonl(path: Path) -> Table:
 
 def _read_parquet(path: Path) -> Table:
     try:
+        _unique([(name, name) for name in pq.read_schema(path).names])
         table = pq.read_table(path)
-        _unique([(name, name) for name in table.column_names])
-    except (ValueError, OSError) as error:  # pyarrow's errors are of both kinds
-        raise DataError(f"{path}: cannot be read as Parquet ({error}); write or copy it anew") from None
+    except (ValueError, OSError) as error:  # pyarrow's errors are of both kinds, and of several lines
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: cannot be read as Parquet ({reason}); write or copy it anew") from None
     return _of_dataset(str(path), datasets.Dataset(InMemoryTable(table)))
 
 
