@@ -113,7 +113,8 @@ def lesson_measures(reports: Reports) -> Drawn:
 def lesson_levers(reports: Reports) -> Drawn:
     """Quality, diversity and complexity of the lessons."""
     lessons, band = reports.lessons(reports.study)
-    used = lessons[lessons["arm"].isin(reports.main_arms()) & lessons["metric"].isin(figures.LEVER_PANELS)]
+    both = pd.concat([reports.rows(figures.LEVER_PANELS), lessons], ignore_index=True)  # purity is measured in the run
+    used = both[both["arm"].isin(reports.main_arms()) & both["metric"].isin(figures.LEVER_PANELS)]
     used = _some(used, "No lesson of a main method has been measured: no figure.")
     return figures.plot_metrics(used, figures.LEVER_PANELS, 2.1, band), used
 

@@ -18,7 +18,7 @@ from symbiosis.data.task import Task, load_task
 from symbiosis.loop import methods
 from symbiosis.loop.methods import NEEDS_GENERATOR, Actors
 from symbiosis.loop.teaching import kl_to_initial
-from symbiosis.measures.diversity import distinct_n, unique_share
+from symbiosis.measures.lessons import labels_right, whole_lesson
 from symbiosis.models import loading
 from symbiosis.models.devices import claim
 from symbiosis.models.generation import require_engine
@@ -235,22 +235,14 @@ def _truth(lesson, actors: Actors) -> dict[str, float]:
     """Where the truth is known: the share of each kind of rows whose most probable true class is their label."""
     if actors.task.world is None:
         return {}
-    right = pd.Series(actors.task.world.posterior(lesson["text"]).argmax(1) == np.array(lesson["label"]))
+    right = pd.Series(labels_right(lesson["text"], lesson["label"], actors.task.world))
     return {f"purity_{k}": round(float(v), 4) for k, v in right.groupby(lesson["prompt_kind"][:]).mean().items()}
 
 
 def lesson_rows(lesson, actors: Actors, generation: int) -> list[dict]:
     """What a lesson is like: variety for every task; purity and tails where the true distribution is known."""
-    texts, n = lesson["text"], len(lesson)
-    rows = [
-        metric(generation, "lesson_distinct_2", distinct_n(texts, 2), "share", n),
-        metric(generation, "lesson_unique", unique_share(texts), "share", n),
-    ]
-    world = actors.task.world
-    if world is not None:
-        named = {f"lesson_{k}": v for k, v in world.lesson_measures(texts, np.array(lesson["label"])).items()}
-        rows += [metric(generation, name, value, "share", n) for name, value in named.items()]
-    return rows
+    values = whole_lesson(lesson["text"][:], lesson["label"][:], actors.task.world)
+    return [metric(generation, f"lesson_{name}", value, "share", len(lesson)) for name, value in values.items()]
 
 
 def _value(result: dict, name: str) -> float:
