@@ -41,7 +41,7 @@ READ_ROWS = 128  # tokens at a time in the ceiling of reading prompts
 
 
 def miniature(tokenizer):
-    return new_model("generator", tokenizer, **SIZES["generator"])
+    return new_model("generator", tokenizer, SIZES["generator"])
 
 
 def tiny(_tokenizer):

@@ -66,7 +66,7 @@ def rows(world: World, n: int, rng: np.random.Generator) -> Dataset:
 
 
 def miniature(tokenizer):
-    return new_model("student", tokenizer, **SIZES["student"])
+    return new_model("student", tokenizer, SIZES["student"])
 
 
 def pythia_160m(_tokenizer):

@@ -32,7 +32,8 @@ from tqdm.auto import tqdm
 from symbiosis.data.texts import TaskTexts, load_tasks
 from symbiosis.errors import SymbiosisError
 from symbiosis.loop.mixing import kept_rows
-from symbiosis.measures.diversity import distinct_n, homogenisation, self_bleu, unique_share
+from symbiosis.measures.diversity import distinct_n, homogenisation, self_bleu
+from symbiosis.measures.lessons import whole_lesson
 from symbiosis.models import encoders, loading
 from symbiosis.models.generation import Sampling, generate
 from symbiosis.models.hidden_states import hidden_states
@@ -205,11 +206,8 @@ def _lesson_rows(experiment: Experiment, lesson: pd.DataFrame, generation: int) 
     """How varied the generation's texts are, all writers together and each alone."""
     texts = lesson["text"].tolist()
     some = np.random.default_rng(experiment.seed(generation, "self_bleu")).permutation(len(texts))[:SELF_BLEU_TEXTS]
-    rows = [
-        metric(generation, "lesson_distinct_2", distinct_n(texts, 2), "share", len(texts)),
-        metric(generation, "lesson_unique", unique_share(texts), "share", len(texts)),
-        metric(generation, "lesson_self_bleu", self_bleu([texts[i] for i in some]), "share", len(some)),
-    ]
+    rows = [metric(generation, f"lesson_{k}", value, "share", len(texts)) for k, value in whole_lesson(texts).items()]
+    rows.append(metric(generation, "lesson_self_bleu", self_bleu([texts[i] for i in some]), "share", len(some)))
     for entity, own in lesson.groupby("entity")["text"]:
         rows.append(metric(generation, f"lesson_distinct_2_{entity}", distinct_n(list(own), 2), "share", len(own)))
     return rows

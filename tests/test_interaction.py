@@ -9,10 +9,8 @@ import pytest
 import torch
 
 from symbiosis import interaction
-from symbiosis.data import texts
-from symbiosis.data.readers import DataError
-from symbiosis.data.texts import TaskTexts, load_tasks, read_texts
-from symbiosis.data.world import GLOBAL_WORDS, LABEL_NAMES, World
+from symbiosis.data.readers import HUB
+from symbiosis.data.texts import TaskTexts, load_tasks
 from symbiosis.interaction import Experiment, InteractionError
 from symbiosis.models import loading
 from symbiosis.models.loading import ModelError
@@ -287,114 +285,6 @@ def test_loss_matrix_has_entities_in_lines_and_means_over_seeds():
         interaction.loss_matrix(rows, 1)
 
 
-# --- texts ---------------------------------------------------------------------------------------------------------
-def test_private_texts_are_of_one_class_and_public_ones_of_none():
-    settings = InteractionSettings(entities=2, private_tasks="science,sports", train_size=300)
-    science, sports, public = load_tasks(settings)
-    world = World.make(settings.seed)
-    for task, name in ((science, "science"), (sports, "sports")):
-        assert (world.posterior(task.train).argmax(1) == LABEL_NAMES.index(name)).mean() > 0.95
-        assert not set(task.train) & set(task.test) and (len(task.train), len(task.test)) == (300, 200)
-    words = [word for text in public.train for word in text.replace(".", "").split()]
-    shared = set(GLOBAL_WORDS.replace("/", "").split())
-    slot = [word for word in words if any(word in held for held in world.slot_words.values())]
-    assert np.mean([word in shared for word in slot]) > 0.97
-    assert np.isfinite(world.log_likelihood(public.train)).all()  # the world's own templates
-
-
-def test_questions_and_answers_become_lines(tmp_path):
-    rows = [
-        {"question": "What is  wet?", "choices": ["fire", "water"], "answer_index": 1},
-        {"question": "2+2?", "answer": "2+2=<<2+2=4>>4\n#### 4"},
-        {"question": "Hot?", "choices": {"text": ["sun", "moon"], "label": ["A", "B"]}, "answerKey": "A"},
-        {"question": "Cold?", "correct_answer": "ice"},
-        {"text": "Plain."},
-    ]
-    path = tmp_path / "mixed.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)))
-    expected = [
-        "Question: What is wet? Answer: water", "Question: 2+2? Answer: 2+2=4 #### 4", "Question: Hot? Answer: sun",
-        "Question: Cold? Answer: ice", "Plain.",
-    ]  # fmt: skip
-    assert read_texts(str(path)) == expected
-    pd.DataFrame(rows[4:]).to_parquet(tmp_path / "more.parquet")
-    assert read_texts(str(tmp_path)) == [*expected, "Plain."]
-
-
-@pytest.mark.parametrize(
-    "content, said",
-    [
-        ("{", r"bad.jsonl, line 1: not JSON; correct or delete"),
-        ('{"text": "fine"}\n{"answer": "x"}', r"line 2: does not fit \(KeyError: 'text'\); a row has question with"),
-        ('{"question": "q", "choices": ["a"], "answer_index": 3}', r"line 1: does not fit \(IndexError"),
-        ('{"text": " "}', r"line 1: text is empty; fill or delete the row"),
-    ],
-)
-def test_a_row_that_does_not_fit_names_its_line(content, said, tmp_path):
-    (tmp_path / "bad.jsonl").write_text(content)
-    with pytest.raises(DataError, match=said):
-        read_texts(str(tmp_path))
-
-
-def test_texts_that_are_missing_or_too_few_are_one_sentence(tmp_path):
-    def asked(name, **changes):
-        given = {"private_tasks": f"{name},b", "public_task": str(tmp_path)} | TINY | changes
-        return load_tasks(InteractionSettings(**given))
-
-    (tmp_path / "none.jsonl").write_text("")
-    (tmp_path / "few.jsonl").write_text("\n".join(json.dumps({"text": f"text {i % 20}"}) for i in range(40)))
-    (tmp_path / "image.png").write_bytes(b"")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(DataError, match=r"none.jsonl: holds no text; add some"):
-        asked(tmp_path / "none.jsonl")
-    with pytest.raises(
-        DataError, match=r"few.jsonl: 20 different texts, but test_size \+ train_size ask for 42; lower"
-    ):
-        asked(tmp_path / "few.jsonl")
-    with pytest.raises(DataError, match=r"folder: a folder without .jsonl, .parquet, .txt files"):
-        asked(tmp_path / "folder")
-    with pytest.raises(DataError, match=r"image.png: not a file that can be read here; bring one of .jsonl"):
-        asked(tmp_path / "image.png")
-    with pytest.raises(DataError, match=r"'nobody/nothing' is no file or folder .*owner/name@<40 digits>"):
-        asked("nobody/nothing")
-    with pytest.raises(DataError, match=r"'wrold' is no class of the miniature \(world, sports"):
-        asked("wrold", private_tasks="wrold,sports", public_task="miniature")
-
-
-def test_a_hub_task_is_asked_for_at_its_pinned_commit(monkeypatch):
-    import datasets
-
-    def fetched(name, config, *, revision, split):
-        return [{"question": f"{name} {config} {revision[:4]} {split}", "answer": "yes"}]
-
-    monkeypatch.setattr(datasets, "load_dataset", fetched)
-    assert read_texts("openai/gsm8k") == ["Question: openai/gsm8k main e53f train Answer: yes"]
-    assert read_texts("me/mine@" + "a" * 40) == ["Question: me/mine None aaaa train Answer: yes"]
-    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: (_ for _ in ()).throw(OSError("away")))
-    with pytest.raises(
-        DataError, match=r"allenai/sciq@2c94\w+ cannot be fetched \(OSError\).*hf download allenai/sciq"
-    ):
-        read_texts("allenai/sciq")
-
-
-def test_real_files_are_read():
-    data = ROOT.parent / "shared" / "data"
-    if not (data / "sciq").is_dir():
-        pytest.skip("needs shared/data with SciQ, GSM8K, ARC and books beside the repository")
-    first = {name: read_texts(str(data / path))[0] for name, path in task_files().items()}
-    assert first["sciq"].endswith("yogurt? Answer: mesophilic organisms")
-    assert first["gsm8k"].endswith("altogether in April and May. #### 72") and "<<" not in first["gsm8k"]
-    assert first["arc"].endswith("fever? Answer: a bacterial population in the bloodstream")
-    assert len(first["books"]) > 20
-
-
-def task_files():
-    return {
-        "sciq": "sciq/sciq_nosupport.jsonl", "gsm8k": "gsm8k/train.jsonl", "arc": "arc/arc_easy_train.jsonl",
-        "books": "gutenberg/nltk_austen-emma.txt",
-    }  # fmt: skip
-
-
 # --- settings and params files -------------------------------------------------------------------------------------
 @pytest.mark.parametrize("key, value", [("alpha", 1.2), ("alpha", -0.1), ("beta", 2.0), ("entities", 1)])
 def test_values_out_of_range_name_their_key(key, value):
@@ -446,7 +336,7 @@ def test_the_paper_scale_is_the_published_setting():
     assert (settings.student, settings.steps, settings.learning_rate) == ("facebook/opt-350m", 100, 8e-6)
     assert (settings.warmup_ratio, settings.max_length, settings.precision) == (0.025, 512, "bf16")
     assert settings.student_revision == "08ab08cc4b72ff5593870b5d527cf4230323703c"
-    assert all(name in texts.HUB for name in settings.private)
+    assert all(name in HUB for name in settings.private)
 
 
 def test_a_gated_model_is_told_what_it_needs(monkeypatch):

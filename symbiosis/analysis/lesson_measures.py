@@ -28,7 +28,7 @@ from symbiosis.store.results import (
     with_arm,
 )
 
-VERSION = 1  # of the measures: raised when a formula changes, so that finished lessons are measured anew
+VERSION = 2  # of the measures: raised when a formula changes, so that finished lessons are measured anew
 
 
 HOW_TO_MAKE = "make it with `symbiosis.analysis.lesson_measures.collect`, which reads the finished runs"
@@ -170,7 +170,7 @@ def _measured(folder: Path, encoder: str, encoder_revision: str) -> pd.DataFrame
     for generation in range(1, settings.generations + 1):
         lesson = load_lesson(folder / "lessons" / f"gen-{generation}.parquet")
         rng = np.random.default_rng(derive_seed(settings.seed, generation, "measures"))
-        found = lesson_rows(lesson, world, rng=rng, **known)
+        found = lesson_rows(lesson["text"][:], world, rng=rng, **known)
         rows += [head | {"run_id": run_id, "generation": generation} | row for row in found]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

@@ -1,6 +1,5 @@
-"""What small models are pre-trained on: a folder of plain text, a labelled CSV, and which of its texts are near."""
+"""What small models are pre-trained on: a folder of plain text, a labelled file, and which of its texts are near."""
 
-import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 from scipy import sparse
 from tqdm.auto import tqdm
 
-from symbiosis.data.readers import READERS, DataError, Source, clean
+from symbiosis.data.readers import READERS, DataError, Source, labelled_rows, read_table
 from symbiosis.data.task import match_key
 from symbiosis.settings import resolve
 
@@ -19,108 +18,44 @@ COPY = 0.9  # cosine from which two articles are versions of one
 
 def corpus_paths(role: str, corpus: str) -> list[Path]:
     """The files a role's corpus consists of."""
-    return plain_files(corpus) if role == "student" else [labelled_file(corpus)]
+    return plain_files(corpus) if role == "student" else [_labelled_file(corpus)]
 
 
 def task_files(task: str) -> list[Path]:
     """The files of a task's folder, none for a hub id: their texts stay out of a corpus, their labels enter prompts."""
-    kinds = {*READERS, ".txt"}
-    return sorted(path for path in resolve(task).glob("*") if path.suffix in kinds) if resolve(task).is_dir() else []
+    return sorted(path for path in resolve(task).glob("*") if path.suffix in READERS) if resolve(task).is_dir() else []
 
 
-# --- plain text ----------------------------------------------------------------------------------------------------
+def plain_files(corpus: str) -> list[Path]:
+    """The .txt files of a folder."""
+    files = sorted(resolve(corpus).glob("*.txt"))
+    if not files:
+        raise DataError(
+            f"student_corpus: {resolve(corpus)} is no folder with .txt files; make it one that holds plain text, one "
+            "document per line or paragraph"
+        )
+    return files
 
 
 def read_plain(corpus: str) -> list[str]:
     """Documents of every .txt of a folder: one per line, or one per block of wrapped lines."""
-    documents = [text for path in plain_files(corpus) for text in plain_documents(path)]
+    documents = [row["text"] for path in plain_files(corpus) for _, row in read_table(path).rows]
     if not documents:
         raise DataError(f"student_corpus: the .txt files of {resolve(corpus)} hold no text; put plain text there")
     return documents
 
 
-def plain_files(corpus: str) -> list[Path]:
-    folder = resolve(corpus)
-    files = sorted(folder.glob("*.txt")) if folder.is_dir() else []
-    if not files:
-        raise DataError(
-            f"student_corpus: {folder} is {'a folder without .txt files' if folder.is_dir() else 'no folder'}; "
-            "make it one that holds plain text, one document per line or paragraph"
-        )
-    return files
-
-
-def plain_documents(path: Path) -> list[str]:
-    """A file's documents, without Project Gutenberg's header and footer and WikiText's headings and marks.
-
-    Where lines are wrapped (blank lines between blocks, no line longer than 100 characters) a block is a document.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 ({error}); convert it or take it out of student_corpus") from None
-    text = re.sub(r"(?s)\A.*?\n\*\*\* ?START OF .*?\n|\n\*\*\* ?END OF .*\Z", "", text)
-    wrapped = re.search(r"\n\s*\n", text) and max(map(len, text.split("\n"))) <= 100
-    pieces = re.split(r"\n\s*\n", text) if wrapped else text.split("\n")
-    plain = (" ".join(unmark(piece).split()) for piece in pieces)
-    return [piece for piece in plain if len(piece) >= 20]  # shorter ones are chapter numbers and captions
-
-
-def unmark(text: str) -> str:
-    """WikiText's ` = heading = ` becomes nothing; ` @-@ `, `<unk>` and the space before a comma go."""
-    if re.fullmatch(r"\s*=.*=\s*", text):
-        return ""
-    text = re.sub(r" @([-,.])@ ", r"\1", text).replace("<unk>", "")
-    return re.sub(r"\s+([,.;:!?)])", r"\1", text)
-
-
-# --- labelled text -------------------------------------------------------------------------------------------------
+def _labelled_file(corpus: str) -> Path:
+    path = resolve(corpus)
+    if not path.is_file() or path.suffix not in READERS:
+        raise DataError(f"generator_corpus: {path} is no file with texts and labels; name a .csv, .jsonl or .parquet")
+    return path
 
 
 def read_labelled(corpus: str, label_names: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Cleaned texts and labels of a CSV with a header.
-
-    Its columns: class_index (1-based) or label (a name); title and description, and where both are empty joined_text,
-    or text.
-    """
-    path = labelled_file(corpus)
-    texts, labels = [], []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file, strict=True)
-        try:
-            for row in rows:
-                text, label = _labelled_row(row, label_names, f"{path}, line {rows.line_num}")
-                texts.append(text)
-                labels.append(label)
-        except (csv.Error, UnicodeDecodeError) as error:
-            where = f"{path}, after line {rows.line_num}"
-            raise DataError(f"{where}: cannot be read as UTF-8 CSV ({error}); correct the row") from None
-    return texts, np.array(labels, dtype=np.int64)
-
-
-def _labelled_row(row: dict, label_names: Sequence[str], where: str) -> tuple[str, int]:
-    if None in row or None in row.values() or not {"class_index", "label"} & set(row):
-        raise DataError(
-            f"{where}: does not fit a header with class_index (or label) and title,description (or joined_text); "
-            "complete the row or the header, and quote a text that holds commas"
-        )
-    whole = " ".join(row.get(name, "") for name in ("title", "description"))
-    text = clean(whole) or clean(row.get("joined_text") or row.get("text") or "")
-    if not text:
-        raise DataError(f"{where}: no text in title, description, joined_text or text; fill or delete the row")
-    number = "class_index" in row
-    known = [str(i) for i in range(1, len(label_names) + 1)] if number else list(label_names)
-    label = row["class_index" if number else "label"].strip()
-    if label not in known:
-        raise DataError(f"{where}: label {label!r} is none of {', '.join(known)}; the task has those")
-    return text, known.index(label)
-
-
-def labelled_file(corpus: str) -> Path:
-    path = resolve(corpus)
-    if not path.is_file():
-        raise DataError(f"generator_corpus: {path} is no file; name a CSV with class_index,title,description")
-    return path
+    """Cleaned texts and labels of a file with the columns of a task (see `readers.labelled_rows`)."""
+    rows = labelled_rows([read_table(_labelled_file(corpus))], label_names)
+    return rows["text"].tolist(), rows["label"].to_numpy()
 
 
 def check_classes(labels: np.ndarray, label_names: Sequence[str], corpus: str) -> None:

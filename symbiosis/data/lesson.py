@@ -24,7 +24,6 @@ LESSON = Features(
 )
 
 
-# --- lessons -------------------------------------------------------------------------------------------------------
 def make_lesson(
     texts: Sequence[str],
     labels: Iterable[int],
@@ -47,9 +46,6 @@ def make_lesson(
         "weight": [1.0] * n if weights is None else [float(weight) for weight in weights],
         "label_probs": [None] * n if label_probs is None else [[float(p) for p in row] for row in label_probs],
     }
-    lengths = {name: len(values) for name, values in columns.items()}
-    if set(lengths.values()) != {n}:
-        raise DataError(f"a lesson's columns differ in length: {lengths}; give one entry per text")
     return Dataset.from_dict(columns, features=LESSON)
 
 

@@ -1,37 +1,186 @@
-"""Labelled texts as they are found: in a folder of CSV, JSONL or Parquet, on the hub, or drawn from the miniature.
+"""One reader of rows for tasks, corpora and task texts: CSV, JSON lines, Parquet, plain text and the hub.
 
-Every text is cleaned once, on the way in; whatever cannot be used stops here, in one sentence with file and line.
+Python's own csv and json, and pyarrow: they take no text for a number or a missing value ("NA", "007" stay as written)
+and know the line, which readers that guess types do not. Every labelled text is cleaned once, on the way in; whatever
+cannot be used stops here, in one sentence with file and line.
 """
 
 import csv
 import html
 import json
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset
 from datasets.table import InMemoryTable
 
+from symbiosis.data.world import LABEL_NAMES, World
 from symbiosis.errors import SymbiosisError
 from symbiosis.settings import RunSettings, derive_seed, resolve
 
-DATASETS = {  # hub id -> commit whose Parquet files `datasets` reads; used where task_revision is empty
-    "fancyzhx/ag_news": "eb185aade064a813bc0b7f42de02595523103ca4",  # 120,000 train, 7,600 test, four classes
+HUB = {  # hub id -> configuration, and the commit read where no other is given
+    "fancyzhx/ag_news": (None, "eb185aade064a813bc0b7f42de02595523103ca4"),  # 120,000 train, 7,600 test, four classes
+    "allenai/sciq": (None, "2c94ad3e1aafab77146f384e23536f97a4849815"),
+    "openai/gsm8k": ("main", "e53f048856ff4f594e959d75785d2c2d37b678ee"),
+    "allenai/ai2_arc": ("ARC-Easy", "210d026faf9955653af8916fad021475a3f00453"),
 }
+AG_NEWS = ("class_index", "title", "description")  # the columns of AG News's files, which may have no header
 
 
 class DataError(SymbiosisError, ValueError):
     """Data that cannot be used: one sentence with file, line, key and remedy."""
 
 
+# --- rows ----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Table:
+    """Rows as they stand in one file or split, each with the number of its line or row."""
+
+    name: str
+    rows: list[tuple[int, dict[str, Any]]]
+    unit: str = "row"  # what the numbers count
+    label_names: list[str] | None = None  # where the schema names its labels
+
+    def where(self, number: int) -> str:
+        return f"{self.name}, {self.unit} {number}"
+
+
+def read_table(path: Path) -> Table:
+    """All rows of a .csv, .jsonl, .parquet or .txt (its documents, as column text)."""
+    return READERS[path.suffix](path)
+
+
+def fetch(key: str, name: str, revision: str, splits: Sequence[str]) -> list[Table]:
+    """Splits of a hub data set at a pinned commit, from the cache where it is there; `key` is the setting to blame."""
+    config, pinned = HUB.get(name, (None, ""))
+    revision = revision or pinned
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise DataError(
+            f"{key}: '{name}' is not there (looked at {resolve(name)}); put its files there or, if it is a hub id, "
+            "give a commit of it, 40 digits: as task_revision, or behind it as 'owner/name@<40 digits>' for texts "
+            f"(known without one: {', '.join(HUB)})"
+        )
+    try:
+        data = datasets.load_dataset(name, config, revision=revision)
+    except Exception as error:  # the hub client raises a dozen unrelated types, and none of them names a way out
+        raise DataError(
+            f"{key}: {name}@{revision} cannot be fetched ({type(error).__name__}); where there is a network, run "
+            f"`hf download {name} --repo-type dataset --revision {revision} --local-dir FOLDER`, copy FOLDER here "
+            f"and name it, or the folder of its Parquet files, instead"
+        ) from None
+    if missing := [split for split in splits if split not in data]:
+        raise DataError(f"{key}: {name}@{revision} has no split '{missing[0]}'; bring such files in a folder")
+    return [_of_dataset(f"{name}@{revision}/{split}", data[split]) for split in splits]
+
+
+def _of_dataset(name: str, data: datasets.Dataset) -> Table:
+    rows = list(enumerate(data.to_list(), 1))
+    return Table(name, rows, label_names=getattr(data.features.get("label"), "names", None))
+
+
+def _read_csv(path: Path) -> Table:
+    """Columns by the header's names, "Class Index" as class_index; three columns without a header are AG News."""
+    columns, rows, start = [], [], 1
+    with path.open("rb") as file:
+        # decoded line by line, so that a wrong byte has a line number
+        reader = csv.reader((line.decode("utf-8-sig") for line in file), strict=True)
+        try:
+            for cells in reader:
+                if cells and not columns:
+                    columns, cells = _header(cells)
+                if cells and len(cells) != len(columns):
+                    raise ValueError(f"{len(cells)} columns where {','.join(columns)} has {len(columns)}")
+                if cells:
+                    rows.append((start, dict(zip(columns, cells, strict=True))))
+                start = reader.line_num + 1
+        except (csv.Error, ValueError) as error:
+            raise DataError(
+                f"{path}, line {start}: cannot be read as UTF-8 CSV ({error}); correct this row, and quote a text "
+                "that holds commas"
+            ) from None
+    return Table(str(path), rows, "line")
+
+
+def _header(first: list[str]) -> tuple[list[str], list[str]]:
+    """Column names, and the cells of the first row if it is not a header."""
+    names = [cell.strip().lower().replace(" ", "_") for cell in first]
+    if len(names) == 3 and names[0].isdigit():
+        return list(AG_NEWS), first
+    return list(_unique([(name, name) for name in names])), []
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A row, unless one value would hide another of the same name."""
+    twice = [name for name, n in Counter(name for name, _ in pairs).items() if n > 1]
+    if twice:
+        raise ValueError(f"{twice[0]!r} stands there twice")
+    return dict(pairs)
+
+
+def _read_jsonl(path: Path) -> Table:
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        if line.strip():
+            try:
+                row = json.loads(line, object_pairs_hook=_unique)
+                if not isinstance(row, dict):
+                    raise ValueError(f"a {type(row).__name__}")
+            except ValueError as error:
+                raise DataError(f"{path}, line {number}: no JSON object ({error}); correct or delete it") from None
+            rows.append((number, row))
+    return Table(str(path), rows, "line")
+
+
+def _read_parquet(path: Path) -> Table:
+    try:
+        _unique([(name, name) for name in pq.read_schema(path).names])
+        table = pq.read_table(path)
+    except (ValueError, OSError) as error:  # pyarrow's errors are of both kinds, and of several lines
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: cannot be read as Parquet ({reason}); write or copy it anew") from None
+    return _of_dataset(str(path), datasets.Dataset(InMemoryTable(table)))
+
+
+def _read_text(path: Path) -> Table:
+    """A file's documents, without Project Gutenberg's header and footer and WikiText's headings and marks.
+
+    Where lines are wrapped (blank lines between blocks, no line longer than 100 characters) a block is a document, else
+    a line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 ({error}); convert it or take it out of the folder") from None
+    text = re.sub(r"(?s)\A.*?\n\*\*\* ?START OF .*?\n|\n\*\*\* ?END OF .*\Z", "", text)
+    wrapped = re.search(r"\n\s*\n", text) and max(map(len, text.split("\n"))) <= 100
+    pieces = re.split(r"\n\s*\n", text) if wrapped else text.split("\n")
+    documents = (" ".join(_without_marks(piece).split()) for piece in pieces)
+    kept = [document for document in documents if len(document) >= 20]  # shorter: chapter numbers and captions
+    return Table(str(path), [(i, {"text": document}) for i, document in enumerate(kept, 1)], "document")
+
+
+def _without_marks(text: str) -> str:
+    """WikiText's ` = heading = ` becomes nothing; ` @-@ `, `<unk>` and the space before a comma go."""
+    if re.fullmatch(r"\s*=.*=\s*", text):
+        return ""
+    text = re.sub(r" @([-,.])@ ", r"\1", text).replace("<unk>", "")
+    return re.sub(r"\s+([,.;:!?)])", r"\1", text)
+
+
+READERS: dict[str, Callable[[Path], Table]] = {
+    ".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet, ".txt": _read_text,
+}  # fmt: skip
+
+
+# --- a task --------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Source:
     """Everything read, before it is split: frames with columns text, label (int), source_id."""
@@ -43,33 +192,23 @@ class Source:
     cleaned: Counter
 
 
-@dataclass(frozen=True)
-class _File:
-    """Rows as they stand in one file: (line or row number, text, label as written)."""
-
-    path: str
-    rows: list[tuple[int, Any, Any]]
-    label_names: list[str] | None = None  # where the file itself names its labels
-    unit: str = "line"
-
-
 def read(settings: RunSettings) -> Source:
+    """The labelled texts of the miniature, of a folder, or of a hub data set at a pinned commit."""
     if settings.task == "miniature":
         return _read_miniature(settings)
-    folder, cleaned = resolve(settings.task), Counter()
+    name, folder, cleaned = settings.task, resolve(settings.task), Counter()
     if folder.is_dir():
-        name, train, test = settings.task, *_read_folder(folder)
+        train, test = (_read_folder(folder, stems) for stems in (("train",), ("test", "public_test")))
     else:
-        name, train, test = _read_hub(settings, folder)
+        tables = fetch("task", name, settings.task_revision, ("train", "test"))
+        train, test = tables[:1], tables[1:]
+        name = train[0].name.removesuffix("/train")
     names = _label_names(folder, train)
-    rest, test = (_frame(files, names, cleaned) for files in (train, test))
-    return Source(name, names, rest, test, cleaned)
+    return Source(name, names, labelled_rows(train, names, cleaned), labelled_rows(test, names, cleaned), cleaned)
 
 
 def _read_miniature(settings: RunSettings) -> Source:
     """Draws from the seed's world; a few more than asked for outside the test, because a text can come up twice."""
-    from symbiosis.data.world import LABEL_NAMES, World
-
     for name in ("train_size", "pool_size", "test_size"):
         if not getattr(settings, name):
             raise DataError(f"{name}: 0 takes all, but the miniature world has no end; give a number of rows")
@@ -83,167 +222,78 @@ def _read_miniature(settings: RunSettings) -> Source:
     return Source("miniature", list(LABEL_NAMES), *frames, Counter())
 
 
-def _read_folder(folder: Path) -> list[list[_File]]:
-    """The train and test files of a folder, found by their stems."""
-    return [_read_files(folder, stems) for stems in (("train",), ("test", "public_test"))]
-
-
-def _read_files(folder: Path, stems: Sequence[str]) -> list[_File]:
+def _read_folder(folder: Path, stems: Sequence[str]) -> list[Table]:
     """The one file `<stem>.<csv|jsonl|parquet>`, else the Parquet parts of a downloaded hub data set."""
-    found = [path for stem in stems for kind in READERS if (path := folder / f"{stem}{kind}").is_file()]
-    if len(found) > 1:
-        raise DataError(f"{folder}: both {found[0].name} and {found[1].name} are there; keep one of them")
-    found = found or sorted(folder.glob(f"data/{stems[0]}-*-of-*.parquet"))
-    if not found:
-        choice = " or ".join(f"{stem}.csv, {stem}.jsonl, {stem}.parquet" for stem in stems)
-        raise DataError(f"{folder}: no {stems[0]} file; put {choice} there")
-    return [READERS[path.suffix](path) for path in found]
+    names = [f"{stem}{kind}" for stem in stems for kind in READERS if kind != ".txt"]
+    paths = [folder / name for name in names if (folder / name).is_file()]
+    if len(paths) > 1:
+        raise DataError(f"{folder}: both {paths[0].name} and {paths[1].name} are there; keep one of them")
+    paths = paths or sorted(folder.glob(f"data/{stems[0]}-*-of-*.parquet"))
+    if not paths:
+        raise DataError(f"{folder}: no {stems[0]} file; put one of {', '.join(names)} there")
+    return [read_table(path) for path in paths]
 
 
-def _read_hub(settings: RunSettings, folder: Path) -> tuple[str, list[_File], list[_File]]:
-    """Train and test of a hub data set at a pinned commit."""
-    name, revision = settings.task, settings.task_revision or DATASETS.get(settings.task, "")
-    if not revision:
-        raise DataError(
-            f"task: '{name}' is no folder (looked at {folder}); put train and test files there or, if it is a hub id, "
-            f"give its commit as task_revision (known without one: {', '.join(DATASETS)})"
-        )
-    if not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise DataError(f"task_revision: '{revision}' can move; give the 40 digits of a commit of {name}")
-    data, source = _download(name, revision), f"{name}@{revision}"
-    for part in ("train", "test"):
-        if part not in data or not {"text", "label"} <= set(data[part].column_names):
-            raise DataError(f"{source}: no split '{part}' with columns text, label; bring such files in a folder")
-    return source, *([_hub_file(f"{source}/{part}", data[part])] for part in ("train", "test"))
+def labelled_rows(tables: Sequence[Table], names: Sequence[str], cleaned: Counter | None = None) -> pd.DataFrame:
+    """Cleaned texts with labels as indices into `names`; `source_id` is file and line.
 
-
-def _hub_file(path: str, data: Dataset) -> _File:
-    rows = zip(range(1, len(data) + 1), data["text"], data["label"], strict=True)
-    return _File(path, list(rows), getattr(data.features["label"], "names", None), "row")
-
-
-def _download(name: str, revision: str) -> dict[str, Dataset]:
-    """The splits of a hub data set (from the cache where they are there), or one sentence with the way out."""
-    import datasets
-
-    try:
-        return datasets.load_dataset(name, revision=revision)
-    except Exception as error:  # the hub client raises a dozen unrelated types, and none of them names a way out
-        raise DataError(
-            f"task: {name}@{revision} cannot be fetched ({type(error).__name__}); where there is a network, run "
-            f"`hf download {name} --repo-type dataset --revision {revision} --local-dir FOLDER`, copy FOLDER here "
-            f"and set task: FOLDER"
-        ) from None
-
-
-# --- files ---------------------------------------------------------------------------------------------------------
-def _read_csv(path: Path) -> _File:
-    """`class_index,title,description` (1-based, AG News) with or without header, or a header with text and label."""
-    lines = _csv_lines(path)
-    _, first = next(lines, (0, []))
-    columns = [cell.strip().lower() for cell in first]
-    if len(first) == 3 and columns[0].isdigit():
-        columns, lines = ["class_index", "title", "description"], _csv_lines(path)
-    ag_news = {"class_index", "title", "description"} <= set(columns)
-    if not ag_news and not {"text", "label"} <= set(columns):
-        raise DataError(
-            f"{path}, line 1: unknown columns {columns}; "
-            f"write a header with text,label or class_index,title,description"
-        )
+    A row's text is its text, else its title and description, else joined_text; its label is class_index (1 for the
+    first class) or label: a name, or a number from 0 on.
+    """
     rows = []
-    for number, cells in lines:
-        if len(cells) != len(columns):
-            raise DataError(
-                f"{path}, line {number}: {len(cells)} columns where {','.join(columns)} has {len(columns)}; "
-                f"complete the row, and quote a text that holds commas"
-            )
-        row = dict(zip(columns, cells, strict=True))
-        rows.append((number, *(_ag_news_row(path, number, row) if ag_news else (row["text"], row["label"]))))
-    return _File(str(path), rows)
+    for table in tables:
+        for number, row in table.rows:
+            where = table.where(number)
+            label, text = _label(row, table, where), _text(row, where, cleaned)
+            rows.append((text, _index(label, names, where), f"{Path(table.name).name}:{number}"))
+    if not rows:
+        raise DataError(f"{tables[0].name}: holds no rows; add some")
+    return pd.DataFrame(rows, columns=["text", "label", "source_id"])
 
 
-def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line a row starts on, cells), blank lines left out."""
-    with path.open("rb") as file:
-        # decoded line by line, so that a wrong byte has a line number
-        reader, start = csv.reader((line.decode("utf-8-sig") for line in file), strict=True), 1
-        try:
-            for cells in reader:
-                if cells:
-                    yield start, cells
-                start = reader.line_num + 1
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"{path}, line {start}: cannot be read as UTF-8 CSV ({error}); correct this row") from None
+def _text(row: dict[str, Any], where: str, cleaned: Counter | None) -> str:
+    story = [row.get("title"), row.get("description")]
+    for text in (row.get("text"), " ".join(story) if None not in story else None, row.get("joined_text")):
+        if isinstance(text, str) and (text := clean(text, cleaned)):
+            return text
+    raise DataError(f"{where}: no text, or title and description, in {', '.join(row)}; fill or delete the row")
 
 
-def _ag_news_row(path: Path, number: int, row: dict[str, str]) -> tuple[str, int]:
-    if not re.fullmatch(r"[1-9]\d*", row["class_index"].strip()):
-        raise DataError(f"{path}, line {number}: class_index is {row['class_index']!r}; write 1 for the first class")
-    return f"{row['title']} {row['description']}", int(row["class_index"]) - 1
+def _label(row: dict[str, Any], table: Table, where: str) -> Any:
+    """The label as a name or a number from 0 on; a number by the name that the file's own schema gives it."""
+    if "class_index" in row:
+        number = _number(row["class_index"])
+        if not number:
+            raise DataError(f"{where}: class_index is {row['class_index']!r}; write 1 for the first class")
+        return number - 1
+    if "label" not in row:
+        raise DataError(f"{where}: no label or class_index in {', '.join(row)}; name one of the columns so")
+    label, names = row["label"], table.label_names or []
+    return names[label] if isinstance(label, int) and 0 <= label < len(names) else label
 
 
-def _read_jsonl(path: Path) -> _File:
-    rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            rows.append((number, row["text"], row["label"]))
-        except (ValueError, TypeError, KeyError) as error:
-            problem = f"no {error}" if isinstance(error, KeyError) else "no JSON object"
-            raise DataError(f'{path}, line {number}: {problem}; write {{"text": ..., "label": ...}}') from None
-    return _File(str(path), rows)
-
-
-def _read_parquet(path: Path) -> _File:
-    """Columns text and label; label names from the schema where the hub client has left them there."""
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet ({type(error).__name__}); write or copy it anew") from None
-    if not {"text", "label"} <= set(table.column_names):
-        raise DataError(f"{path}: unknown columns {table.column_names}; name two of them text and label")
-    data = Dataset(InMemoryTable(table))
-    return _hub_file(str(path), data)
-
-
-READERS = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-
-
-def _label_names(folder: Path, train: list[_File]) -> list[str]:
-    """From classes.txt, else from the file's own schema, else the sorted names that the train rows use."""
+def _label_names(folder: Path, train: list[Table]) -> list[str]:
+    """From classes.txt, else from the train file's schema, else the sorted names that the train rows use."""
     path = folder / "classes.txt"
     if path.is_file():
         names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     elif train[0].label_names:
         names = train[0].label_names
     else:
-        labels = {label for file in train for _, _, label in file.rows}
+        labels = [_label(row, table, table.where(number)) for table in train for number, row in table.rows]
         if any(_number(label) is not None for label in labels):
             raise DataError(f"{path}: missing; the labels are numbers, so write their names there, one per line")
         names = sorted({str(label).strip() for label in labels} - {"", "None"})
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise DataError(f"{folder}: label names are {names}; two or more different ones are needed")
+    spellings = {re.sub(r"[\s\"'“”‘’]", "", unicodedata.normalize("NFKC", name)).casefold() for name in names}
+    if len(names) < 2 or len(spellings) < len(names):
+        raise DataError(
+            f"{folder}: label names are {names}; two or more are needed that differ in more than case, quotes and "
+            "white space"
+        )
     return names
 
 
-def _frame(files: list[_File], names: list[str], cleaned: Counter) -> pd.DataFrame:
-    """Cleaned texts with integer labels; `source_id` is file and line."""
-    rows = []
-    for file in files:
-        for number, text, label in file.rows:
-            where = f"{file.path}, {file.unit} {number}"
-            text = clean(text, cleaned) if isinstance(text, str) else ""
-            if not text:
-                raise DataError(f"{where}: text is empty; fill or delete the row")
-            rows.append((text, _label(label, names, where), f"{Path(file.path).name}:{number}"))
-    if not rows:
-        raise DataError(f"{files[0].path}: holds no rows; add some")
-    return pd.DataFrame(rows, columns=["text", "label", "source_id"])
-
-
-def _label(label: Any, names: list[str], where: str) -> int:
+def _index(label: Any, names: Sequence[str], where: str) -> int:
     """0-based index of a label given as a name or as a number."""
     if isinstance(label, str) and label.strip() in names:
         return names.index(label.strip())

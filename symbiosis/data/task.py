@@ -1,7 +1,4 @@
-"""A `Task`: labelled train, unlabeled pool, dev and test; from the miniature, a local folder or the hub.
-
-Also a lesson: the texts one Student trains on in one generation, kept as a Parquet file that people can open.
-"""
+"""A `Task`: labelled train, unlabeled pool, dev and test; from the miniature, a local folder or the hub."""
 
 import html
 import re
@@ -45,12 +42,12 @@ def load_task(settings: RunSettings) -> Task:
     world = World.make(settings.seed) if settings.task == "miniature" else None
     parts = split(rest, settings, source.name, world) | {"test": _subset(source.test, settings, source.name)}
     check_disjoint(parts)
-    mark = fingerprint([source.label_names] + [parts[name].to_numpy().tolist() for name in sorted(parts)])
+    rows_digest = fingerprint([source.label_names] + [parts[name].to_numpy().tolist() for name in sorted(parts)])
     parts["pool"] = parts["pool"].drop(columns="label")
     splits = {name: Dataset.from_dict(part.to_dict("list")) for name, part in parts.items()}
     names, cleaned = tuple(source.label_names), dict(sorted(source.cleaned.items()))
-    known = {"overlap": overlap, "cleaned": cleaned, "world": world, "fingerprint": mark}
-    return Task(Path(settings.task).name, source.name, names, **splits, **known)
+    about = {"overlap": overlap, "cleaned": cleaned, "world": world, "fingerprint": rows_digest}
+    return Task(Path(settings.task).name, source.name, names, **splits, **about)
 
 
 # --- splits --------------------------------------------------------------------------------------------------------

@@ -1,32 +1,22 @@
 """A task as plain texts for language models: questions with their answers, books, or a class of the miniature.
 
-Entities learn to write such texts, whole; nothing is labelled. A name is a class of the miniature, a local file (JSON
-lines, Parquet or plain text), a folder of such files, or a hub id, all read through one reader of rows.
+Entities learn to write such texts, whole; nothing is labelled. A name is a class of the miniature, a local file, a
+folder of files, or a hub id ('owner/name', or 'owner/name@<40 digits>' for another commit than the known one).
 """
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from symbiosis.data.corpora import plain_documents
-from symbiosis.data.readers import DataError
+from symbiosis.data.readers import READERS, DataError, Table, fetch, read_table
 from symbiosis.data.task import match_key
 from symbiosis.data.world import GLOBAL_WORDS, LABEL_NAMES, MIXTURE, SLOTS, World
 from symbiosis.settings import InteractionSettings, derive_seed, fingerprint, resolve
 
 QUESTION = "Question: {question} Answer: {answer}"
-HUB = {  # hub id -> configuration and commit; others are written 'owner/name@<40 digits>'
-    "allenai/sciq": (None, "2c94ad3e1aafab77146f384e23536f97a4849815"),
-    "openai/gsm8k": ("main", "e53f048856ff4f594e959d75785d2c2d37b678ee"),
-    "allenai/ai2_arc": ("ARC-Easy", "210d026faf9955653af8916fad021475a3f00453"),
-}
 FITS = "question with correct_answer, choices with answer_index or answerKey, or answer; or text"
 
 
@@ -104,39 +94,19 @@ def _written(name: str, settings: InteractionSettings) -> list[str]:
 # --- files and the hub ---------------------------------------------------------------------------------------------
 def read_texts(name: str) -> list[str]:
     """All texts of a file, of a folder's files, or of the train split of a hub id."""
+    return [_text(row, table.where(number)) for table in _tables(name) for number, row in table.rows]
+
+
+def _tables(name: str) -> list[Table]:
     path = resolve(name)
-    if path.is_dir():
-        paths = sorted(p for kind in READERS for p in path.glob(f"*{kind}"))
-        if not paths:
-            raise DataError(f"{path}: a folder without {', '.join(READERS)} files; put the task's texts there")
-        return [text for p in paths for text in READERS[p.suffix](p)]
-    if path.is_file():
-        if path.suffix not in READERS:
-            raise DataError(f"{path}: not a file that can be read here; bring one of {', '.join(READERS)}")
-        return list(READERS[path.suffix](path))
-    return [_text(row, f"{name}, row {i}") for i, row in enumerate(_hub_rows(name), 1)]
-
-
-def _jsonl(path: Path) -> Iterator[str]:
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        where = f"{path}, line {number}"
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                raise DataError(f"{where}: not JSON; correct or delete the line") from None
-            yield _text(row, where)
-
-
-def _parquet(path: Path) -> Iterator[str]:
-    try:
-        rows = pq.read_table(path).to_pylist()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet ({type(error).__name__}); write or copy it anew") from None
-    yield from (_text(row, f"{path}, row {i}") for i, row in enumerate(rows, 1))
-
-
-READERS = {".jsonl": _jsonl, ".parquet": _parquet, ".txt": plain_documents}
+    if not path.exists():
+        hub_id, _, commit = name.partition("@")
+        return fetch("private_tasks, public_task", hub_id, commit, ["train"])
+    paths = sorted(path.glob("*")) if path.is_dir() else [path]
+    readable = [path for path in paths if path.suffix in READERS]
+    if not readable:
+        raise DataError(f"{path}: no {', '.join(READERS)} file to read texts from; bring one")
+    return [read_table(path) for path in readable]
 
 
 def _text(row: Any, where: str) -> str:
@@ -161,25 +131,3 @@ def _answer(row: Mapping[str, Any]) -> str:
     if "answerKey" in row:
         return row["choices"]["text"][row["choices"]["label"].index(row["answerKey"])]
     return re.sub(r"<<[^<>]*>>", "", row["answer"])
-
-
-def _hub_rows(name: str):
-    """The train split of a hub data set at a pinned commit, or one sentence with the way out."""
-    import datasets
-
-    hub_id, _, commit = name.partition("@")
-    config, known = HUB.get(hub_id, (None, ""))
-    revision = commit or known
-    if not re.fullmatch(r"[0-9a-f]{40}", revision) or hub_id.count("/") != 1:
-        raise DataError(
-            f"private_tasks, public_task: '{name}' is no file or folder (looked at {resolve(name)}); put it there or, "
-            f"if it is a hub id, write its commit behind it, 'owner/name@<40 digits>' (known without: {', '.join(HUB)})"
-        )
-    try:
-        return datasets.load_dataset(hub_id, config, revision=revision, split="train")
-    except Exception as error:  # the hub client raises a dozen unrelated types, and none of them names a way out
-        raise DataError(
-            f"{hub_id}@{revision} cannot be fetched ({type(error).__name__}); where there is a network, run `hf "
-            f"download {hub_id} --repo-type dataset --revision {revision} --local-dir FOLDER`, copy FOLDER here and "
-            "name the folder of its Parquet files instead"
-        ) from None

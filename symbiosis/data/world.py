@@ -18,10 +18,11 @@ The words are ordinary English; the news is not. Nothing here is a claim about r
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 LABEL_NAMES = ("world", "sports", "business", "science")
 SLOTS = "EVNP"  # entity, verb, noun, place
@@ -39,79 +40,8 @@ TEMPLATES = (  # each has all four slots; the function words differ, so that a s
     "for years no {E} {V} such {N} across {P}.",
 )
 
-# Per subtopic four words for each slot, most frequent first. A word belongs to one slot of one list.
-SUBTOPIC_WORDS = {
-    "world": {
-        "election": "voter candidate senator governor / elected nominated endorsed counted / "
-        "ballot campaign vote referendum / parliament capitol precinct senate",
-        "conflict": "soldier rebel general militia / attacked shelled defended besieged / "
-        "missile truce tank convoy / border frontline bunker outpost",
-        "disaster": "survivor rescuer firefighter villager / evacuated flooded destroyed rebuilt / "
-        "earthquake hurricane mudslide dam / village coast shelter riverbank",
-        "trial": "judge prosecutor juror defendant / convicted sentenced charged acquitted / "
-        "verdict appeal bribery testimony / courtroom prison tribunal jail",
-        "migration": "refugee migrant smuggler guard / detained deported sheltered smuggled / "
-        "visa asylum passport raft / camp checkpoint harbor crossing",
-        "diplomacy": "diplomat envoy ambassador minister / negotiated brokered ratified vetoed / "
-        "treaty sanction embargo accord / embassy palace summit consulate",
-    },
-    "sports": {
-        "football": "striker goalkeeper midfielder defender / scored headed dribbled fouled / "
-        "goal penalty corner tackle / stadium pitch touchline terrace",
-        "tennis": "server umpire ballboy volleyer / served volleyed smashed lobbed / "
-        "ace racket backhand tiebreak / wimbledon baseline net clubhouse",
-        "cycling": "cyclist sprinter climber peloton / pedalled overtook chased sprinted / "
-        "jersey bicycle stage breakaway / velodrome alps hilltop cobbles",
-        "swimming": "swimmer diver lifeguard backstroker / swam splashed touched outswam / "
-        "freestyle medley butterfly lap / pool lane poolside lido",
-        "boxing": "boxer heavyweight challenger referee / punched floored jabbed knocked / "
-        "knockout belt uppercut bout / ring gym ringside vegas",
-        "sailing": "skipper helmsman yachtsman navigator / steered tacked anchored capsized / "
-        "yacht regatta mast spinnaker / marina bay island channel",
-    },
-    "business": {
-        "banking": "banker lender regulator depositor / lent borrowed audited insured / "
-        "loan mortgage deposit bond / bank vault branch treasury",
-        "oil": "driller refiner wildcatter roughneck / drilled pumped refined piped / "
-        "crude barrel pipeline gasoline / rig refinery oilfield gulf",
-        "retail": "shopper retailer cashier grocer / sold bought discounted stocked / "
-        "bargain coupon groceries checkout / mall supermarket outlet boutique",
-        "airlines": "airline pilot passenger steward / flew boarded landed grounded / "
-        "flight ticket jet luggage / airport runway hangar terminal",
-        "housing": "landlord tenant homebuyer realtor / rented renovated built leased / "
-        "rent house apartment lease / suburb neighborhood estate driveway",
-        "farming": "farmer rancher grower breeder / harvested planted milked exported / "
-        "wheat cattle soybean corn / farm barn orchard ranch",
-    },
-    "science": {
-        "space": "astronaut astronomer cosmonaut stargazer / launched orbited docked observed / "
-        "satellite comet spacecraft telescope / orbit moon mars launchpad",
-        "medicine": "doctor patient surgeon nurse / treated vaccinated diagnosed cured / "
-        "vaccine virus tumor drug / hospital clinic ward pharmacy",
-        "ocean": "whale oceanographer shark dolphin / tagged tracked netted hunted / "
-        "coral plankton reef seaweed / seabed trench lagoon atoll",
-        "computing": "programmer hacker robot engineer / coded programmed hacked encrypted / "
-        "software chip algorithm password / internet network datacenter mainframe",
-        "fossils": "paleontologist archaeologist digger curator / unearthed excavated dated reconstructed / "
-        "fossil skeleton dinosaur skull / museum quarry cave desert",
-        "physics": "physicist theorist technician chemist / measured accelerated split collided / "
-        "particle electron laser quark / collider reactor tunnel synchrotron",
-    },
-}
-CLASS_WORDS = {
-    "world": "president spokesman official leader / condemned accused pledged protested / "
-    "crisis law protest security / capital region country ministry",
-    "sports": "coach captain champion teammate / won lost trained celebrated / "
-    "match trophy medal season / arena league tournament podium",
-    "business": "investor executive analyst company / acquired priced merged invested / "
-    "profit share stock dividend / market exchange factory headquarters",
-    "science": "scientist researcher professor student / discovered tested published analyzed / "
-    "experiment theory evidence discovery / laboratory university institute journal",
-}
-GLOBAL_WORDS = (
-    "man woman group visitor neighbor crowd worker family / saw showed found kept called named praised blamed / "
-    "plan report deal record change question result story / city street north south hall square station road"
-)
+WORDS = yaml.safe_load(Path(__file__).with_name("world.yaml").read_text())
+SUBTOPIC_WORDS, CLASS_WORDS, GLOBAL_WORDS = WORDS["subtopics"], WORDS["classes"], WORDS["shared"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +54,7 @@ class World:
     lists: dict[tuple[int, int, str], tuple[str, ...]]  # words of a subtopic: (class, rank, slot) -> 4 words
     slot_words: dict[str, tuple[str, ...]]  # all words a slot can hold
     probabilities: np.ndarray  # (S, C, K, W) p(word | class, subtopic, slot), sums to 1 over W
+    places: dict[str, int]  # word -> slot * W + its place in the slot
 
     @classmethod
     def make(cls, seed: int) -> "World":
@@ -135,7 +66,8 @@ class World:
         lists = _subtopic_lists(subtopics, donors)
         slot_words = {s: _words_of_slot(lists, s) for s in SLOTS}
         probabilities = np.stack([_slot_probabilities(lists, slot_words[s], s, len(shares)) for s in SLOTS])
-        return cls(subtopics, shares, donors, lists, slot_words, probabilities)
+        places = {word: i for i, word in enumerate(w for s in SLOTS for w in slot_words[s])}
+        return cls(subtopics, shares, donors, lists, slot_words, probabilities, places)
 
     @property
     def tail(self) -> tuple[int, ...]:
@@ -171,10 +103,9 @@ class World:
     def log_likelihood(self, texts: Iterable[str]) -> np.ndarray:
         """(n, C, K) log p(text | class, subtopic) in nats, exact; -inf where the world cannot write the text."""
         texts = list(texts)
-        written = np.array([parse(text) is not None for text in texts], bool)
-        known = np.array([self._writable(text) if ok else False for text, ok in zip(texts, written, strict=True)], bool)
+        writable = np.array([self._can_write(text) for text in texts], bool)
         scores = self._word_scores(texts) - 2 * np.log(len(TEMPLATES))
-        return np.where(known[:, None, None], scores, -np.inf)
+        return np.where(writable[:, None, None], scores, -np.inf)
 
     def posterior(self, texts: Iterable[str]) -> np.ndarray:
         """(n, C) p(class | text) for balanced classes.
@@ -182,42 +113,24 @@ class World:
         Exact for texts of the world, where templates cancel and only the slot words count. A text a model wrote that
         fits no template is read as a bag of its slot words (best effort); without any slot word it is uniform.
         """
-        return self._joint(texts).sum(axis=2)
+        return self.joint(texts).sum(axis=2)
+
+    def joint(self, texts: Iterable[str]) -> np.ndarray:
+        """(n, C, K) p(class, subtopic | text), prior 1/C times the share of the rank."""
+        scores = self._word_scores(list(texts)) + np.log(self.shares)
+        scores = np.exp(scores - scores.max(axis=(1, 2), keepdims=True))
+        return scores / scores.sum(axis=(1, 2), keepdims=True)
 
     def subtopic(self, texts: Iterable[str]) -> np.ndarray:
         """(n,) most probable subtopic as class * K + rank, read as in `posterior`; -1 where no slot word occurs."""
         texts = list(texts)
-        best = self._joint(texts).reshape(len(texts), -1).argmax(axis=1)
-        return np.where([bool(self._columns(text)) for text in texts], best, -1)
+        best = self.joint(texts).reshape(len(texts), -1).argmax(axis=1)
+        return np.where([bool(self._places(text)) for text in texts], best, -1)
 
     def in_tail(self, texts: Iterable[str]) -> np.ndarray:
         """(n,) bool: the most probable subtopic is a rare one."""
         best = self.subtopic(texts)
         return (best >= 0) & (best % len(self.shares) >= N_HEAD)
-
-    def lesson_measures(self, texts: Iterable[str], labels: np.ndarray) -> dict[str, float]:
-        """How a labelled corpus compares with the truth; every value in [0, 1].
-
-        label_purity:  share of texts whose most probable true class is their label
-        tail_mass:     share of texts of rare subtopics (.42 in the truth)
-        tail_coverage: share of the rare subtopics, over all classes, with at least one text
-        """
-        texts = list(texts)
-        best, k = self.subtopic(texts), len(self.shares)
-        tail = best[self.in_tail(texts)]
-        return {
-            "label_purity": float((self.posterior(texts).argmax(1) == np.asarray(labels)).mean()),
-            "tail_mass": len(tail) / len(texts),
-            "tail_coverage": len(np.unique(tail)) / (len(LABEL_NAMES) * (k - N_HEAD)),
-        }
-
-    def subtopic_shares(self, texts: Iterable[str]) -> pd.DataFrame:
-        """One row per subtopic: class, subtopic, whether it is tail, and its share of the texts (by `subtopic`)."""
-        best, k = self.subtopic(texts), len(self.shares)
-        counts = np.bincount(best[best >= 0], minlength=len(LABEL_NAMES) * k)
-        rows = [(LABEL_NAMES[c], self.subtopics[c][r], r >= N_HEAD) for c in range(len(LABEL_NAMES)) for r in range(k)]
-        frame = pd.DataFrame(rows, columns=["class", "subtopic", "tail"])
-        return frame.assign(share=counts / max(counts.sum(), 1))
 
     def vocabulary(self) -> list[str]:
         """All words the world can write, sorted, '.' included."""
@@ -235,32 +148,22 @@ class World:
         rows = zip(templates, *words.values(), strict=True)
         return [TEMPLATES[t].format(E=e, V=v, N=n, P=p) for t, e, v, n, p in rows]
 
-    def _joint(self, texts: Iterable[str]) -> np.ndarray:
-        """(n, C, K) p(class, subtopic | text), prior 1/C times the share of the rank."""
-        scores = self._word_scores(list(texts)) + np.log(self.shares)
-        scores = np.exp(scores - scores.max(axis=(1, 2), keepdims=True))
-        return scores / scores.sum(axis=(1, 2), keepdims=True)
-
     def _word_scores(self, texts: list[str]) -> np.ndarray:
         """(n, C, K) sum of log p(word | class, subtopic, slot) over the slot words; each word belongs to one slot."""
         table = np.log(self.probabilities).transpose(0, 3, 1, 2).reshape(-1, *self.probabilities.shape[1:3])
         scores = np.zeros((len(texts), *table.shape[1:]))
         for i, text in enumerate(texts):
-            scores[i] = table[self._columns(text)].sum(axis=0)
+            scores[i] = table[self._places(text)].sum(axis=0)
         return scores
 
-    def _columns(self, text: str) -> list[int]:
+    def _places(self, text: str) -> list[int]:
         """Index slot * W + word of every slot word in the text."""
-        index = self._word_index
-        return [index[word] for word in re.findall(r"[a-z]+", text.lower()) if word in index]
+        return [self.places[word] for word in re.findall(r"[a-z]+", text.lower()) if word in self.places]
 
-    @cached_property
-    def _word_index(self) -> dict[str, int]:
-        return {word: i for i, word in enumerate(w for s in SLOTS for w in self.slot_words[s])}
-
-    def _writable(self, text: str) -> bool:
-        """Every slot of a parsed text holds a word of that slot."""
-        return all(word in self.slot_words[slot] for _, words in parse(text) for slot, word in words.items())
+    def _can_write(self, text: str) -> bool:
+        """Two sentences of the templates, every slot filled with a word of that slot."""
+        slots = [slot for _, words in parse(text) or [] for slot in words.items()]
+        return bool(slots) and all(word in self.slot_words[slot] for slot, word in slots)
 
 
 def zipf(k: int, exponent: float = ZIPF) -> np.ndarray:
@@ -269,24 +172,16 @@ def zipf(k: int, exponent: float = ZIPF) -> np.ndarray:
     return p / p.sum()
 
 
-def parse(text: str) -> list[tuple[int, dict[str, str]]] | None:
-    """Template number and slot words of both sentences; None where the text is not two sentences of the templates."""
-    sentences = re.findall(r"[^.]+\.", text)
-    if len(sentences) != 2 or " ".join(s.strip() for s in sentences) != text:
-        return None
-    found = [_parse_sentence(sentence.strip()) for sentence in sentences]
-    return None if None in found else found
-
-
 _PATTERNS = [re.compile(re.sub(r"\\\{(.)\\\}", r"(?P<\1>[a-z]+)", re.escape(t))) for t in TEMPLATES]
 
 
-def _parse_sentence(sentence: str) -> tuple[int, dict[str, str]] | None:
-    for number, pattern in enumerate(_PATTERNS):
-        match = pattern.fullmatch(sentence)
-        if match:
-            return number, match.groupdict()
-    return None
+def parse(text: str) -> list[tuple[int, dict[str, str]]] | None:
+    """Template number and slot words of both sentences; None where the text is not two sentences of the templates."""
+    sentences = [sentence.strip() for sentence in re.findall(r"[^.]+\.", text)]
+    if len(sentences) != 2 or " ".join(sentences) != text:
+        return None
+    fits = [(i, match.groupdict()) for s in sentences for i, p in enumerate(_PATTERNS) if (match := p.fullmatch(s))]
+    return fits if len(fits) == 2 else None
 
 
 def _split(words: str) -> dict[str, tuple[str, ...]]:

@@ -24,7 +24,7 @@ from symbiosis.loop.methods import (
     update_generator,
 )
 from symbiosis.loop.state import LoopState
-from symbiosis.measures.diversity import distinct_n, unique_share
+from symbiosis.measures.lessons import labels_right, whole_lesson
 from symbiosis.models import loading
 from symbiosis.models.devices import claim
 from symbiosis.models.generator import Generator
@@ -259,18 +259,11 @@ def _purity(lesson, task: Task) -> dict[str, float]:
     """Where the truth is known: the share of each kind of rows whose most probable true class is their label."""
     if task.world is None:
         return {}
-    right = pd.Series(task.world.posterior(lesson["text"]).argmax(1) == np.array(lesson["label"]))
+    right = pd.Series(labels_right(lesson["text"], lesson["label"], task.world))
     return {f"purity_{k}": round(float(v), 4) for k, v in right.groupby(lesson["prompt_kind"][:]).mean().items()}
 
 
 def lesson_rows(lesson, task: Task, generation: int) -> list[dict]:
     """What a lesson is like: variety for every task; purity and tails where the true distribution is known."""
-    texts, n = lesson["text"], len(lesson)
-    rows = [
-        metric(generation, "lesson_distinct_2", distinct_n(texts, 2), "share", n),
-        metric(generation, "lesson_unique", unique_share(texts), "share", n),
-    ]
-    if task.world is not None:
-        named = task.world.lesson_measures(texts, np.array(lesson["label"]))
-        rows += [metric(generation, f"lesson_{name}", value, "share", n) for name, value in named.items()]
-    return rows
+    values = whole_lesson(lesson["text"][:], lesson["label"][:], task.world)
+    return [metric(generation, f"lesson_{name}", value, "share", len(lesson)) for name, value in values.items()]

@@ -2,13 +2,13 @@
 
 A word is what stands between white space: case and punctuation stay, so "The", "the" and "the," are three words.
 No phrase crosses from one text into the next. Nearly every measure moves with the size of the corpus: compare at equal
-numbers of words (`equal_tokens`), and against what chance alone does to real text (`null_band`, `null_band_between`).
-What is not defined (no texts, no text long enough) is nan; what is not a list of texts is a ValueError.
+numbers of words (`equal_tokens`), and against what chance alone does to real text (`lessons.null_band`).
+What is not defined (no texts, no text long enough) is nan; what would give a wrong number in silence is a ValueError.
 """
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import numpy as np
@@ -25,24 +25,14 @@ def distinct_n(texts: Sequence[str], n: int = 2) -> float:
 
     Falls with the size of the corpus: compare at equal numbers of words only. Li et al. 2016, arXiv 1510.03055.
     """
-    _check_order(n)
     grams = [g for words in _words(texts) for g in zip(*(words[i:] for i in range(n)), strict=False)]
     return len(set(grams)) / len(grams) if grams else float("nan")
 
 
 def unique_share(texts: Sequence[str]) -> float:
     """Share of texts that are different ones, in (0, 1]; nan for no texts."""
-    _check_texts(texts)
+    texts = _texts(texts)
     return len(set(texts)) / len(texts) if len(texts) else float("nan")
-
-
-def ngram_diversity(texts: Sequence[str], n: int = 4) -> float:
-    """Sum of distinct-1 to distinct-n, in (0, n]; nan where no text has n words.
-
-    Repetition at several scales in one number. Shaib et al. 2024, arXiv 2403.00553.
-    """
-    _check_order(n)
-    return float(sum(distinct_n(texts, order) for order in range(1, n + 1)))
 
 
 def self_bleu(texts: Sequence[str], n: int = 4) -> float:
@@ -56,7 +46,6 @@ def self_bleu(texts: Sequence[str], n: int = 4) -> float:
 
     Zhu et al. 2018, arXiv 1802.01886; BLEU: Papineni et al. 2002, ACL. No smoothing is this project's choice.
     """
-    _check_order(n)
     words = _words(texts)
     if len(words) < 2:
         return float("nan")
@@ -76,8 +65,7 @@ def compression_ratio(texts: Sequence[str]) -> float:
 
     Shaib et al. 2024, arXiv 2403.00553 (which uses gzip).
     """
-    _check_texts(texts)
-    raw = " ".join(texts).encode()
+    raw = " ".join(_texts(texts)).encode()
     return len(raw) / len(zlib.compress(raw, 9)) if raw else float("nan")
 
 
@@ -93,9 +81,7 @@ def frame_words(texts: Sequence[str], k: int = 100) -> list[str]:
 
 def skeletons(texts: Sequence[str], frame: Sequence[str]) -> list[str]:
     """The texts with every word outside the frame replaced by "_": "the _ of the _ is _". Any text measure fits."""
-    if isinstance(frame, str):
-        raise ValueError("frame: is one string; give a list of words")
-    kept = frozenset(frame)
+    kept = frozenset(_texts(frame))
     return [" ".join(word if word in kept else SLOT for word in words) for words in _words(texts)]
 
 
@@ -112,15 +98,6 @@ def template_diversity(texts: Sequence[str], frame: Sequence[str], n: int = 4) -
 def ranked_counts(texts: Sequence[str]) -> np.ndarray:
     """(types,) how often each word of a corpus occurs, most frequent first; empty for no words."""
     return np.array(sorted(Counter(chain.from_iterable(_words(texts))).values(), reverse=True), dtype=np.int64)
-
-
-def word_counts(texts: Sequence[str], vocabulary: Sequence[str]) -> np.ndarray:
-    """(V + 1,) how often each word of a known vocabulary occurs; the last place counts all other words."""
-    if isinstance(vocabulary, str) or len(set(vocabulary)) < len(vocabulary):
-        raise ValueError("vocabulary: give a list of words in which none comes twice")
-    index = {word: i for i, word in enumerate(vocabulary)}
-    found = [index.get(word, len(index)) for word in chain.from_iterable(_words(texts))]
-    return np.bincount(np.array(found, dtype=np.int64), minlength=len(index) + 1)
 
 
 def entropy(p: np.ndarray) -> float:
@@ -162,7 +139,8 @@ def zipf_exponent(counts: np.ndarray) -> float:
     A line through log count against log rank is no substitute: it gives 1.10 there. Clauset et al. 2009, SIAM Review
     51:661; for ranks of words: Moreno-Sanchez et al. 2016, PLoS ONE 11:e0147073.
     """
-    counts = _counts(counts)
+    counts = np.asarray(counts, dtype=float)
+    _check(np.all((counts >= 0) & np.isfinite(counts)), "counts: needs numbers from 0 up")
     if len(counts) < 2 or not counts.any():
         return float("nan")
     if not counts[1:].any() or not counts[:-1].any():
@@ -187,8 +165,6 @@ def tail_types(p: np.ndarray, mass: float = 0.1) -> np.ndarray:
     Types of equal probability enter from the last one on.
     """
     p = _distribution(p, "p")
-    if not 0 <= mass <= 1:
-        raise ValueError(f"mass: {mass} is not in [0, 1]")
     rarest_first = np.argsort(-p, kind="stable")[::-1]
     tail = np.zeros(len(p), dtype=bool)
     tail[rarest_first[p[rarest_first].cumsum() <= mass + 1e-12]] = True
@@ -202,8 +178,8 @@ def tail_coverage(counts: np.ndarray, tail: np.ndarray) -> float:
         counts: (V,) occurrences of each type of the source.
         tail:   (V,) bool, fixed by the source (`tail_types`, or rank > r), never by the corpus measured.
     """
-    counts = _counts(counts)
-    tail = _tail(tail, len(counts))
+    counts, tail = np.asarray(counts), np.asarray(tail)
+    _check(tail.dtype == bool, f"tail: needs bool, got {tail.dtype}")  # numbers would be taken for places
     return float((counts[tail] > 0).mean()) if tail.any() else float("nan")
 
 
@@ -250,15 +226,11 @@ def mauve(a: np.ndarray, b: np.ndarray, *, rng: np.random.Generator, bins: int |
         a, b: (n_a, d) and (n_b, d) features from any one model, at least one row each; equal numbers compare fairly.
         bins: cells; by default a tenth of the smaller set, at least 2.
 
-    Two halves of one corpus stay below 1 and lower with more bins: show `null_band_between`. Numbers hold within one
-    choice of features and bins. Pillutla et al. 2021, arXiv 2102.01454, whose text model and k-means are other ones.
+    Two halves of one corpus stay below 1, the lower the more bins. Numbers hold within one choice of features and bins.
+    Pillutla et al. 2021, arXiv 2102.01454, whose text model and k-means are other ones.
     """
     a, b = _rows(a), _rows(b)
-    if not len(a) or not len(b) or a.shape[1] != b.shape[1]:
-        raise ValueError(f"mauve: needs rows of one width on both sides, got {a.shape} and {b.shape}")
     bins = max(2, round(min(len(a), len(b)) / 10)) if bins is None else bins
-    if not 1 <= bins <= len(a) + len(b):
-        raise ValueError(f"bins: {bins} is not between 1 and the number of rows, {len(a) + len(b)}")
     cell = _k_means(_principal_components(np.concatenate([a, b])), bins, rng)
     p, q = (np.bincount(part, minlength=bins) / len(part) for part in (cell[: len(a)], cell[len(a) :]))
     return mauve_of_histograms(p, q, c)
@@ -277,8 +249,6 @@ def mauve_of_histograms(p: np.ndarray, q: np.ndarray, c: float = 5.0) -> float:
     are off in the fourth digit and can go wrong on ties.
     """
     p, q = _two_distributions(p, q)
-    if not c > 0:
-        raise ValueError(f"c: {c} is not above 0")
     # With l = 1 / (1 + exp(-t)) the integrand of 1 - area = int (1 - y) (-dx/dt) dt is smooth and dies off like
     # exp(-|t|) on both sides, even where x or y jumps at an end, so equal steps converge to rounding error.
     t, step = np.linspace(-40, 40, 641, retstep=True)
@@ -306,8 +276,6 @@ def homogenisation(embeddings: np.ndarray) -> tuple[float, float]:
     After Padmakumar and He 2023, arXiv 2309.05196; the baseline is this project's choice.
     """
     e = np.asarray(embeddings, dtype=float)
-    if e.ndim != 3:
-        raise ValueError(f"embeddings: shape {e.shape} is not (models, prompts, d)")
     n_models, n_prompts, d = e.shape
     e = _unit_rows(e.reshape(-1, d)).reshape(e.shape)
     of_prompt = np.square(e.sum(axis=0)).sum() - n_models * n_prompts  # ordered pairs of models, one prompt
@@ -319,125 +287,37 @@ def homogenisation(embeddings: np.ndarray) -> tuple[float, float]:
     return float(same), float(different)
 
 
-# --- equal sizes and what chance does ------------------------------------------------------------------------------
-def equal_tokens(
-    corpora: Mapping[str, Sequence[str]], *, rng: np.random.Generator, n_tokens: int | None = None
-) -> dict[str, list[str]]:
-    """Each corpus cut to the same number of words: whole texts in random order, the last one cut short to fit.
+# --- texts ---------------------------------------------------------------------------------------------------------
+def equal_tokens(texts: Sequence[str], n_tokens: int, rng: np.random.Generator) -> list[str]:
+    """A random part of n_tokens words: whole texts in random order, the last one cut short; none where too few words.
 
-    Args:
-        corpora:  {name: texts}.
-        n_tokens: words each keeps; by default as many as the smallest corpus has.
-
-    The texts come back with single spaces. ValueError where a corpus has fewer words, or none.
+    The texts come back with single spaces.
     """
-    words = {name: _words(texts) for name, texts in corpora.items()}
-    totals = {name: sum(map(len, parts)) for name, parts in words.items()}
-    n_tokens = min(totals.values(), default=0) if n_tokens is None else n_tokens
-    short = {name: total for name, total in totals.items() if total < max(n_tokens, 1)}
-    if short or n_tokens < 1:
-        raise ValueError(f"equal_tokens: {n_tokens} words are not to be had from every corpus (fewer: {short})")
-    return {name: _take_words(parts, rng.permutation(len(parts)), n_tokens)[0] for name, parts in words.items()}
-
-
-def null_band(
-    corpus: Sequence[str] | np.ndarray,
-    measure: Callable[..., float],
-    size: int,
-    *,
-    rng: np.random.Generator,
-    splits: int = 200,
-    coverage: float = 0.95,
-) -> tuple[float, float]:
-    """What a measure is on random parts of one real corpus: (low, high) hold the middle `coverage` of the parts.
-
-    Args:
-        corpus:   texts, or embeddings (n, d).
-        measure:  of one part: texts or (size, d) -> float.
-        size:     words per part (texts) or rows (embeddings): as many as the corpora compared have.
-        splits:   parts drawn.
-        coverage: in (0, 1).
-
-    nan where the measure is. ValueError where two parts without a common text do not fit into the corpus.
-
-    A band to look at. Parts of one corpus stray less than fresh corpora do, by sqrt(1 - size / corpus) for a mean
-    (.71 at the least); for a test take `null_band_between`, where that cancels.
-    """
-    return _band((measure(part) for part, _ in _halves(corpus, size, splits, rng)), coverage)
-
-
-def null_band_between(
-    corpus: Sequence[str] | np.ndarray,
-    measure: Callable[..., float],
-    size: int,
-    *,
-    rng: np.random.Generator,
-    splits: int = 200,
-    coverage: float = 0.95,
-) -> tuple[float, float]:
-    """What a measure of two corpora is on two random parts of one real corpus that share no text: (low, high).
-
-    Arguments, nan and errors as for `null_band`, but measure(part, other) -> float: a likeness such as `mauve`, or a
-    difference, `lambda a, b: self_bleu(a) - self_bleu(b)`. Real against synthetic outside the band is more than the
-    draw of texts explains: for means, two such parts differ as much as two fresh corpora do, at any size.
-    """
-    return _band((measure(part, other) for part, other in _halves(corpus, size, splits, rng)), coverage)
-
-
-# --- texts, checked ------------------------------------------------------------------------------------------------
-def _check_texts(texts: Sequence[str]) -> None:
-    if isinstance(texts, str):
-        raise ValueError("texts: is one string; give a list of texts")
-    for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise ValueError(f"texts[{i}]: {text!r} is no text; fill it or leave it out")
-
-
-def _check_order(n: int) -> None:
-    if n < 1:
-        raise ValueError(f"n: {n} is not at least 1")
+    words = _words(texts)
+    order = rng.permutation(len(words)) if sum(map(len, words)) >= n_tokens else []
+    taken, missing = [], n_tokens
+    for i in order:
+        if missing > 0:
+            taken.append(" ".join(words[i][:missing]))
+            missing -= len(words[i])
+    return taken
 
 
 def _words(texts: Sequence[str]) -> list[list[str]]:
-    _check_texts(texts)
-    return [text.split() for text in texts]
+    return [text.split() for text in _texts(texts)]
 
 
-def _take_words(words: list[list[str]], order: np.ndarray, n_tokens: int) -> tuple[list[str], np.ndarray]:
-    """The first n_tokens words of the texts in that order, as texts, and the order of the texts not touched."""
-    ends = np.cumsum([len(words[i]) for i in order])
-    last = int(np.searchsorted(ends, n_tokens))  # the text that holds the last word
-    if last == len(ends):
-        raise ValueError(f"{n_tokens} words asked for where {ends[-1] if last else 0} are left; take a smaller size")
-    taken = [words[i] for i in order[: last + 1]]
-    taken[-1] = taken[-1][: len(taken[-1]) - int(ends[last] - n_tokens)]
-    return [" ".join(part) for part in taken], order[last + 1 :]
+def _texts(texts: Sequence[str]) -> Sequence[str]:
+    """The texts, if they are a list of them: one string would be taken for a list of characters."""
+    _check(not isinstance(texts, str), "texts: is one string; give a list of texts")
+    for i, text in enumerate(texts):
+        _check(isinstance(text, str), f"texts[{i}]: {text!r} is not a text; fill it or leave it out")
+    return texts
 
 
-def _halves(
-    corpus: Sequence[str] | np.ndarray, size: int, splits: int, rng: np.random.Generator
-) -> Iterator[tuple[Sequence[str] | np.ndarray, Sequence[str] | np.ndarray]]:
-    """Pairs of random parts without a common text (`size` words) or row (`size` rows)."""
-    if size < 1 or splits < 1:
-        raise ValueError(f"size and splits are at least 1, got {size} and {splits}")
-    rows = isinstance(corpus, np.ndarray) and corpus.ndim == 2
-    if rows and len(corpus) < 2 * size:
-        raise ValueError(f"two parts of {size} rows asked for where there are {len(corpus)}; take a smaller size")
-    words = [] if rows else _words(corpus)
-    for _ in range(splits):
-        order = rng.permutation(len(corpus))
-        if rows:
-            yield corpus[order[:size]], corpus[order[size : 2 * size]]
-        else:
-            part, others = _take_words(words, order, size)
-            yield part, _take_words(words, others, size)[0]
-
-
-def _band(values: Iterator[float], coverage: float) -> tuple[float, float]:
-    if not 0 < coverage < 1:
-        raise ValueError(f"coverage: {coverage} is not between 0 and 1")
-    low, high = np.quantile(list(values), [(1 - coverage) / 2, (1 + coverage) / 2])
-    return float(low), float(high)
+def _check(fits: bool, message: str) -> None:
+    if not fits:
+        raise ValueError(message)
 
 
 # --- n-grams as integers -------------------------------------------------------------------------------------------
@@ -482,48 +362,32 @@ def _closest_lengths(lengths: np.ndarray) -> np.ndarray:
     return np.where(count > 1, value, nearest)[index]
 
 
-# --- distributions, checked ----------------------------------------------------------------------------------------
+# --- distributions and embeddings ----------------------------------------------------------------------------------
 def _distribution(p: np.ndarray, name: str) -> np.ndarray:
     p = np.asarray(p, dtype=float)
-    if p.ndim != 1 or not np.all(p >= 0) or not abs(p.sum() - 1) < 1e-6:
-        raise ValueError(f"{name}: is no distribution (shape {p.shape}, sum {p.sum()}, least {p.min(initial=np.inf)})")
+    fits = p.ndim == 1 and np.all(p >= 0) and abs(p.sum() - 1) < 1e-6
+    _check(fits, f"{name}: is not a distribution: a vector that is >= 0 and sums to 1 (shape {p.shape}, sum {p.sum()})")
     return p
 
 
 def _two_distributions(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     p, q = _distribution(p, "p"), _distribution(q, "q")
-    if p.shape != q.shape:
-        raise ValueError(f"shapes differ: p {p.shape}, q {q.shape}")
+    _check(p.shape == q.shape, f"shapes differ: p {p.shape}, q {q.shape}")
     return p, q
 
 
-def _counts(counts: np.ndarray) -> np.ndarray:
-    counts = np.asarray(counts, dtype=float)
-    if counts.ndim != 1 or not np.all((counts >= 0) & np.isfinite(counts)):
-        raise ValueError(f"counts: needs a vector of numbers from 0 up, got shape {counts.shape}")
-    return counts
-
-
-def _tail(tail: np.ndarray, n_types: int) -> np.ndarray:
-    tail = np.asarray(tail)
-    if tail.dtype != bool or tail.shape != (n_types,):
-        raise ValueError(f"tail: needs ({n_types},) bool, got {tail.shape} {tail.dtype}")
-    return tail
-
-
-# --- embeddings, checked -------------------------------------------------------------------------------------------
 def _rows(embeddings: np.ndarray) -> np.ndarray:
     x = np.asarray(embeddings, dtype=float)
-    if x.ndim != 2 or not np.isfinite(x).all():
-        raise ValueError(f"embeddings: needs finite numbers of shape (n, d), got shape {x.shape}")
+    _check(
+        x.ndim == 2 and np.isfinite(x).all(), f"embeddings: needs finite numbers of shape (n, d), got shape {x.shape}"
+    )
     return x
 
 
 def _unit_rows(embeddings: np.ndarray) -> np.ndarray:
     x = _rows(embeddings)
     length = np.linalg.norm(x, axis=1, keepdims=True)
-    if not length.all():
-        raise ValueError(f"embeddings: row {int(length.argmin())} is all zeros and has no direction")
+    _check(length.all(), "embeddings: a row is all zeros and has no direction")
     return x / length
 
 

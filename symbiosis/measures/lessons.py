@@ -1,7 +1,8 @@
-"""Quality, diversity and complexity of saved lessons, as rows of one long table: reports/measures.csv.
+"""Quality, diversity and complexity of lessons: what a run reports of one, and the rows of reports/measures.csv.
 
-Three levers, and no score made of them: which one a method moves is the question. All is computed after the fact from
-the lessons a run leaves, so a new measure needs no new run.
+Three levers, and no score made of them: which one a method moves is the question. `whole_lesson` is measured in the run
+and stands in results.csv (as `lesson_label_purity`, ...); all else is computed from the lessons that a run leaves, so a
+new measure needs no new run.
 
 Diversity moves with the size of a corpus, and lessons that accumulate grow. It is therefore measured on a seeded random
 part of fixed size: 4,000 words, or 300 texts where subtopics are counted (a miniature lesson is 300 texts of about
@@ -17,7 +18,7 @@ in reports/null_bands.csv: the band that says what no loss looks like.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +41,7 @@ SUBTOPIC_UNITS = {  # diversity against a known world
     "subtopic_entropy": "nats", "subtopic_kl": "nats", "subtopic_js": "nats", "tail_coverage": "share",
     "tail_mass": "share", "vendi": "1", "semantic_dispersion": "1",
 }  # fmt: skip
-QUALITY_UNITS = {"label_purity": "share", "writable": "share", "log_likelihood": "nats/word"}
+QUALITY_UNITS = {"writable": "share", "log_likelihood": "nats/word"}
 SEMANTIC_UNITS = {"vendi": "1", "semantic_dispersion": "1", "mauve": "1"}  # of an encoder's vectors, on real text
 TAIL_UNITS = {  # diversity against real text
     "word_tail_coverage": "share", "word_tail_mass": "share", "word_new_mass": "share", "word_js": "nats",
@@ -55,15 +56,58 @@ LEVERS = {  # which measures speak of which lever
     "diversity": (*(name + end for end in SIZES for name in WORD_UNITS), *SUBTOPIC_UNITS, "mauve", *TAIL_UNITS),
     "complexity": tuple(COMPLEXITY_UNITS),
 }
-
-
+COVERAGE = 0.95  # of the lessons of real text, inside a null band
 REAL_MASS = 0.1  # the rare words of real text are those that hold its last tenth
 CLAUSE_STARTS = (
     r"[,;:]|\b(?:that|which|who|whose|because|while|although|though|when|where|if|after|before|as|but|and|or)\b"
 )
 
 
-# --- measures of texts, of whatever size they are --------------------------------------------------------------------
+# --- a whole lesson, of whatever size --------------------------------------------------------------------------------
+def whole_lesson(texts: Sequence[str], labels: Sequence[int] = (), world: World | None = None) -> dict[str, float]:
+    """How varied a lesson is, and where the world is known how true; every value in [0, 1].
+
+    distinct_2, unique: share of word pairs, of texts, that are different ones
+    label_purity:       share of texts whose most probable true class is their label
+    tail_mass:          share of texts of rare subtopics (.42 in the truth)
+    tail_coverage:      share of the rare subtopics, over all classes, with at least one text
+    """
+    variety = {"distinct_2": diversity.distinct_n(texts, 2), "unique": diversity.unique_share(texts)}
+    if world is None:
+        return variety
+    counts, tail = subtopic_counts(texts, world), subtopic_tail(world)
+    return variety | {
+        "label_purity": float(labels_right(texts, labels, world).mean()),
+        "tail_mass": float(counts[tail].sum() / len(texts)),
+        "tail_coverage": diversity.tail_coverage(counts, tail),
+    }
+
+
+def labels_right(texts: Sequence[str], labels: Sequence[int], world: World) -> np.ndarray:
+    """(n,) bool: the text's most probable true class is its label."""
+    return world.posterior(texts).argmax(axis=1) == np.asarray(labels)
+
+
+def subtopic_counts(texts: Sequence[str], world: World) -> np.ndarray:
+    """(C * K,) texts whose most probable subtopic it is; a text without any known word is in none."""
+    best = world.subtopic(texts)
+    return np.bincount(best[best >= 0], minlength=len(LABEL_NAMES) * len(world.shares))
+
+
+def subtopic_tail(world: World) -> np.ndarray:
+    """(C * K,) bool: the rare subtopics."""
+    return np.tile(np.isin(np.arange(len(world.shares)), world.tail), len(LABEL_NAMES))
+
+
+def subtopic_shares(texts: Sequence[str], world: World) -> pd.DataFrame:
+    """One row per subtopic: class, subtopic, whether it is tail, and its share of the texts that are in one."""
+    names = [(name, subtopic) for name, own in zip(LABEL_NAMES, world.subtopics, strict=True) for subtopic in own]
+    counts = subtopic_counts(texts, world)
+    frame = pd.DataFrame(names, columns=["class", "subtopic"])
+    return frame.assign(tail=subtopic_tail(world), share=counts / max(counts.sum(), 1))
+
+
+# --- measures of texts, at one size ----------------------------------------------------------------------------------
 def word_diversity(texts: Sequence[str], frame: Sequence[str]) -> dict[str, float]:
     """Variety of words, phrases and frames; each moves with the number of words. Formulas: `measures.diversity`.
 
@@ -94,11 +138,10 @@ def subtopic_diversity(texts: Sequence[str], world: World) -> dict[str, float]:
     Texts without any known word are in no subtopic and stay out of the shares; nan where all are. The exact posterior
     as the embedding is this project's choice: no encoder decides what counts as different.
     """
-    best, true = world.subtopic(texts), np.tile(world.shares, len(LABEL_NAMES)) / len(LABEL_NAMES)
-    counts, tail = np.bincount(best[best >= 0], minlength=len(true)), np.tile(_tail(world), len(LABEL_NAMES))
-    if not counts.any():
+    if not len(texts) or not (counts := subtopic_counts(texts, world)).any():
         return dict.fromkeys(SUBTOPIC_UNITS, float("nan"))
-    shares, vectors = counts / counts.sum(), world._joint(texts).reshape(len(texts), -1)
+    true, tail = np.tile(world.shares, len(LABEL_NAMES)) / len(LABEL_NAMES), subtopic_tail(world)
+    shares, vectors = counts / counts.sum(), world.joint(texts).reshape(len(texts), -1)
     return {
         "subtopic_entropy": diversity.entropy(shares),
         "subtopic_kl": diversity.kl_divergence(shares, true),
@@ -110,10 +153,9 @@ def subtopic_diversity(texts: Sequence[str], world: World) -> dict[str, float]:
     }
 
 
-def quality(texts: Sequence[str], labels: Iterable[int], world: World) -> dict[str, float]:
-    """Whether texts and labels could come from the world.
+def quality(texts: Sequence[str], world: World) -> dict[str, float]:
+    """Whether the texts could come from the world.
 
-    label_purity:   share of texts whose most probable true class is their label, in [0, 1]
     writable:       share of texts the world can write at all, in [0, 1]
     log_likelihood: sum of ln p(text) / sum of words over the writable ones, in nats per word, <= 0; nan where none is
 
@@ -128,7 +170,6 @@ def quality(texts: Sequence[str], labels: Iterable[int], world: World) -> dict[s
     writable = np.isfinite(log_p)
     words = sum(len(text.split()) for text, ok in zip(texts, writable, strict=True) if ok)
     return {
-        "label_purity": float((world.posterior(texts).argmax(axis=1) == np.asarray(labels)).mean()),
         "writable": float(writable.mean()),
         "log_likelihood": float(log_p[writable].sum() / words) if words else float("nan"),
     }
@@ -197,6 +238,8 @@ def semantic_diversity(texts: Sequence[str], real: RealText, rng: np.random.Gene
 
     mauve is in (0, 1], 1 for the same distribution; it moves with the number of texts. Formulas: `measures.diversity`.
     """
+    if not texts:
+        return dict.fromkeys(SEMANTIC_UNITS, float("nan"))
     vectors = real.encode(texts)
     return {
         "vendi": diversity.vendi(vectors),
@@ -216,7 +259,7 @@ def complexity(texts: Sequence[str], base_loss: Callable[[Sequence[str]], float]
 
     A sentence ends in ".", "!" or "?" before white space or the end; what follows the last of them is one more. An
     abbreviation in the middle of a sentence counts as an end. A clause begins with the sentence and after each comma,
-    semicolon, colon, or one of CLAUSE_WORDS: a count of surface marks that needs no parser and mistakes a list for
+    semicolon, colon, or word of CLAUSE_STARTS: a count of surface marks that needs no parser and mistakes a list for
     clauses. Compare corpora, do not read these numbers by themselves.
     """
     if not len(texts):
@@ -233,46 +276,47 @@ def complexity(texts: Sequence[str], base_loss: Callable[[Sequence[str]], float]
 
 # --- one lesson ------------------------------------------------------------------------------------------------------
 def lesson_rows(
-    lesson: Mapping[str, Sequence],
+    texts: Sequence[str],
     world: World | None = None,
     *,
     rng: np.random.Generator,
-    sizes: Mapping[str, int] = SIZES,
     real: RealText | None = None,
     base_loss: Callable[[Sequence[str]], float] | None = None,
 ) -> list[dict]:
-    """Every measure of one lesson: rows metric, value, unit, n; value nan and n 0 where it cannot be measured.
+    """Every measure of a lesson's texts: rows metric, value, unit, n; value nan and n 0 where it cannot be measured.
 
     Args:
-        lesson:    columns text and (where there is a world) label.
         world:     the known truth; without one there is no quality and no subtopic.
         rng:       draws the parts of equal size.
-        sizes:     {end of the metric's name: words of the part}.
         real:      real text, where no world is known; its words are measured at the smallest size.
         base_loss: see `complexity`.
 
     The frame of template_diversity is the function words of the world's templates. Without a world it is the lesson's
     own 100 most frequent words, so that number compares corpora only where these are much the same.
     """
-    texts = list(lesson["text"][:])  # a data set gives its columns row by row otherwise, ten times slower
     frame = FUNCTION_WORDS if world else diversity.frame_words(texts)
-    rows = []
-    for end, n_tokens in sizes.items():
-        part = _words_of_equal_size(texts, n_tokens, rng)
-        found = word_diversity(part, frame) if part else dict.fromkeys(WORD_UNITS, float("nan"))
-        rows += _rows(found, n_tokens, end)
-    if real:  # `part` is that of the last, smallest size
-        rows += _rows(real_words(part, real.words) if part else dict.fromkeys(TAIL_UNITS, float("nan")), n_tokens)
+    parts = {n_tokens: diversity.equal_tokens(texts, n_tokens, rng) for n_tokens in SIZES.values()}
+    rows = [row for end, n in SIZES.items() for row in _rows(word_diversity(parts[n], frame), n, end)]
+    if real:
+        rows += _rows(real_words(parts[min(parts)], real.words), min(parts))
     if real and real.encode:
-        part = _texts_of_equal_size([text for text in texts if text], rng)
-        found = semantic_diversity(part, real, rng) if part else dict.fromkeys(SEMANTIC_UNITS, float("nan"))
-        rows += _rows(found, N_TEXTS)
+        rows += _rows(semantic_diversity(_sample([text for text in texts if text], rng), real, rng), N_TEXTS)
     if world:
-        part = _texts_of_equal_size(texts, rng)
-        found = subtopic_diversity(part, world) if part else dict.fromkeys(SUBTOPIC_UNITS, float("nan"))
-        rows += _rows(found, N_TEXTS)
-        rows += _rows(quality(texts, lesson["label"][:], world), len(texts))
+        rows += _rows(subtopic_diversity(_sample(texts, rng), world), N_TEXTS)
+        rows += _rows(quality(texts, world), len(texts))
     return rows + _rows(complexity(texts, base_loss), len(texts))
+
+
+def _sample(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
+    """N_TEXTS random texts; none where there are not as many."""
+    return [texts[i] for i in rng.choice(len(texts), N_TEXTS, replace=False)] if len(texts) >= N_TEXTS else []
+
+
+def _rows(values: Mapping[str, float], n: int, end: str = "") -> list[dict]:
+    return [
+        {"metric": name + end, "value": round(value, DIGITS), "unit": UNITS[name], "n": 0 if np.isnan(value) else n}
+        for name, value in values.items()
+    ]
 
 
 def null_band(
@@ -282,58 +326,30 @@ def null_band(
     rng: np.random.Generator,
     real: RealText | None = None,
     draws: int = 200,
-    coverage: float = 0.95,
 ) -> pd.DataFrame:
     """What `lesson_rows` finds on lessons of real text: columns metric, low, high; to draw behind the lines.
 
     Args:
-        source:   a world, which writes a fresh lesson for every draw; or real texts, of which each draw takes a part.
-        n_texts:  texts per lesson, as many as the lessons compared have.
-        real:     real text to hold them against, best of other texts than those of `source`.
-        draws:    lessons drawn.
-        coverage: share of the draws between low and high, in (0, 1).
+        source:  a world, which writes a fresh lesson for every draw; or real texts, of which each draw takes a part.
+        n_texts: texts per lesson, as many as the lessons compared have.
+        real:    real text to hold them against, best of other texts than those of `source`.
+        draws:   lessons drawn; COVERAGE of them lie between low and high.
 
     A lesson is cut to size inside, by the very code that measures a run, so the band holds that draw's noise too.
     ValueError where the texts are fewer than two lessons: parts of one corpus stray less than fresh ones, by
-    sqrt(1 - n_texts / texts) for a mean (see `diversity.null_band`).
+    sqrt(1 - n_texts / texts) for a mean.
     """
     world = source if isinstance(source, World) else None
     if world is None and len(source) < 2 * n_texts:
         raise ValueError(f"null_band: {len(source)} texts hold no two lessons of {n_texts}; take a smaller n_texts")
-    if draws < 1 or not 0 < coverage < 1:
-        raise ValueError(f"draws is at least 1 and coverage between 0 and 1, got {draws} and {coverage}")
     lessons = (_real_lesson(source, n_texts, rng) for _ in range(draws))
-    rows = [row for lesson in lessons for row in lesson_rows(lesson, world, rng=rng, real=real)]
+    rows = [row for texts in lessons for row in lesson_rows(texts, world, rng=rng, real=real)]
     by_metric = pd.DataFrame(rows).dropna(subset="value").groupby("metric")["value"]
-    low, high = by_metric.quantile((1 - coverage) / 2), by_metric.quantile((1 + coverage) / 2)
+    low, high = by_metric.quantile((1 - COVERAGE) / 2), by_metric.quantile((1 + COVERAGE) / 2)
     return pd.DataFrame({"low": low, "high": high}).reset_index()
 
 
-def _real_lesson(source: World | Sequence[str], n_texts: int, rng: np.random.Generator) -> Mapping[str, Sequence]:
+def _real_lesson(source: World | Sequence[str], n_texts: int, rng: np.random.Generator) -> list[str]:
     if isinstance(source, World):
-        return source.sample(n_texts, rng)
-    return {"text": [source[i] for i in rng.choice(len(source), n_texts, replace=False)]}
-
-
-def _words_of_equal_size(texts: list[str], n_tokens: int, rng: np.random.Generator) -> list[str]:
-    """A random part of n_tokens words; empty where there are not as many."""
-    if sum(len(text.split()) for text in texts) < n_tokens:
-        return []
-    return diversity.equal_tokens({"part": texts}, rng=rng, n_tokens=n_tokens)["part"]
-
-
-def _texts_of_equal_size(texts: list[str], rng: np.random.Generator) -> list[str]:
-    """N_TEXTS random texts; empty where there are not as many."""
-    return [texts[i] for i in rng.choice(len(texts), N_TEXTS, replace=False)] if len(texts) >= N_TEXTS else []
-
-
-def _tail(world: World) -> np.ndarray:
-    """(K,) bool: the rare ranks."""
-    return np.isin(np.arange(len(world.shares)), world.tail)
-
-
-def _rows(found: Mapping[str, float], n: int, end: str = "") -> list[dict]:
-    return [
-        {"metric": name + end, "value": round(value, DIGITS), "unit": UNITS[name], "n": 0 if np.isnan(value) else n}
-        for name, value in found.items()
-    ]
+        return source.sample(n_texts, rng)["text"].tolist()
+    return [source[i] for i in rng.choice(len(source), n_texts, replace=False)]

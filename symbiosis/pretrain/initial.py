@@ -56,6 +56,6 @@ def initial_model(role: str, settings: RunSettings | InteractionSettings, tasks:
     tokenizer, batches = recipe.lesson(role, settings, tasks, rng)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(settings.seed, 0, f"{role}-init"))
-        model = new_model(named, tokenizer, **{"positions": max(512, 4 * settings.max_length)} | recipe.sizes)
+        model = new_model(named, tokenizer, {"positions": max(512, 4 * settings.max_length)} | recipe.sizes)
     train(model, batches, recipe, desc=f"pre-training the {role} model")
     return loading.LanguageModel(model, tokenizer)

@@ -27,21 +27,24 @@ class Recipe:
     warmup_share: float = 0.05  # of the steps: linear from 0; afterwards linear to 0
 
 
-def new_model(role: str, tokenizer, *, hidden: int, layers: int, intermediate: int, positions: int):
-    """A fresh GPT-NeoX Student or Qwen2 Generator (tied head), 4 attention heads; weights from torch's random state."""
+def new_model(role: str, tokenizer, sizes: dict[str, int]):
+    """A fresh GPT-NeoX Student or Qwen2 Generator (tied head), 4 attention heads; weights from torch's random state.
+
+    sizes: `hidden`, `layers`, `intermediate` and `positions`.
+    """
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    sizes = {
+    config = {
         "vocab_size": len(tokenizer),
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
+        "hidden_size": sizes["hidden"],
+        "num_hidden_layers": sizes["layers"],
         "num_attention_heads": 4,
-        "intermediate_size": intermediate,
-        "max_position_embeddings": positions,
+        "intermediate_size": sizes["intermediate"],
+        "max_position_embeddings": sizes["positions"],
         "initializer_range": INITIALIZER_RANGE,
     }
     if role == "student":
-        return GPTNeoXForCausalLM(GPTNeoXConfig(rotary_pct=0.25, **sizes, **ids))
-    return Qwen2ForCausalLM(Qwen2Config(num_key_value_heads=2, tie_word_embeddings=True, **sizes, **ids))
+        return GPTNeoXForCausalLM(GPTNeoXConfig(rotary_pct=0.25, **config, **ids))
+    return Qwen2ForCausalLM(Qwen2Config(num_key_value_heads=2, tie_word_embeddings=True, **config, **ids))
 
 
 def padded_batch(tokenizer, rows: Sequence[Sequence[int]], prompt_lengths: Sequence[int] = ()) -> Batch:

@@ -1,18 +1,14 @@
 """Two crossed factors with seeds as blocks: layouts done by hand, noise that must not count, what is missing."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
-import papermill
 import pytest
 from scipy import stats
 
-from symbiosis.analysis import factorial, figures
+from symbiosis.analysis import factorial
 from symbiosis.params import study_cells
-from symbiosis.store.results import COLUMNS, SORT_BY, ResultsError, csv_bytes
+from symbiosis.store.results import ResultsError
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "05_ratio_or_diversity.ipynb"
 LEVELS = (1.0, 2.0)
 REALS = (0.0, 0.5)
 
@@ -268,50 +264,3 @@ def test_the_first_fall_needs_the_whole_interval():
     assert found["end"].tolist() == [0.6, 0.8, 1.0]
     with pytest.raises(ValueError, match="fallen: 1 is not in"):
         factorial.first_fall(relative, fallen=1)
-
-
-# ---- the notebook
-
-
-def study_rows(study, arms, generations, seeds=(11, 12, 13)):
-    """Made-up long rows: every measure falls a little from generation to generation, with noise of the seed."""
-    rng, lines = np.random.default_rng(0), []
-    for arm in arms:
-        method, _, variant = arm.partition("-")
-        for seed in seeds:
-            head = {"study": study, "method": method, "variant": variant, "scale": "miniature", "seed": seed}
-            tail = {"unit": "share", "n": 300, "run_id": f"miniature/{study}/{arm}-s{seed}@{seed:08x}"}
-            for g in range(generations + 1):
-                for metric in figures.MEASURE_STYLE if g else ("accuracy", "accuracy_tail"):
-                    value = 0.9 - 0.02 * g + 0.05 * rng.random()
-                    lines.append(head | {"generation": g, "metric": metric, "value": value} | tail)
-    return pd.DataFrame(lines)[list(COLUMNS)]
-
-
-def run_notebook(folder, *studies_rows):
-    """What the notebook shows of such results: (number of pictures, all it prints)."""
-    rows = pd.concat(studies_rows).sort_values(SORT_BY)
-    (folder / "results.csv").write_bytes(csv_bytes(rows, COLUMNS))
-    parameters = {"reports_dir": str(folder), "repeats": 100}
-    notebook = papermill.execute_notebook(
-        str(NOTEBOOK), str(folder / "out.ipynb"), parameters=parameters, cwd=str(NOTEBOOK.parent), progress_bar=False
-    )
-    outputs = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
-    return sum("image/png" in o.get("data", {}) for o in outputs), "".join(o.get("text", "") for o in outputs)
-
-
-def test_the_notebook_shows_every_study_that_was_run(tmp_path):
-    cells = study_cells("ratio_or_diversity")
-    crossed, mixing = study_rows("ratio_or_diversity", cells, 3), study_rows("mixing", figures.MIXING_STYLE, 4)
-    shown, told = run_notebook(tmp_path, crossed, mixing)
-    assert shown == 7 and "cells not run: none" in told
-    assert "has not been run" not in told and "No effects" not in told
-
-
-def test_the_notebook_goes_on_where_cells_or_studies_are_missing(tmp_path):
-    cells = [arm for arm in study_cells("ratio_or_diversity") if arm != "world-r025_low"]
-    shown, told = run_notebook(tmp_path, study_rows("ratio_or_diversity", cells, 3))
-    assert shown == 5 and "cells not run: world-r025_low" in told
-    assert "No effects: cells not run: world-r025_low" in told
-    assert "The study 'mixing' has not been run" in told
-    assert "neither study 'mixing' nor 'long'" in told

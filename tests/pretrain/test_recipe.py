@@ -36,7 +36,7 @@ def test_padding_is_not_learned():
     weights = []
     for batch in ((ids, targets), padded):
         torch.manual_seed(0)
-        model = recipe.new_model("student", tokenizer, **miniature.SIZES["student"])
+        model = recipe.new_model("student", tokenizer, miniature.SIZES["student"])
         recipe.train(model, [batch], miniature.RECIPES["student"], desc="test")
         weights.append(model.get_output_embeddings().weight.detach())
     assert weights[0] == pytest.approx(weights[1], abs=1e-6)

@@ -5,15 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from symbiosis.data import corpora
-from symbiosis.data.readers import DataError
 from symbiosis.models import loading
 from symbiosis.pretrain import small
 from symbiosis.pretrain.initial import cache_key, initial_model
 from symbiosis.prompts import label_prompt, write_prompt
 from symbiosis.settings import make_settings
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 WORDS = {"World": "minister treaty border", "Sports": "coach goal stadium", "Business": "shares profit bank"}
 EXTRA = ["the", "a", "of", "and", "new", "old", "says", "near", "after", "before", "in", "on", "with", "for"]
 
@@ -140,39 +137,6 @@ def test_a_cut_answer_does_not_end():
     assert len(row) == length + 4 and tokenizer.eos_token_id not in row
 
 
-def test_near_texts_share_words_and_class_but_are_no_copies():
-    texts = [
-        "red apple pie",
-        "red apple pie!",
-        "red apple tart",
-        "green car engine",
-        "red apple cake",
-        "blue car motor",
-    ]
-    near = corpora.near_texts(texts, np.array([0, 0, 0, 0, 1, 1]))
-    assert near[2][0] in (0, 1) and list(near[4]) == [5] and list(near[5]) == [4]
-    assert list(near[0]) == [2]  # not 1, the same words again, nor 4, another class
-
-
-def test_tf_idf_by_hand():
-    v = corpora.tf_idf(["cat cat dog", "dog cow", "cow pig"]).toarray()  # words in order: cat cow dog pig
-    raw = np.array([(1 + np.log(2)) * np.log(3), 0, np.log(3 / 2), 0])
-    assert v[0] == pytest.approx(raw / np.linalg.norm(raw), abs=1e-6)
-
-
-def test_plain_documents_of_each_kind(tmp_path):
-    path = tmp_path / "x.txt"
-    book = "It was a dark and\nstormy night indeed.\n\nThe end came\nsoon after that.\n"
-    path.write_text(f"Licence\n*** START OF THIS EBOOK ***\n\n{book}\n*** END OF THIS EBOOK ***\nmore licence")
-    assert corpora.plain_documents(path) == ["It was a dark and stormy night indeed.", "The end came soon after that."]
-    path.write_text(
-        " = Heading of an article = \n \n The 1 @,@ 000 <unk> men of the @-@ old regiment , it is said , went home .\n"
-    )
-    assert corpora.plain_documents(path) == ["The 1,000 men of the-old regiment, it is said, went home."]
-    path.write_text("first document of the file\nsecond document of the file\n")
-    assert corpora.plain_documents(path) == ["first document of the file", "second document of the file"]
-
-
 def test_packed_windows_are_full_and_begin_with_end_of_text():
     documents = ["one two three four", "five six seven"]
     tokenizer = small.byte_tokenizer(documents)
@@ -187,53 +151,3 @@ def test_texts_of_the_task_are_left_out(made, capsys):
     path.write_text("\n".join(f"Test  {text.upper()}" for text in news("Sports", 10, seed=2)))  # as the test has them
     small.plain_lesson("student", made, (), np.random.default_rng(0))
     assert "student_corpus: 10 of 130 texts left out" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("role", "change", "message"),
-    [
-        ("student", {"student_corpus": "nowhere"}, r"student_corpus: .*nowhere is no folder; make it one"),
-        ("student", {"student_corpus": "{task}"}, r"student_corpus: the \.txt files of .* hold no text"),
-        ("student", {"student_corpus": "{empty}"}, r"student_corpus: .* is a folder without \.txt files"),
-        ("generator", {"generator_corpus": "nowhere.csv"}, r"generator_corpus: .*nowhere\.csv is no file; name a CSV"),
-    ],
-)
-def test_a_missing_corpus_is_named(role, change, message, made, tmp_path):
-    (tmp_path / "empty").mkdir()
-    change = {key: value.format(task=made.task, empty=tmp_path / "empty") for key, value in change.items()}
-    with pytest.raises(DataError, match=message):
-        initial_model(role, with_(made, **change))
-
-
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        (["class_index,title,description", "1,a,b", "2,a"], r"bad\.csv, line 3: does not fit a header"),
-        (["class_index,title,description", "1,a,b,c"], r"bad\.csv, line 2: does not fit a header"),
-        (["topic,title,description", "1,a,b"], r"bad\.csv, line 2: does not fit a header"),
-        (["class_index,title,description", "4,a,b"], r"bad\.csv, line 2: label '4' is none of 1, 2, 3; the task has"),
-        (["label,text", "Weather,rain"], r"line 2: label 'Weather' is none of World, Sports, Business"),
-        (["class_index,title,description,joined_text", "1,,,"], r"bad\.csv, line 2: no text in title"),
-        (["class_index,title,description", "1,a,b", "1,c,d", "2,e,f"], r"fewer than two texts of Sports, Business"),
-        (["class_index,title,description", '1,a,"b'], r"bad\.csv, after line 1: cannot be read as UTF-8 CSV"),
-    ],
-)
-def test_a_malformed_labelled_csv_is_named(lines, message, made, tmp_path):
-    write_csv(tmp_path / "bad.csv", lines[0], lines[1:])
-    with pytest.raises(DataError, match=message):
-        initial_model("generator", with_(made, generator_corpus=str(tmp_path / "bad.csv")))
-
-
-@pytest.mark.skipif(not (REAL / "ag_news").is_dir(), reason="needs ../shared/data/ag_news")
-def test_real_news_has_near_texts_of_its_class():
-    names = (REAL / "ag_news" / "classes.txt").read_text().split("\n")[:4]
-    texts, labels = corpora.read_labelled(str(REAL / "ag_news" / "train_extra.csv"), names)
-    assert len(texts) == 14138 and np.bincount(labels).tolist() == [3209, 3138, 3154, 4637]
-    some = np.arange(0, len(texts), 10)
-    texts, labels = [texts[i] for i in some], labels[some]
-    near = np.stack(corpora.near_texts(texts, labels))
-    assert (labels[near] == labels[:, None]).all() and (near != np.arange(len(texts))[:, None]).all()
-    vectors = corpora.tf_idf(texts)
-    cosine = vectors.multiply(vectors[near[:, 0]]).sum(1).mean()
-    chance = vectors.multiply(vectors[np.random.default_rng(0).permutation(len(texts))]).sum(1).mean()
-    assert cosine > 5 * chance  # near means near: unrelated news hardly shares a rare word

@@ -39,14 +39,13 @@ def test_checksums_are_those_of_sha256sum(summed):
 
 
 @pytest.mark.parametrize("name", ["result", "model/weights", "../elsewhere/lesson"])
-@pytest.mark.parametrize("harm", ["cut", "flipped", "gone"])
-def test_a_corrupted_file_is_named(summed, name, harm):
+def test_a_corrupted_file_is_named(summed, name):
     path = summed / name
     content = path.read_bytes()
-    if harm == "gone":
-        path.unlink()
-    else:
-        path.write_bytes(content[:-1] if harm == "cut" else bytes([content[0] ^ 1]) + content[1:])
+    for harmed in (content[:-1], bytes([content[0] ^ 1]) + content[1:]):  # cut, or one bit flipped
+        path.write_bytes(harmed)
+        assert corrupted(summed) == [name]
+    path.unlink()
     assert corrupted(summed) == [name]
 
 

@@ -1,0 +1,246 @@
+"""Every published figure is drawn from the rows its source names, and files are the same bytes for the same rows."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from test_results import ARMS, run_rows, write_reports
+
+from symbiosis.analysis import figures, gallery, tables
+from symbiosis.store import results
+
+ROOT = Path(__file__).parents[2]
+DRAWS = {draw.__name__: draw for draw in (*gallery.METHODS, *gallery.INTERACTION)}
+SOURCES = sorted(path for path in (ROOT / "reports" / "figures").rglob("*.json") if path.stem in DRAWS)
+assert {path.stem for path in SOURCES} == set(DRAWS), "a figure that was never published, or has no function"
+
+
+@pytest.fixture(autouse=True)
+def style():
+    figures.use_style()
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Five seeds of all arms over four generations."""
+    return write_reports(tmp_path_factory.mktemp("reports"))
+
+
+# ---- what is drawn
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_published_figures_are_drawn_from_the_rows_their_sources_name(path):
+    source = json.loads(path.read_text())
+    study = source["study"][0] if len(source["study"]) == 1 else "main"
+    fig, used = DRAWS[path.stem](gallery.Reports(ROOT / "reports", source["scale"][0], study))
+    assert results.rows_digest(used) == source["rows_sha256"] and len(used) == source["rows"]
+    assert any(ax.has_data() for ax in fig.axes)
+
+
+def test_the_theory_alone_is_a_figure_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(gallery.interaction_claims, "efficiency_surfaces", lambda grid: {"one": np.eye(len(grid))})
+    path, source = gallery.save(gallery.relative_efficiency, gallery.Reports(tmp_path))
+    assert path == tmp_path / "figures" / "theory" / "relative_efficiency.pdf"
+    assert json.loads(path.with_suffix(".json").read_text()) == source and source["settings"] == ["one"]
+
+
+def test_a_figure_of_what_was_not_run_says_so(folder, capsys):
+    drawn = {"accuracy_comparison", "accuracy_controls", "loss_curves", "lesson_measures"}
+    reports = gallery.Reports(folder)
+    for name in DRAWS.keys() - drawn:
+        gallery.show(DRAWS[name], reports)
+        assert capsys.readouterr().out.endswith(": no figure.\n") and not plt.get_fignums()
+
+
+def test_a_study_without_controls_or_lessons_says_so(tmp_path):
+    reports = gallery.Reports(write_reports(tmp_path, seeds=[0], arms=["real"]))
+    for draw, reason in ((gallery.accuracy_controls, "No control"), (gallery.lesson_levers, "not been measured")):
+        with pytest.raises(gallery.NotRun, match=reason):
+            draw(reports)
+    assert len(gallery.accuracy_comparison(reports)[1]) == 4
+
+
+def test_guessing_is_drawn_only_where_the_number_of_classes_is_known(tmp_path):
+    names = []
+    for scale in ("miniature", "tickets"):
+        write_reports(tmp_path / scale, seeds=[0], arms=["real"], scale=scale)
+        fig, _ = gallery.accuracy_comparison(gallery.Reports(tmp_path / scale, scale))
+        names.append([text.get_text() for text in fig.axes[0].get_legend().get_texts()])
+    assert names == [["Real data", "guessing one of 4"], ["Real data"]]
+
+
+def test_sampling_alone_loses_rare_subtopics_from_lesson_to_lesson():
+    rows = pd.DataFrame({"metric": "lesson_tail_coverage", "generation": [1, 2, 3], "n": 100})
+    expected = gallery.sampling_alone(rows)
+    assert expected[0] == 1 and len(expected) == 3 and (np.diff(expected) < 0).all()
+    assert len(gallery.sampling_alone(rows.assign(metric="accuracy"))) == 0
+
+
+# ---- models that train on each other's outputs
+
+
+def interaction_rows(variant, own, others, seeds=(1, 2, 3)):
+    """Three entities: the loss of each on its own task and on the others' at the only generation, by seed."""
+    lines = [
+        ("interaction", "interaction", variant, "s", seed, 0, f"loss_{k}_on_{j}", own if k == j else others * seed)
+        for seed in seeds
+        for k in (1, 2, 3)
+        for j in (1, 2, 3)
+    ]
+    columns = ["study", "method", "variant", "scale", "seed", "generation", "metric", "value"]
+    return pd.DataFrame(lines, columns=columns).assign(unit="nats/token", n=10, run_id=variant)
+
+
+@pytest.fixture
+def interaction(tmp_path):
+    rows = pd.concat([interaction_rows("k3_alpha050", 1.0, 1.0), interaction_rows("k3_listener", 0.75, 1.5)])
+    (tmp_path / "results.csv").write_bytes(results.csv_bytes(rows, results.COLUMNS))
+    return gallery.Reports(tmp_path, "s", "interaction")
+
+
+def cells_of(ax):
+    """{(line, column): (number, weight)} of a matrix."""
+    return {tuple(int(x) for x in t.get_position()[::-1]): (t.get_text(), t.get_weight()) for t in ax.texts}
+
+
+def test_loss_matrices_have_entities_by_tasks_and_frame_the_own_task(interaction):
+    fig, _ = gallery.interaction_matrices(interaction)
+    cells = cells_of(fig.axes[0])
+    assert len(cells) == 9 and cells[0, 0] == ("1.00", "bold") and cells[0, 1] == ("2.00", "normal")  # mean of 1, 2, 3
+    assert len(fig.axes[0].patches) == 3
+
+
+def test_differences_are_paired_and_framed_where_the_interval_excludes_0(interaction):
+    fig, _ = gallery.interaction_beyond(interaction)
+    cells = cells_of(fig.axes[0])
+    assert cells[1, 1] == ("-0.25", "bold")  # the same in all seeds
+    assert cells[1, 0] == ("+1.00", "normal")  # .5, 1, 1.5: t = 3.5 with two degrees of freedom
+    assert fig.axes[0].get_title() == "entity 1 only listens" and "n = 3 seeds" in fig.axes[-1].get_ylabel()
+
+
+def test_the_public_corpus_is_a_task_without_an_entity():
+    losses = pd.Series({"loss_1_on_1": 1.0, "loss_2_on_1": 2.0, "loss_1_on_public": 3.0})
+    table = gallery.entity_by_task(losses)
+    assert table.loc["1"].to_dict() == {"1": 1.0, "public": 3.0} and np.isnan(table.loc["2", "public"])
+
+
+# ---- what is saved
+
+
+def save_all(folder):
+    """{file: sha256} of a figure and a table."""
+    _, used = gallery.save(gallery.accuracy_comparison, gallery.Reports(folder))
+    table = tables.final_accuracy(used)
+    gallery.save_table(table, "final_accuracy", folder, used, readable=tables.readable_final(table))
+    files = [path for kind in ("figures", "tables") for path in (folder / kind).rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
+
+
+def test_the_same_rows_give_the_same_bytes_in_another_process(folder):
+    before = save_all(folder)
+    assert sorted(before) == [
+        "figures/accuracy_comparison.json", "figures/accuracy_comparison.pdf", "figures/accuracy_comparison.png",
+        "tables/final_accuracy.csv", "tables/final_accuracy.json", "tables/final_accuracy.tex",
+    ]  # fmt: skip
+    for path in before:
+        (folder / path).unlink()
+    code = "import sys, pathlib, test_gallery as t; t.figures.use_style(); t.save_all(pathlib.Path(sys.argv[1]))"
+    paths = os.pathsep.join(str(ROOT / part) for part in (".", "tests/store", "tests/analysis"))
+    environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": paths}
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, env=environment)
+    files = {path: hashlib.sha256((folder / path).read_bytes()).hexdigest() for path in before}
+    assert files == before
+
+
+def test_other_rows_give_another_figure(folder, tmp_path):
+    rows = pd.read_csv(folder / "results.csv")
+    rows["value"] *= 0.99
+    (tmp_path / "results.csv").write_bytes(results.csv_bytes(rows, results.COLUMNS))
+    one, other = save_all(folder), save_all(tmp_path)
+    assert one.keys() == other.keys() and all(one[name] != other[name] for name in one)
+
+
+def test_the_source_beside_a_figure_can_be_checked(folder):
+    save_all(folder)
+    source = json.loads((folder / "figures" / "accuracy_comparison.json").read_text())
+    arms = [arm for arm in ARMS if arm in figures.MAIN_ARMS]
+    assert source["rows"] == len(arms) * 5 * 4
+    assert source["commits"] == ["a" * 40] and source["runs_without_record"] == []
+    assert source["run_ids"] == sorted({run_rows(arm, seed)["run_id"].iloc[0] for arm in arms for seed in range(5)})
+    lines = (folder / "results.csv").read_text().splitlines(keepends=True)
+    runs = [f",{run}\n" for run in source["run_ids"]]
+    shown = [line for line in lines if ",accuracy," in line and line.endswith(tuple(runs))]  # by hand, from the file
+    assert source["rows_sha256"] == hashlib.sha256("".join([lines[0], *shown]).encode()).hexdigest()
+
+
+def test_uncommitted_changes_and_missing_records_show_in_the_source(tmp_path):
+    write_reports(tmp_path, seeds=[0, 1], arms=["real"])
+    records = pd.read_csv(tmp_path / "records.csv", dtype=str)
+    records.iloc[:1].assign(dirty="True").to_csv(tmp_path / "records.csv", index=False)
+    source = gallery.source_of(gallery.Reports(tmp_path).rows(), tmp_path)
+    assert source["commits"] == ["a" * 40 + "-dirty"]
+    assert source["runs_without_record"] == [records["run_id"].iloc[1]]
+
+
+def test_pdf_text_is_truetype_and_files_carry_no_date(folder):
+    save_all(folder)
+    pdf = (folder / "figures" / "accuracy_comparison.pdf").read_bytes()
+    assert b"/CIDFontType2" in pdf and b"/Type3" not in pdf and b"/CreationDate" not in pdf
+    png = (folder / "figures" / "accuracy_comparison.png").read_bytes()
+    assert b"Software" not in png and b"tIME" not in png
+
+
+def test_table_is_booktabs_with_latex_escaped(folder):
+    save_all(folder)
+    tex = (folder / "tables" / "final_accuracy.tex").read_text()
+    assert all(rule in tex for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"(\%)"))
+    assert "25.20 & 84.00" in tex and "19.20 & 25.00" in tex
+    numbers = pd.read_csv(folder / "tables" / "final_accuracy.csv").set_index("arm")
+    expected = tables.final_accuracy(gallery.Reports(folder).rows(["accuracy"])).set_index("arm")
+    assert numbers.loc["real", "final"] == expected.loc["real", "final"]
+
+
+@pytest.mark.parametrize(
+    ("scale", "study", "place"),
+    [
+        ("miniature", "main", ""),
+        ("agnews_small", "main", "agnews_small"),
+        ("miniature", "ablation", "miniature/ablation"),
+    ],
+)
+def test_scales_and_studies_do_not_overwrite_each_other(tmp_path, scale, study, place):
+    rows = results.with_arm(run_rows("real", 0, scale, study))
+    path = gallery.save_table(pd.DataFrame({"a": [1]}), "t", tmp_path, rows)
+    assert path == tmp_path / "tables" / place / "t.tex"
+
+
+def test_rows_of_two_scales_or_studies_are_not_saved_as_one(tmp_path):
+    for other in (run_rows("real", 0, "agnews_small"), run_rows("real", 0, study="pool_25")):
+        rows = results.with_arm(pd.concat([run_rows("real", 0), other]))
+        with pytest.raises(ValueError, match="save one scale and study at a time"):
+            gallery.save_table(pd.DataFrame({"a": [1]}), "t", tmp_path, rows)
+
+
+def test_a_figure_of_several_studies_has_a_folder_of_its_own(tmp_path):
+    rows = [run_rows(arm, seed, study=study) for study in ("main", "pool_25")
+            for arm in ("static", "symbiosis-best") for seed in (0, 1, 2)]  # fmt: skip
+    rows = pd.concat(rows).sort_values(results.SORT_BY)
+    (tmp_path / "results.csv").write_bytes(results.csv_bytes(rows, results.COLUMNS))
+    path, used = gallery.save(gallery.regime_map, gallery.Reports(tmp_path))
+    assert path == tmp_path / "figures" / "miniature" / "regimes" / "regime_map.pdf"
+    source = json.loads(path.with_suffix(".json").read_text())
+    assert source["study"] == ["main", "pool_25"] and source["rows_sha256"] == results.rows_digest(used)

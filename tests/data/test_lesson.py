@@ -1,0 +1,61 @@
+"""Lessons: their columns, their files to the byte, and files that cannot be read."""
+
+import os
+
+import datasets
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from symbiosis.data.lesson import load_lesson, make_lesson, save_lesson
+from symbiosis.data.readers import DataError
+
+
+def a_lesson(n=3):
+    return make_lesson([f"text {i}" for i in range(n)], range(n), "generator", 2, "write", [""] * n)
+
+
+def test_lesson_columns_and_default_weight():
+    lesson = a_lesson()
+    assert lesson.column_names == [
+        "text", "label", "origin", "generation", "prompt_kind", "source_id", "weight", "label_probs",
+    ]  # fmt: skip
+    assert lesson[1] == {
+        "text": "text 1", "label": 1, "origin": "generator", "generation": 2, "prompt_kind": "write", "source_id": "",
+        "weight": 1.0, "label_probs": None,
+    }  # fmt: skip
+    with pytest.raises(pa.ArrowInvalid, match="expected length 1 but got length 2"):
+        make_lesson(["a"], [0, 1], "real", 0, "real", ["x"])
+
+
+def test_lesson_round_trip_is_exact_and_byte_stable(tmp_path):
+    lesson = (
+        datasets.concatenate_datasets([a_lesson(), a_lesson(2)])
+        .select([4, 0, 2])
+        .add_column("hardness", [1.5, 0.1, 2.0])
+    )
+    for name in ("one", "two"):
+        save_lesson(lesson, tmp_path / "lessons" / f"{name}.parquet")
+    loaded = load_lesson(tmp_path / "lessons" / "one.parquet")
+    assert loaded.to_dict() == lesson.to_dict() and loaded.features == lesson.features
+    assert (tmp_path / "lessons" / "one.parquet").read_bytes() == (tmp_path / "lessons" / "two.parquet").read_bytes()
+    assert len(pd.read_parquet(tmp_path / "lessons" / "one.parquet")) == 3  # any tool opens it
+
+
+def test_a_full_disk_leaves_the_old_lesson_and_no_half(tmp_path, monkeypatch):
+    path = tmp_path / "gen-1.parquet"
+    save_lesson(a_lesson(), path)
+    before = path.read_bytes()
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        save_lesson(a_lesson(5), path)
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["gen-1.parquet"]
+
+
+def test_a_lesson_that_cannot_be_read(tmp_path):
+    with pytest.raises(DataError, match=r"gone\.parquet: no readable lesson"):
+        load_lesson(tmp_path / "gone.parquet")
