@@ -105,9 +105,9 @@ METRIC_NAME = {
 }
 AXIS_NAME = {"vendi": "effective texts", "mauve": "1 is like real text"}  # where the unit is 1; else the unit
 TRAINING_LOSSES = ("train_label_loss", "train_lm_loss")
-LEVER_PANELS = (  # of the run and of symbiosis.measures.lessons: quality, diversity, complexity; what was not measured gets no panel
-    "lesson_label_purity", "log_likelihood", "distinct_2", "vendi", "word_tail_mass", "word_new_mass", "mean_words",
-    "base_lm_loss",
+LEVER_PANELS = (  # quality, diversity, complexity of lessons; what was not measured gets no panel
+    "lesson_label_purity", "log_likelihood", "distinct_2", "vendi", "word_tail_mass", "word_new_mass",
+    "mean_words", "base_lm_loss",
 )  # fmt: skip
 RECURSION_PANELS = ("lm_loss", "word_tail_mass", "mean_words", "distinct_2_1k", "vendi", "mauve")
 LESSON_MEASURES = ("lesson_tail_coverage", "lesson_label_purity", "lesson_distinct_2")
