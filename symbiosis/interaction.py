@@ -140,7 +140,7 @@ def _write(experiment: Experiment, generation: int) -> dict:
     """Every entity whose texts are read writes them, with the weights of the generation before."""
     settings, parts = experiment.settings, []
     for k in experiment.entities:
-        if settings.talk_shares[k - 1]:
+        if settings.writer_shares[k - 1]:
             texts = _write_texts(experiment, k, generation)
             parts.append(pd.DataFrame({"entity": k, "generation": generation, "text": texts}))
     lesson = pd.concat(parts, ignore_index=True)
@@ -223,7 +223,7 @@ def row_counts(settings: InteractionSettings, generation: int) -> np.ndarray:
     """
     alpha = settings.alpha if generation else 0.0
     real = (1 - alpha) * np.array([settings.beta, 1 - settings.beta])
-    wanted = settings.rows * np.concatenate([real, alpha * np.array(settings.talk_shares)])
+    wanted = settings.rows * np.concatenate([real, alpha * np.array(settings.writer_shares)])
     counts = np.floor(wanted + 1e-9).astype(int)
     most = np.argsort(counts - wanted, kind="stable")[: settings.rows - counts.sum()]
     counts[most] += 1
@@ -249,7 +249,7 @@ def drawn_rows(experiment: Experiment, generation: int, entity: int) -> list[str
 
 def _texts_of(experiment: Experiment, generation: int, writer: int, rng: np.random.Generator) -> list[str]:
     """The texts of one writer that may be read in this generation."""
-    if not generation or not experiment.settings.talk_shares[writer - 1]:
+    if not generation or not experiment.settings.writer_shares[writer - 1]:
         return []
     lessons = [experiment.written(g) for g in range(1, generation + 1)]
     parts = [lesson.loc[lesson["entity"] == writer, "text"].tolist() for lesson in lessons]
@@ -333,7 +333,7 @@ def _answers(experiment: Experiment, lm: LanguageModel, generation: int, entity:
 
 
 def _similarities(experiment: Experiment, answers: Sequence[Sequence[Sequence[str]]], generation: int) -> list[dict]:
-    """similarity_<prompts>: mean cosine of two entities' answers to one prompt; with _apart, to two prompts of a task.
+    """similarity_<prompts>: mean cosine of two entities' answers to one prompt; _different_prompts: to two of a task.
 
     An answer's vector is the mean over its samples, since two samples of one model differ as well. A prompt that an
     entity answers with nothing is left out. Private is the mean over the K private tasks. `diversity.homogenisation`.
@@ -353,7 +353,9 @@ def _similarities(experiment: Experiment, answers: Sequence[Sequence[Sequence[st
     for name, part in (("public", found[-1:]), ("private", found[:-1])):
         same, apart, n = np.array(part).T
         rows.append(metric(generation, f"similarity_{name}", float(same.mean()), "cosine", int(n.sum())))
-        rows.append(metric(generation, f"similarity_{name}_apart", float(apart.mean()), "cosine", int(n.sum())))
+        rows.append(
+            metric(generation, f"similarity_{name}_different_prompts", float(apart.mean()), "cosine", int(n.sum()))
+        )
     return rows
 
 

@@ -100,7 +100,7 @@ class Settings(BaseModel):
 class RunSettings(Settings):
     """One run of one method. Names are the same in params/, the notebooks, the code, the tables and the axes."""
 
-    method: Literal["real", "static", "recursive", "pseudo_label", "symbiosis", "world"] = field(
+    method: Literal["real", "static", "recursive", "pseudo_label", "symbiosis", "oracle"] = field(
         "symbiosis", "how each lesson is made"
     )
     variant: Name = field("plain", "name of this setting of the method")
@@ -148,17 +148,21 @@ class RunSettings(Settings):
         "replace", "what becomes of earlier lessons: gone, taught again, or drawn from"
     )
     real_share: Share = later(0.0, "share of each lesson that is labelled real rows")
-    real_rows: Literal["fresh", "fixed"] = later("fresh", "whether these are new in every generation or the same")
+    real_rows_from: Literal["fresh", "fixed"] = later("fresh", "whether these are new in every generation or the same")
     weak_accuracy: Share = later(0.0, "right labels of a weak labeller asked about rejected texts; 0 switches it off")
-    subtopic_power: Weight = later(1.0, "method world: subtopics with p ~ share^power; 0 is even, large the largest")
-    label_noise: Share = later(0.0, "method world: share of rows with a wrong label")
-    inside: bool = later(False, "measure hidden states on familiar and rare test texts, too (the miniature only)")
+    subtopic_power: Weight = later(1.0, "method oracle: subtopics with p ~ share^power; 0 is even, large the largest")
+    label_noise: Share = later(0.0, "method oracle: share of rows with a wrong label")
+    probe_hidden_states: bool = later(
+        False, "measure hidden states on familiar and rare test texts, too (the miniature only)"
+    )
     dev_rows: Size = field(
         0, "rows of each lesson that are labelled dev rows instead of the method's; at most dev_size"
     )
 
     # the loop: its lessons, step C, step D
-    first_sources: Literal["none", "random"] = field("none", "pool texts behind the first lesson, before any feedback")
+    first_lesson_sources: Literal["none", "random"] = field(
+        "none", "pool texts behind the first lesson, before any feedback"
+    )
     teaching_share: Share = field(0.75, "share of a lesson that explains hard texts")
     pool_share: Share = field(0.0, "share that is the hard texts with the Generator's labels; the rest is written")
     candidates: Count = field(1, "drafts per text; the one the Generator most clearly reads as its label is kept")
@@ -171,7 +175,7 @@ class RunSettings(Settings):
     )
     hard_examples: Count = field(24, "pool texts the Student finds hardest; at most half of those scored")
     scored_share: Part = field(0.5, "random share of the pool scored per generation")
-    hardest_skipped: float = field(0.0, "share of the scored texts, hardest first, passed over", ge=0, lt=0.5)
+    skip_hardest_share: float = field(0.0, "share of the scored texts, hardest first, passed over", ge=0, lt=0.5)
     max_similarity: Part = field(1.0, "hard texts sharing more of their words than this are picked once; 1 picks all")
     generator_update: Literal["none", "sft", "pool_lm", "influence", "dpo"] = field(
         "sft", "step D: what the Generator learns from, if it learns"
@@ -198,8 +202,10 @@ class RunSettings(Settings):
             raise ValueError(f"dev_rows: {self.dev_rows} leaves no other row of lesson_size {self.lesson_size}")
         if self.task != "miniature" and self.pool_skew in ("rare_tail", "no_tail"):
             raise ValueError(f"pool_skew: only the miniature knows its tail; '{self.pool_skew}' needs task: miniature")
-        if self.task != "miniature" and (self.method == "world" or self.weak_accuracy or self.inside):
-            raise ValueError("method 'world', weak_accuracy, inside: need the known truth of task: miniature")
+        if self.task != "miniature" and (self.method == "oracle" or self.weak_accuracy or self.probe_hidden_states):
+            raise ValueError(
+                "method 'oracle', weak_accuracy, probe_hidden_states: need the known truth of task: miniature"
+            )
         return self
 
     @model_validator(mode="after")
@@ -238,7 +244,7 @@ class InteractionSettings(Settings):
     mixing: Literal["replace", "accumulate_subsample"] = field(
         "replace", "written rows come from the newest round, or are drawn from all rounds so far"
     )
-    talk: str = field("", "relative share of each entity's texts, '3,1,1'; 0 only listens; '' is equal")
+    writer_weights: str = field("", "relative share of each entity's texts, '3,1,1'; 0 only listens; '' is equal")
     symbiotic: Size = field(
         0, "entity (1..K) that keeps, of its drafts, what is hard for the others; 0 switches it off"
     )
@@ -272,23 +278,22 @@ class InteractionSettings(Settings):
         return tuple(name.strip() for name in self.private_tasks.split(","))[: self.entities]
 
     @property
-    def talk_shares(self) -> tuple[float, ...]:
+    def writer_shares(self) -> tuple[float, ...]:
         """(K,) share of each entity among the written rows, sums to 1."""
-        weights = [float(x) for x in self.talk.split(",")] if self.talk else [1.0] * self.entities
+        weights = [float(x) for x in self.writer_weights.split(",")] if self.writer_weights else [1.0] * self.entities
         return tuple(weight / sum(weights) for weight in weights)
 
     @model_validator(mode="after")
     def _can_read(self):
-        if not re.fullmatch(r"(\d+(\.\d+)?(,\d+(\.\d+)?)*)?", self.talk) or (
-            self.talk and (len(self.talk.split(",")) != self.entities or not sum(map(float, self.talk.split(","))))
-        ):
-            raise ValueError(
-                f"talk: {self.talk!r} is not {self.entities} numbers, one above 0; write for example "
-                + ",".join("1" * self.entities)
-            )
+        weights = self.writer_weights
+        written = re.fullmatch(r"(\d+(\.\d+)?(,\d+(\.\d+)?)*)?", weights)
+        numbers = [float(x) for x in weights.split(",") if x] if written else []
+        if not written or (weights and (len(numbers) != self.entities or not sum(numbers))):
+            equal = ",".join("1" * self.entities)
+            raise ValueError(f"writer_weights: {weights!r} is not {self.entities} numbers, one above 0; write {equal}")
         if self.symbiotic > self.entities:
             raise ValueError(f"symbiotic: there is no entity {self.symbiotic} of {self.entities}; 0 switches it off")
-        read = round(self.alpha * self.rows * max(self.talk_shares))
+        read = round(self.alpha * self.rows * max(self.writer_shares))
         if read > self.written:
             raise ValueError(f"written: {self.written} texts, but {read} of one entity are read per round; write more")
         return self

@@ -27,11 +27,11 @@ TINY_INTERACTION = {
     "generations": 2, "rows": 24, "written": 12, "train_size": 30, "test_size": 12, "prompts": 4, "answers": 2,
     "student_steps": 20, "steps": 4, "batch_size": 8, "scale": "tiny", "device": "cpu",
 }  # fmt: skip
-FROZEN = {"generator_update": "none", "candidates": 3, "first_sources": "random"}
+FROZEN = {"generator_update": "none", "candidates": 3, "first_lesson_sources": "random"}
 RUNS = {
     "published_loop": {},
     "best_loop": FROZEN | {"teaching_share": 0.5, "pool_share": 0.25, "soft_labels": True, "feedback": "teacher_kl"},
-    "other_student": FROZEN | {"feedback_student": "foreign", "max_similarity": 0.5, "hardest_skipped": 0.02},
+    "other_student": FROZEN | {"feedback_student": "foreign", "max_similarity": 0.5, "skip_hardest_share": 0.02},
     "influence": {"feedback": "influence", "generator_update": "influence", "candidates": 2, "dev_rows": 4},
     "dpo": {"feedback": "gradient_norm", "generator_update": "dpo", "candidates": 2, "attributes": True},
     "pool_lm": {"feedback": "entropy", "generator_update": "pool_lm", "generation_engine": "refill"},
@@ -39,14 +39,16 @@ RUNS = {
         "method": "recursive", "recursive_start": "warm", "mixing": "accumulate", "real_share": 0.25,
         "weak_accuracy": 0.4, "top_p": 0.9,
     },
-    "subsampled": {"method": "recursive", "mixing": "accumulate_subsample", "real_share": 0.25, "real_rows": "fixed"},
-    "dialled_writer": {"method": "world", "subtopic_power": 2.2, "label_noise": 0.2, "inside": True},
+    "subsampled": {"method": "recursive", "mixing": "accumulate_subsample",
+    "real_share": 0.25, "real_rows_from": "fixed"},
+    "dialled_writer": {"method": "oracle", "subtopic_power": 2.2, "label_noise": 0.2, "probe_hidden_states": True},
     "labels_only": {"method": "pseudo_label", "precision": "bf16", "pool_skew": "rare_tail"},
     "one_lesson": {"method": "static", "feedback": "margin", "real_share": 0.25},
     "real": {"method": "real"},
     "two_models": {"method": "interaction"},
     "three_models": {
-        "method": "interaction", "entities": 3, "talk": "0,1,1", "symbiotic": 2, "mixing": "accumulate_subsample",
+    "method": "interaction", "entities": 3,
+    "writer_weights": "0,1,1", "symbiotic": 2, "mixing": "accumulate_subsample",
         "encoder": "miniature",
     },
 }  # fmt: skip

@@ -51,7 +51,7 @@ def test_rows_follow_the_weights():
     settings = InteractionSettings(entities=4, rows=800, written=400)  # alpha = beta = .5
     assert interaction.row_counts(settings, 0).tolist() == [400, 400, 0, 0, 0, 0]
     assert interaction.row_counts(settings, 1).tolist() == [200, 200, 100, 100, 100, 100]
-    unequal = InteractionSettings(entities=3, rows=100, alpha=0.6, beta=0.25, talk="4,1,1", written=100)
+    unequal = InteractionSettings(entities=3, rows=100, alpha=0.6, beta=0.25, writer_weights="4,1,1", written=100)
     assert interaction.row_counts(unequal, 2).tolist() == [10, 30, 40, 10, 10]  # .4*.25, .4*.75, .6*(4,1,1)/6
 
 
@@ -69,7 +69,7 @@ def _experiment(tmp_path, **changes) -> Experiment:
     tasks = [TaskTexts(name, [f"{name} {i}" for i in range(30)], []) for name in ("own1", "own2", "all")]
     (tmp_path / "lessons").mkdir()
     for t in (1, 2):
-        lesson = [(k, t, f"by{k} round{t} {i}") for k in (1, 2) for i in range(12) if settings.talk_shares[k - 1]]
+        lesson = [(k, t, f"by{k} round{t} {i}") for k in (1, 2) for i in range(12) if settings.writer_shares[k - 1]]
         pd.DataFrame(lesson, columns=["entity", "generation", "text"]).to_parquet(
             tmp_path / "lessons" / f"gen-{t}.parquet"
         )
@@ -88,7 +88,7 @@ def test_accumulating_draws_from_all_generations(tmp_path):
 
 
 def test_an_entity_that_only_reads_is_not_read(tmp_path):
-    texts = interaction.drawn_rows(_experiment(tmp_path, talk="0,1"), 1, 1)
+    texts = interaction.drawn_rows(_experiment(tmp_path, writer_weights="0,1"), 1, 1)
     assert Counter(text.split()[0] for text in texts) == {"own1": 6, "all": 6, "by2": 12}
 
 
@@ -106,7 +106,7 @@ def test_a_run_leaves_every_cell_the_texts_and_a_record(unbroken):
     for t in range(3):
         names = set(rows.loc[rows["generation"] == t, "metric"])
         assert names >= {f"loss_{k}_on_{j}" for k in (1, 2) for j in (1, 2, "public")}
-        assert names >= {"loss_own", "similarity_private", "similarity_public_apart"}
+        assert names >= {"loss_own", "similarity_private", "similarity_public_different_prompts"}
         assert ("lesson_distinct_2" in names) == (t > 0) and ("loss_base_on_1" in names) == (t == 0)
     assert rows["value"].notna().all()
     texts = interaction.written_texts(settings, 2)
@@ -256,8 +256,12 @@ def test_similarity_by_hand(tmp_path, monkeypatch):
     experiment = _experiment(tmp_path, answers=1, prompts=2)
     rows = interaction._similarities(experiment, [[["x", "y"]] * 3, [["x", "y"]] * 2 + [["x", "x"]]], 0)
     value = {row["metric"]: row["value"] for row in rows}
-    assert value["similarity_private"] == pytest.approx(1) and value["similarity_private_apart"] == pytest.approx(0)
-    assert value["similarity_public"] == pytest.approx(0.5) and value["similarity_public_apart"] == pytest.approx(0.5)
+    assert value["similarity_private"] == pytest.approx(1) and value[
+        "similarity_private_different_prompts"
+    ] == pytest.approx(0)
+    assert value["similarity_public"] == pytest.approx(0.5) and value[
+        "similarity_public_different_prompts"
+    ] == pytest.approx(0.5)
     rows = interaction._similarities(experiment, [[["x", "y"]] * 3, [["x", "y"]] * 2 + [["", ""]]], 0)
     value = {row["metric"]: (row["value"], row["n"]) for row in rows}
     assert value["similarity_private"][0] == pytest.approx(1) and value["similarity_private"][1] == 4
@@ -295,8 +299,8 @@ def test_impossible_combinations_name_key_and_remedy():
     assert "private_tasks: 'world' does not name 2 different tasks" in message(private_tasks="world")
     assert "private_tasks: 'world,,sports' does not name 3" in message(private_tasks="world,,sports", entities=3)
     assert "private_tasks: 'sports,sports' does not name 2" in message(private_tasks="sports,sports")
-    assert "talk: '1' is not 2 numbers, one above 0; write for example 1,1" in message(talk="1")
-    assert "talk: '0,0' is not 2 numbers" in message(talk="0,0")
+    assert "writer_weights: '1' is not 2 numbers, one above 0; write 1,1" in message(writer_weights="1")
+    assert "writer_weights: '0,0' is not 2 numbers" in message(writer_weights="0,0")
     assert "symbiotic: there is no entity 3 of 2" in message(symbiotic=3)
     assert "written: 199 texts, but 200 of one entity are read" in message(written=199, alpha=1.0)
     assert "train_size: 100 texts, but round 0 reads 200 of one task" in message(train_size=100)

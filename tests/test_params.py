@@ -18,12 +18,10 @@ from symbiosis.settings import (
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST_RUNS = {  # parameters that runs of agnews_small were made without; today they stand at their defaults
-    "pool_skew", "dev_rows", "attributes", "first_sources", "feedback_student", "hardest_skipped", "max_similarity",
+    "pool_skew", "dev_rows", "attributes",
+    "first_lesson_sources", "feedback_student", "skip_hardest_share", "max_similarity",
     "pool_share", "candidates", "soft_labels", "update_temperature", "dpo_beta", "generator_lora_rank",
 }  # fmt: skip
-
-
-DROPPED = {"restart": False}  # a parameter of the committed interaction runs, gone since
 
 
 def settings_of(run: batch.Run) -> RunSettings | InteractionSettings:
@@ -39,7 +37,7 @@ def test_the_id_of_every_committed_run_follows_from_params():
         arm, seed = name.rsplit("-s", 1)
         settings = settings_of(batch.Run(scale, study, arm, int(seed)))
         if scale.startswith("interaction"):
-            made = settings.model_dump(exclude={"reports_dir"}) | DROPPED
+            made = settings.model_dump(exclude={"reports_dir"})
             assert run_id.endswith(f"@{fingerprint(made)}"), run_id
         elif settings.run_id != run_id:
             assert all(getattr(settings, key) == RunSettings.model_fields[key].default for key in FIRST_RUNS)
@@ -67,8 +65,8 @@ def test_a_cell_is_its_base_and_the_lines_in_which_it_differs():
         assert arm.startswith(f"symbiosis-{cell['feedback']}_{cell['generator_update']}_{cell['candidates']}")
     assert cells["symbiosis-margin_none_3"] == best | {"variant": "margin_none_3", "feedback": "margin"}
     crossed = params.study_cells("ratio_or_diversity")
-    assert crossed["world-r010_low"] == {
-        "method": "world", "variant": "r010_low", "real_share": 0.1, "subtopic_power": 60.0, "label_noise": 0.0,
+    assert crossed["oracle-r010_low"] == {
+        "method": "oracle", "variant": "r010_low", "real_share": 0.1, "subtopic_power": 60.0, "label_noise": 0.0,
     }  # fmt: skip
     assert len(crossed) == 5 * 6 + 1 and params.study_cells("rare_tail") == {}
 

@@ -23,9 +23,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 OF_THE_RUN = {"method", "variant", "study", "seed", "reports_dir", "keep_checkpoints"}  # no business of a scale
 OF_THE_ARM = {  # what arms set, or leave at defaults that are the same at every size
-    "dev_rows", "attributes", "recursive_start", "mixing", "real_share", "real_rows", "weak_accuracy", "subtopic_power",
-    "label_noise", "inside", "first_sources", "teaching_share", "pool_share", "candidates", "soft_labels", "feedback",
-    "feedback_student", "hard_examples", "scored_share", "hardest_skipped", "max_similarity", "generator_update",
+    "dev_rows", "attributes", "recursive_start", "mixing",
+    "real_share", "real_rows_from", "weak_accuracy", "subtopic_power",
+    "label_noise", "inside", "first_lesson_sources", "teaching_share",
+    "pool_share", "candidates", "soft_labels", "feedback",
+    "feedback_student", "hard_examples", "scored_share", "skip_hardest_share", "max_similarity", "generator_update",
     "update_temperature", "dpo_beta", "generator_lora_rank", "entities", "alpha", "beta", "talk", "symbiotic",
 }  # fmt: skip
 OF_THE_MACHINE = {"num_processes", "sharding", "gradient_accumulation_steps", "generation_engine"}
@@ -124,7 +126,11 @@ def test_every_arm_can_run_at_every_scale_or_says_why_not():
                 refused.setdefault(name, []).append(f"{arm}: {error}")
     others = {name: [line for line in lines if not line.startswith("world-")] for name, lines in refused.items()}
     assert set(others) == {"agnews_small", "paper", "interaction_small", "interaction_paper"}
-    known = "was not taught to name subjects", "weak_accuracy, inside: need the known truth", "4 different tasks"
+    known = (
+        "was not taught to name subjects",
+        "weak_accuracy, probe_hidden_states: need the known truth",
+        "4 different tasks",
+    )
     for lines in others.values():
         assert all(any(words in line for words in known) for line in lines), lines
 

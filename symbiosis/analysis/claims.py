@@ -40,7 +40,7 @@ from symbiosis.store.folders import write_atomic
 from symbiosis.store.results import HOW_TO_MAKE, ResultsError, read_results
 
 REGIME_STUDY = "rare_tail"  # the named regime: the pool rarely shows what the test asks for
-FACTORIAL_STUDY, MIXING_STUDY, INSIDE_STUDY = "ratio_or_diversity", "mixing", "inside"
+FACTORIAL_STUDY, MIXING_STUDY, HIDDEN_STATES_STUDY = "ratio_or_diversity", "mixing", "hidden_states"
 FIVE_POINTS = 0.05
 SATURATED = 0.02  # accuracy that moves by less than this between generation 3 and the last has stopped moving
 SCALES = {  # in the order of the ledger; scales that are not named here follow
@@ -99,7 +99,7 @@ def largest_rise(at: Cells, arm: str, metric: str = "train_label_loss") -> pd.Se
 
 def world(at: Cells, cell: str) -> pd.Series:
     """Final accuracy of a cell of the factorial, such as 'r025_high'."""
-    return at(f"world-{cell}")
+    return at(f"oracle-{cell}")
 
 
 def gain(at: Cells, level: str) -> pd.Series:
@@ -350,7 +350,7 @@ CLAIMS = tuple(sorted((
             f"inside-{arm}", PROJECT, f"Rare patterns that {name} crowd out lose their dense representation.",
             "ln(tail / tail of real) - ln(head / head of real) at the last generation is below 0: of the density of "
             "the MLP's units, and of the effective rank of the hidden states.",
-            (tail_gap(arm, "density"), tail_gap(arm, "effective_rank")), INSIDE_STUDY,
+            (tail_gap(arm, "density"), tail_gap(arm, "effective_rank")), HIDDEN_STATES_STUDY,
         )
         for arm, name in (
             ("recursive-warm", "recursive lessons"), ("static", "static lessons"), ("symbiosis", "symbiotic lessons"),

@@ -70,8 +70,8 @@ MEASURE_STYLE = {
 SIMILARITY_STYLE = {  # of different prompts: dotted with an open marker
     "similarity_public": ("public, same prompt", "#56b4e9", "o"),
     "similarity_private": ("private, same prompt", "#cc79a7", "s"),
-    "similarity_public_apart": ("public, other prompts", "#56b4e9", "o"),
-    "similarity_private_apart": ("private, other prompts", "#cc79a7", "s"),
+    "similarity_public_different_prompts": ("public, other prompts", "#56b4e9", "o"),
+    "similarity_private_different_prompts": ("private, other prompts", "#cc79a7", "s"),
 }
 KIND_STYLE = {"true label": ("#0072b2", "o"), "wrong label": ("#d55e00", "X"), "scrambled words": ("#e69f00", "s")}
 THEORY_STYLES = (("#000000", "o"), ("#d55e00", "s"), ("#0072b2", "D"), ("#009e73", "^"), ("#cc79a7", "v"))
@@ -170,7 +170,9 @@ def arm_lines(rows: pd.DataFrame) -> dict[str, dict]:
 
 def named_lines(styles: Mapping[str, tuple[str, str, str]]) -> dict[str, dict]:
     """{value: style} of one of the tables of (name, colour, marker) above."""
-    return {key: line_style(*style, ":" if key.endswith("_apart") else "-") for key, style in styles.items()}
+    return {
+        key: line_style(*style, ":" if key.endswith("_different_prompts") else "-") for key, style in styles.items()
+    }
 
 
 def main_arms(rows: pd.DataFrame) -> list[str]:

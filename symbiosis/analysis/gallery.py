@@ -206,16 +206,16 @@ def recursion_real_text(reports: Reports) -> Drawn:
     return fig, used
 
 
-def inside_students(reports: Reports) -> Drawn:
+def hidden_states_of_students(reports: Reports) -> Drawn:
     """Do rare patterns lose their dense representation?"""
-    rows = reports.rows(study="inside")
+    rows = reports.rows(study="hidden_states")
     used = rows[rows["metric"].str.removeprefix(hidden_states.RANDOM).isin(hidden_states.COLUMNS)]
-    used = _some(used, "No Student of the study 'inside' was looked into: no figure.")
-    return plot_inside(hidden_states.by_student(used)), used
+    used = _some(used, "No Student of the study 'hidden_states' was looked into: no figure.")
+    return plot_hidden_states(hidden_states.by_student(used)), used
 
 
-def plot_inside(students: pd.DataFrame) -> Figure:
-    """`inside_students` of any Students in a table of `hidden_states.by_student`."""
+def plot_hidden_states(students: pd.DataFrame) -> Figure:
+    """`hidden_states_of_students` of any Students in a table of `hidden_states.by_student`."""
     names = {"density": "density of MLP units", "effective_rank": "effective rank of hidden states"}
     fig, axes = figures.new_figure(2, 3.2)
     for (measure, name), ax in zip(names.items(), axes, strict=True):
@@ -399,7 +399,7 @@ def relative_efficiency(reports: Reports) -> tuple[Figure, dict]:
 METHODS = (
     accuracy_comparison, accuracy_controls, loss_curves, lesson_measures, lesson_levers, ablation_effects, regime_map,
     accuracy_named, accuracy_long, dev_rows, which_moves_first, ratio_or_diversity, mixing_regimes,
-    recursion_real_text, inside_students,
+    recursion_real_text, hidden_states_of_students,
 )  # fmt: skip
 INTERACTION = (
     interaction_alpha, interaction_similarity, interaction_matrices, interaction_trends, interaction_beyond,

@@ -17,7 +17,7 @@ def tail_gap(found: Mapping[str, float], reference: Mapping[str, float]) -> dict
 
         gap = ln(tail / tail_ref) - ln(head / head_ref)
 
-    found, reference: two `inside` of the same texts. Dimensionless, about a relative change; below 0 the tail has lost
+    found, reference: two `probe` of the same texts. Dimensionless, about a relative change; below 0 the tail has lost
     more than the head, as the claim says. What changes head and tail alike, and what sets them apart in any model (the
     number of their subtopics), cancels. nan where a value is nan. Raises ValueError where n differs.
 
@@ -37,10 +37,11 @@ def tail_gap(found: Mapping[str, float], reference: Mapping[str, float]) -> dict
 
 
 def by_student(rows: pd.DataFrame) -> pd.DataFrame:
-    """Students side by side: columns arm, seed, generation, n and the four numbers of `inside`.
+    """Students side by side: columns arm, seed, generation, n and the four numbers of `probe`.
 
-    rows: long rows with `arm`, of runs with `inside: true`. For each seed come the `random` Student of the same shape
-    and the `base` one every arm starts from, both as generation 0, then every arm, in order. Empty without such rows.
+    rows: long rows with `arm`, of runs with `probe_hidden_states: true`. For each seed come the `random` Student of the
+    same shape and the `base` one every arm starts from, both as generation 0, then every arm, in order. Empty without
+    such rows.
     """
     found = rows[rows["metric"].str.removeprefix(RANDOM).isin(COLUMNS)].copy()
     random = found["metric"].str.startswith(RANDOM)

@@ -123,7 +123,7 @@ def rank_agreement(at: Cells, metric: str) -> pd.Series:
 
 def beyond_baseline(at: Cells, arm: str, metric: str) -> pd.Series:
     """Cosine of outputs to the same prompt less that to different prompts, by seed, last generation: `at` as above."""
-    return at(arm, -1, metric) - at(arm, -1, f"{metric}_apart")
+    return at(arm, -1, metric) - at(arm, -1, f"{metric}_different_prompts")
 
 
 # ---- beside the published losses
@@ -221,7 +221,7 @@ def similarity_changes(rows: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     """
     held, last, lines = set(rows["arm"]), last_generation(rows), {}
     for cell, kind in itertools.product([c for c in CELLS if arm(*c) in held], SIMILARITIES):
-        same, other = (changes(rows, arm(*cell), metric, last) for metric in (kind, f"{kind}_apart"))
+        same, other = (changes(rows, arm(*cell), metric, last) for metric in (kind, f"{kind}_different_prompts"))
         both = {"same prompt": same, "other prompts": other, "beyond the baseline": (same - other).dropna()}
         lines[*cell, kind] = {name: with_interval(*mean_interval(x), digits) for name, x in both.items()}
     return pd.DataFrame(lines).T.rename_axis(["entities", "alpha", "metric"])

@@ -24,7 +24,7 @@ REFERENCE = {  # factor of the ablation: the level all others are held against
     "candidates": 1,
     "soft_labels": False,
     "max_similarity": 1.0,
-    "hardest_skipped": 0.0,
+    "skip_hardest_share": 0.0,
 }
 NAMES = {"method", "variant", "study", "scale", "seed"}  # say which run it is, not what is done in it
 PART_OF = {  # settings that mean nothing at the reference level of their factor, so they may change along with it

@@ -87,7 +87,7 @@ def hardest(state: LoopState, rng: np.random.Generator) -> Dataset:
     """The `hard_examples` hardest texts of a random `scored_share` of the pool by `feedback`, hardest first.
 
     At least twice `hard_examples` are scored where the pool holds so many, and at most half of the scored are chosen:
-    what is hard must be harder than something. `hardest_skipped` of them, from the top, are passed over, and so are
+    what is hard must be harder than something. `skip_hardest_share` of them, from the top, are passed over, and so are
     texts that share more than `max_similarity` of their words with a harder one. Returns the pool's rows with a column
     `hardness`.
     """
@@ -95,7 +95,7 @@ def hardest(state: LoopState, rng: np.random.Generator) -> Dataset:
     n = min(len(pool), max(2 * settings.hard_examples, round(settings.scored_share * len(pool))))
     looked_at = pool.select(rng.permutation(len(pool))[:n])
     scores = SIGNALS[settings.feedback](state, looked_at["text"], rng)
-    order = np.argsort(-scores, kind="stable")[round(settings.hardest_skipped * n) :]
+    order = np.argsort(-scores, kind="stable")[round(settings.skip_hardest_share * n) :]
     chosen = apart(looked_at.select(order)["text"], hard_count(n, settings), settings.max_similarity)
     return looked_at.select(order[chosen]).add_column("hardness", scores[order[chosen]])
 

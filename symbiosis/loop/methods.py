@@ -54,7 +54,7 @@ def new_rows(state: LoopState, generation: int) -> Dataset:
         rows = METHODS[settings.method](state, generation, n)
         parts.append(relabel_rejected(state, rows, generation) if settings.weak_accuracy else rows)
     if n_real:
-        chosen = real_positions(n_real, generation, len(task.train), fixed=settings.real_rows == "fixed")
+        chosen = real_positions(n_real, generation, len(task.train), fixed=settings.real_rows_from == "fixed")
         parts.append(as_labelled(task.train.select(chosen), "real", generation))
     if n_dev:
         chosen = state.rng(generation, "dev").permutation(len(task.dev))[:n_dev]
@@ -107,10 +107,10 @@ def symbiosis(state: LoopState, generation: int, n: int) -> Dataset:
     """Step A: `pool_share` of the rows are what the last Student found hard, with the Generator's labels,
     `teaching_share` explain it, and the rest is written from the label alone.
 
-    Before any feedback, all is written, or `first_sources` are random pool texts.
+    Before any feedback, all is written, or `first_lesson_sources` are random pool texts.
     """
     settings, sources = state.settings, state.hard
-    if sources is None and settings.first_sources == "random":
+    if sources is None and settings.first_lesson_sources == "random":
         sources = random_sources(state, generation)
     if sources is None:
         return written(state, n, generation)
@@ -121,8 +121,8 @@ def symbiosis(state: LoopState, generation: int, n: int) -> Dataset:
     return concatenate_datasets(lessons + ([written(state, rest, generation)] if rest else []))
 
 
-@method("world")
-def world(state: LoopState, generation: int, n: int) -> Dataset:
+@method("oracle")
+def oracle(state: LoopState, generation: int, n: int) -> Dataset:
     """New texts of the known world: a writer of dialled diversity (`subtopic_power`) and quality (`label_noise`).
 
     p(subtopic) ~ (true share)^subtopic_power; given its subtopic a text is exactly as the world writes it.

@@ -28,7 +28,7 @@ from symbiosis.measures.lessons import labels_right, whole_lesson
 from symbiosis.models import loading
 from symbiosis.models.devices import claim
 from symbiosis.models.generator import Generator
-from symbiosis.models.hidden_states import inside, random_model
+from symbiosis.models.hidden_states import probe, random_model
 from symbiosis.models.loading import LanguageModel
 from symbiosis.models.student import Student
 from symbiosis.models.vllm import require_engine
@@ -224,7 +224,7 @@ def evaluation(state: LoopState, generation: int) -> list[dict]:
     if task.world is not None:
         tail = task.world.in_tail(task.test["text"])
         rows.append(metric(generation, "accuracy_tail", float(test["correct"][tail].mean()), "share", int(tail.sum())))
-        rows += _hidden_states(state, generation, tail) if state.settings.inside else []
+        rows += _hidden_states(state, generation, tail) if state.settings.probe_hidden_states else []
     return rows
 
 
@@ -235,7 +235,7 @@ def _hidden_states(state: LoopState, generation: int, in_tail: np.ndarray) -> li
         random = random_model(state.student.lm.model, state.settings.seed)
         models["random_"] = state.student.lm._replace(model=random)
     for name, lm in models.items():
-        measures = inside(lm, state.task.test["text"][:], in_tail, state.settings)
+        measures = probe(lm, state.task.test["text"][:], in_tail, state.settings)
         n = measures.pop("n")
         rows += [metric(generation, name + measure, value, "1", n) for measure, value in measures.items()]
     return rows

@@ -122,7 +122,7 @@ def head_and_tail(texts: Sequence[str], in_tail: np.ndarray) -> tuple[list[str],
     return [texts[i] for i in np.flatnonzero(~in_tail)[:n]], [texts[i] for i in np.flatnonzero(in_tail)[:n]]
 
 
-def inside(
+def probe(
     lm: LanguageModel, texts: Sequence[str], in_tail: np.ndarray, settings: RunSettings, *, layer: int = -1
 ) -> dict[str, float]:
     """{density_head, density_tail, effective_rank_head, effective_rank_tail, n} of one block, n texts in each group.

@@ -224,7 +224,9 @@ def factorial_rows(accuracy):
     """Final accuracies of the factorial's cells, three seeds that differ by a constant; accuracy(share, level)."""
     levels = ("low", "mid", "high", "noise00", "noise40")
     cells = [(s, v) for s in ("r000", "r010", "r025", "r050", "r075") for v in levels]
-    values = {f"world-{s}_{v}": accuracy(int(s[1:]) / 100, v) for s, v in cells} | {"world-r100": accuracy(1.0, "high")}
+    values = {f"world-{s}_{v}": accuracy(int(s[1:]) / 100, v) for s, v in cells} | {
+        "oracle-r100": accuracy(1.0, "high")
+    }
     lines = [(arm, seed, 3, "accuracy", value + seed * 1e-3 * (1 + len(arm) % 3))
              for arm, value in values.items() for seed in (1, 2, 3)]  # fmt: skip
     return pd.DataFrame(lines, columns=["arm", "seed", "generation", "metric", "value"])
@@ -257,7 +259,10 @@ def test_the_tail_gap_is_the_tails_own_loss_against_real_lessons(tmp_path):
         both = [("density", 1), ("effective_rank", 10)]
         return [
             rows_of(
-                {arm: np.array([scale * x]) for arm, x in values.items()}, f"{measure}_{group}", 1e-3, study="inside"
+                {arm: np.array([scale * x]) for arm, x in values.items()},
+                f"{measure}_{group}",
+                1e-3,
+                study="hidden_states",
             )
             for measure, scale in both
             for group, values in (("head", arms), ("tail", tails))

@@ -24,7 +24,7 @@ def layout(table, seeds=4, noise=0.0, reals=REALS, levels=LEVELS, real_only=None
                 lines.append(("diversity", real, level, f"world-{real}_{level}", seed, value))
         if real_only is not None:
             value = real_only + 0.1 * seed
-            lines += [("diversity", 1.0, level, "world-r100", seed, value) for level in levels]
+            lines += [("diversity", 1.0, level, "oracle-r100", seed, value) for level in levels]
     return pd.DataFrame(lines, columns=["lever", "real_share", "level", "arm", "seed", "value"])
 
 
@@ -141,11 +141,11 @@ def test_missing_cells_and_seeds_are_named():
 
 
 CELLS = {
-    "world-r000_low": {"real_share": 0.0, "subtopic_power": 60.0, "label_noise": 0.0},
-    "world-r000_high": {"real_share": 0.0, "subtopic_power": 0.0, "label_noise": 0.0},
-    "world-r000_noise40": {"real_share": 0.0, "subtopic_power": 1.0, "label_noise": 0.4},
-    "world-r000_noise00": {"real_share": 0.0, "subtopic_power": 1.0, "label_noise": 0.0},
-    "world-r100": {"real_share": 1.0, "subtopic_power": 1.0, "label_noise": 0.0},
+    "oracle-r000_low": {"real_share": 0.0, "subtopic_power": 60.0, "label_noise": 0.0},
+    "oracle-r000_high": {"real_share": 0.0, "subtopic_power": 0.0, "label_noise": 0.0},
+    "oracle-r000_noise40": {"real_share": 0.0, "subtopic_power": 1.0, "label_noise": 0.4},
+    "oracle-r000_noise00": {"real_share": 0.0, "subtopic_power": 1.0, "label_noise": 0.0},
+    "oracle-r100": {"real_share": 1.0, "subtopic_power": 1.0, "label_noise": 0.0},
 }
 
 
@@ -168,18 +168,18 @@ def test_diversity_is_counted_in_effective_subtopics():
 def test_a_layout_holds_the_cells_that_move_its_own_lever():
     diversity = factorial.read_factorial(rows_of(CELLS), CELLS, "diversity")
     synthetic = diversity[diversity["real_share"] == 0]
-    assert list(dict.fromkeys(synthetic["arm"])) == ["world-r000_low", "world-r000_noise00", "world-r000_high"]
+    assert list(dict.fromkeys(synthetic["arm"])) == ["oracle-r000_low", "oracle-r000_noise00", "oracle-r000_high"]
     assert sorted(set(diversity["value"].round(9))) == [0.31, 0.32]  # generation 3, nothing else
     quality = factorial.read_factorial(rows_of(CELLS), CELLS, "quality")
     assert sorted(quality["level"].unique()) == [0.6, 1.0]
     for found, levels in ((diversity, 3), (quality, 2)):
-        assert (found["arm"] == "world-r100").sum() == levels * 2  # one cell, at every level, for two seeds
+        assert (found["arm"] == "oracle-r100").sum() == levels * 2  # one cell, at every level, for two seeds
 
 
 def test_cells_that_were_not_run_stay_in_the_layout_and_are_named():
-    rows = rows_of([arm for arm in CELLS if arm != "world-r000_low"])
+    rows = rows_of([arm for arm in CELLS if arm != "oracle-r000_low"])
     found = factorial.read_factorial(rows, CELLS, "diversity")
-    assert factorial.missing_cells(found) == ["world-r000_low"]
+    assert factorial.missing_cells(found) == ["oracle-r000_low"]
     with pytest.raises(ResultsError, match="none of the cells of lever 'quality' has been run"):
         factorial.read_factorial(rows_of(["real"]), CELLS, "quality")
     with pytest.raises(ValueError, match="'length' is not one of diversity, quality"):

@@ -19,8 +19,8 @@ PATHS = {  # metric: {alpha: (generation 0, the last one)} of made-up runs in wh
     "loss_public": {0.0: (2.0, 1.9), 0.5: (2.0, 1.9), 1.0: (2.0, 2.2)},
     "similarity_public": {0.0: (0.6, 0.61), 0.5: (0.6, 0.75), 1.0: (0.6, 0.8)},
     "similarity_private": {0.0: (0.7, 0.71), 0.5: (0.7, 0.85), 1.0: (0.7, 0.9)},
-    "similarity_public_apart": {0.0: (0.4, 0.4), 0.5: (0.4, 0.45), 1.0: (0.4, 0.5)},
-    "similarity_private_apart": {0.0: (0.4, 0.4), 0.5: (0.4, 0.45), 1.0: (0.4, 0.5)},
+    "similarity_public_different_prompts": {0.0: (0.4, 0.4), 0.5: (0.4, 0.45), 1.0: (0.4, 0.5)},
+    "similarity_private_different_prompts": {0.0: (0.4, 0.4), 0.5: (0.4, 0.45), 1.0: (0.4, 0.5)},
 }
 
 
@@ -183,7 +183,7 @@ def test_every_claim_is_supported_by_the_course_it_describes():
         ("interaction-transfers", swapped("loss_others", a050=(3.0, 3.3))),
         ("interaction-alone-harms", swapped("loss_own", a100=(1.5, 1.2))),
         ("interaction-coexist", swapped("similarity_private", a050=(0.7, 0.6))),
-        ("interaction-agree-public", swapped("similarity_public_apart", a050=(0.4, 0.6))),  # only narrower
+        ("interaction-agree-public", swapped("similarity_public_different_prompts", a050=(0.4, 0.6))),  # only narrower
         ("interaction-follows-theory", swapped("loss_own", a050=(1.5, 1.2), a100=(1.5, 1.1))),
     ],
 )

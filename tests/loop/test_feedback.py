@@ -80,7 +80,7 @@ def test_at_most_half_of_what_was_scored_is_hard(pair):
 
 def test_the_hardest_can_be_passed_over(pair):
     pool = Dataset.from_dict({"text": TEXTS, "source_id": [str(i) for i in range(8)]})
-    order = [find_hard(measured(pair, "lm_loss", hardest_skipped=s), pool)["source_id"][:] for s in (0.0, 0.25)]
+    order = [find_hard(measured(pair, "lm_loss", skip_hardest_share=s), pool)["source_id"][:] for s in (0.0, 0.25)]
     assert order[0][2] == order[1][0] and not set(order[0][:2]) & set(order[1])
 
 

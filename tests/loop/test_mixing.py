@@ -58,7 +58,7 @@ def test_real_share_gives_real_rows_and_keeps_the_size(tmp_path):
     train = load_task(settings).train.to_pandas()
     assert real[0]["text"].tolist() == train["text"].tolist()[:6]
     assert real[1]["text"].tolist() == train["text"].tolist()[6:12]  # fresh ones
-    fixed = tiny(tmp_path, method="static", variant="fixed", real_share=0.25, real_rows="fixed")
+    fixed = tiny(tmp_path, method="static", variant="fixed", real_share=0.25, real_rows_from="fixed")
     runs.run(fixed)
     a, b = (lesson[lesson["origin"] == "real"]["text"].tolist() for lesson in lessons_of(fixed, 1, 2))
     assert a == b == real[0]["text"].tolist()
@@ -97,7 +97,7 @@ def test_a_subsampled_run_that_was_stopped_gives_the_numbers_of_an_unbroken_one(
 def test_the_world_writes_with_the_diversity_and_the_quality_asked_for(tmp_path):
     size = {"lesson_size": 300, "train_size": 300, "generations": 1}
     narrow, wide, noisy = (
-        tiny(tmp_path, method="world", variant=name, **size, **dial)
+        tiny(tmp_path, method="oracle", variant=name, **size, **dial)
         for name, dial in (
             ("narrow", {"subtopic_power": 60.0}), ("wide", {"subtopic_power": 0.0}), ("noisy", {"label_noise": 0.5}),
         )
@@ -135,6 +135,6 @@ def test_what_came_later_does_not_rename_earlier_runs():
 
 def test_truth_is_known_of_the_miniature_only():
     with pytest.raises(SettingsError, match="need the known truth of task: miniature"):
-        make_settings(task="data/news", method="world")
+        make_settings(task="data/news", method="oracle")
     with pytest.raises(SettingsError, match="need the known truth"):
         make_settings(task="data/news", weak_accuracy=0.2)

@@ -258,7 +258,8 @@ def test_symbiosis_without_update_leaves_the_generator_alone(tmp_path):
 
 
 BEST = {
-    "variant": "whole", "generator_update": "none", "candidates": 2, "first_sources": "random", "teaching_share": 0.5,
+    "variant": "whole", "generator_update": "none",
+    "candidates": 2, "first_lesson_sources": "random", "teaching_share": 0.5,
     "pool_share": 0.25,
 }  # fmt: skip
 

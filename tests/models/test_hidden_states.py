@@ -15,7 +15,7 @@ from symbiosis.models.hidden_states import (
     effective_rank,
     head_and_tail,
     hidden_states,
-    inside,
+    probe,
     random_model,
     tail_gap,
     tail_gaps,
@@ -193,12 +193,12 @@ def test_head_and_tail_are_equally_many_in_order():
 
 
 def test_inside_is_made_of_its_parts(student):
-    found = inside(*student, TEXTS, RARE, SETTINGS)
+    found = probe(*student, TEXTS, RARE, SETTINGS)
     head, tail = head_and_tail(TEXTS, RARE)
     assert found["n"] == len(head) == len(tail) == 3
     assert found["density_tail"] == pytest.approx(unit_density(*student, tail, SETTINGS).mean())
     assert found["effective_rank_head"] == pytest.approx(effective_rank(hidden_states(*student, head, SETTINGS)))
-    swapped = inside(*student, head + tail, np.repeat([True, False], 3), SETTINGS)
+    swapped = probe(*student, head + tail, np.repeat([True, False], 3), SETTINGS)
     for name in MEASURES:
         assert swapped[f"{name}_tail"] == pytest.approx(found[f"{name}_head"], rel=1e-4)
         assert swapped[f"{name}_head"] != pytest.approx(found[f"{name}_head"], rel=1e-4)
@@ -225,7 +225,7 @@ TINY = {
 
 def test_a_run_with_inside_leaves_the_numbers_of_every_generation(tmp_path):
     arms = {"real": {"method": "real"}, "recursive-warm": {"variant": "warm", "recursive_start": "warm"}}
-    settings = RunSettings(**TINY, reports_dir=str(tmp_path), study="inside", inside=True)
+    settings = RunSettings(**TINY, reports_dir=str(tmp_path), study="hidden_states", probe_hidden_states=True)
     rows = pd.concat([with_arm(runs.run(settings.model_copy(update=arm))) for arm in arms.values()])
     table = by_student(rows)
     generations = table.groupby("arm")["generation"].apply(list).to_dict()
@@ -236,7 +236,7 @@ def test_a_run_with_inside_leaves_the_numbers_of_every_generation(tmp_path):
 
     task = load_task(settings)
     last = loading.load(str(stages.run_folder(settings.model_copy(update=arms["real"])) / "state/student-2/model"))
-    expected = inside(*last, task.test["text"][:], task.world.in_tail(task.test["text"]), settings)
+    expected = probe(*last, task.test["text"][:], task.world.in_tail(task.test["text"]), settings)
     assert table.query("arm == 'real' and generation == 2").iloc[0][list(expected)].to_dict() == pytest.approx(expected)
 
     gaps = tail_gaps(table)
@@ -262,4 +262,4 @@ def test_tail_gaps_are_taken_seed_by_seed():
 
 def test_inside_needs_a_known_world():
     with pytest.raises(SettingsError, match="inside: need the known truth of task: miniature"):
-        make_settings(inside=True, task="data/news")
+        make_settings(probe_hidden_states=True, task="data/news")
