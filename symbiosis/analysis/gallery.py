@@ -29,7 +29,9 @@ from symbiosis.theory.next_token import types_alive
 
 DEFAULT_SCALE, DEFAULT_STUDY = "miniature", "main"
 CLASSES = {"miniature": 4, "agnews_small": 4, "paper": 4}  # results.csv does not say how many labels a task has
-SEVERAL = {"regime_map": "regimes", "dev_rows": "dev"}  # figures of several studies, and the folder that is theirs
+SEVERAL = {  # figures of several studies, and the folder that is theirs
+    "regime_map": "regimes", "dev_rows": "dev", "ablation_effects": "ablation",
+}  # fmt: skip
 
 
 class NotRun(ResultsError):
