@@ -11,6 +11,8 @@ import json
 import os
 import sys
 import tempfile
+import threading
+import time
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -108,6 +110,7 @@ def wrap_ddp_or_fsdp(model: torch.nn.Module, losses: Losses, sharding: str) -> L
 
 def _rank(rank: int, trainer: Callable, model, settings: RunSettings, arguments: tuple, named: dict, folder: Path):
     """What each rank runs. The model's memory is shared, so it trains a copy; the first copies weights back."""
+    threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
     use_threads(settings.threads or max(1, (os.cpu_count() or 1) // settings.num_processes))
     cuda = pick_device(settings.device).type == "cuda"
     if cuda:
@@ -130,6 +133,13 @@ def _rank(rank: int, trainer: Callable, model, settings: RunSettings, arguments:
             (folder / "error").write_text(str(error))
     finally:
         dist.destroy_process_group()
+
+
+def _exit_with_parent(parent: int) -> None:
+    """End this rank when the process that started it is gone, however it went and whatever the rank waits for."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 # --- the process that starts them ----------------------------------------------------------------------------------

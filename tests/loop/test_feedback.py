@@ -1,4 +1,6 @@
 import copy
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,10 +8,11 @@ from datasets import Dataset
 from scipy.stats import rankdata
 
 from symbiosis.data.lesson import make_lesson
-from symbiosis.loop import feedback
-from symbiosis.loop.feedback import MEASURES, Measured, apart, find_hard, hardness
-from symbiosis.models import loading, scoring
-from symbiosis.models.training import train_student
+from symbiosis.loop.feedback import SIGNALS, apart, hardest
+from symbiosis.loop.state import LoopState
+from symbiosis.models import loading
+from symbiosis.models.generator import Generator
+from symbiosis.models.student import Student
 from symbiosis.settings import RunSettings
 
 LABELS = ["World", "Sports", "Business", "Sci/Tech"]
@@ -25,62 +28,66 @@ def lesson_of(texts):
 
 
 @pytest.fixture(scope="module")
-def pair(neox_folder, qwen_folder):
-    """A Student after half the texts, its tokenizer, Generator and its tokenizer, and the initial Student."""
-    initial, tokenizer = loading.load(str(neox_folder), device="cpu")
-    student = copy.deepcopy(initial)
+def state(neox_folder, qwen_folder):
+    """A Student after half the texts, a Generator, the pool, a dev split and the last lesson."""
     settings = SETTINGS.model_copy(update={"epochs": 8, "learning_rate": 5e-3})
-    train_student(student, tokenizer, lesson_of(TEXTS[:4] * 4), LABELS, settings, seed=0)
-    return student, tokenizer, *loading.load(str(qwen_folder), device="cpu"), initial
-
-
-def measured(pair, kind: str, student=None, **changes) -> Measured:
-    lesson = lesson_of(TEXTS)
-    dev = Dataset.from_dict({"text": TEXTS[:4], "label": [0, 1, 2, 3]})
-    settings = SETTINGS.model_copy(update={"feedback": kind} | changes)
-    return Measured(student or pair[0], pair[1], *pair[2:4], LABELS, dev, lesson, settings, np.random.default_rng(0))
-
-
-@pytest.mark.parametrize("kind", list(MEASURES))
-def test_every_measure_gives_one_finite_number_per_text_and_needs_no_label(pair, kind):
-    scores = hardness(measured(pair, kind), TEXTS)
-    assert scores.shape == (8,) and np.isfinite(scores).all() and len(set(scores)) == 8
+    student = Student(loading.load(str(neox_folder), device="cpu"), LABELS, settings)
+    student.learn(lesson_of(TEXTS[:4] * 4), seed=0)
+    generator = Generator(loading.load(str(qwen_folder), device="cpu"), LABELS, SETTINGS)
     pool = Dataset.from_dict({"text": TEXTS, "source_id": [str(i) for i in range(8)]})
-    hard = find_hard(measured(pair, kind), pool)
-    assert len(hard) == 3 and list(hard["hardness"]) == sorted(hard["hardness"], reverse=True)
+    dev = Dataset.from_dict({"text": TEXTS[:4], "label": [0, 1, 2, 3]})
+    task = SimpleNamespace(label_names=LABELS, pool=pool, dev=dev)
+    return LoopState(SETTINGS, task, replace(student, settings=SETTINGS), generator, lesson=lesson_of(TEXTS))
+
+
+def with_(state, **changes):
+    return replace(state, settings=SETTINGS.model_copy(update=changes))
+
+
+def scores_of(state, kind, texts=TEXTS):
+    return SIGNALS[kind](state, texts, np.random.default_rng(0))
+
+
+def hard(state, **changes):
+    return hardest(with_(state, **changes), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("kind", list(SIGNALS))
+def test_every_signal_gives_one_finite_number_per_text_and_needs_no_label(state, kind):
+    scores = scores_of(state, kind)
+    assert scores.shape == (8,) and np.isfinite(scores).all() and len(set(scores)) == 8
+    chosen = hard(state, feedback=kind)
+    assert len(chosen) == 3 and list(chosen["hardness"]) == sorted(chosen["hardness"], reverse=True)
     if kind not in ("random", "influence"):  # these two look at their own random state
-        assert {int(i) for i in hard["source_id"]} == set(np.flatnonzero(rankdata(-scores) <= 3))
+        assert {int(i) for i in chosen["source_id"]} == set(np.flatnonzero(rankdata(-scores) <= 3))
 
 
-def test_label_measures_by_hand(pair, monkeypatch):
+def test_label_signals_by_hand():
     p = np.array([[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 1e-12, 1e-12]])
     q = np.array([[0.7, 0.1, 0.1, 0.1], [1.0, 1e-12, 1e-12, 1e-12], [0.5, 0.5, 1e-12, 1e-12]])
-    monkeypatch.setattr(feedback, "_student", lambda by, texts: np.log(p))
-    monkeypatch.setattr(feedback, "_generator", lambda by, texts: np.log(q))
-    by = measured(pair, "margin")
-    assert feedback.margin(by, TEXTS[:3]) == pytest.approx([0.4, 1, 1])
-    assert feedback.entropy(by, TEXTS[:3])[1:] == pytest.approx([np.log(4), np.log(2)])
-    assert feedback.teacher_kl(by, TEXTS[:3]) == pytest.approx([0, np.log(4), 0], abs=1e-9)
+    student, generator = (SimpleNamespace(label_log_probs=lambda texts, x=x: np.log(x)) for x in (p, q))
+    state = SimpleNamespace(student=student, generator=generator)
+    assert scores_of(state, "margin") == pytest.approx([0.4, 1, 1])
+    assert scores_of(state, "entropy")[1:] == pytest.approx([np.log(4), np.log(2)])
+    assert scores_of(state, "teacher_kl") == pytest.approx([0, np.log(4), 0], abs=1e-9)
 
 
-def test_an_unusual_text_has_the_higher_lm_loss(pair):
-    taught = copy.deepcopy(pair[4])
-    rows = make_lesson(TEXTS * 10, [0] * 80, "real", 1, "real", [""] * 80)
+def test_an_unusual_text_has_the_higher_lm_loss(state):
     settings = SETTINGS.model_copy(update={"epochs": 10, "learning_rate": 5e-3})
-    train_student(taught, pair[1], rows, LABELS, settings, seed=0)
-    scores = hardness(measured(pair, "lm_loss", taught), [TEXTS[0], "zq xj vkw qqz jx"])
+    student = replace(state.student, lm=copy.deepcopy(state.student.lm), settings=settings)
+    student.learn(make_lesson(TEXTS * 10, [0] * 80, "real", 1, "real", [""] * 80), seed=0)
+    scores = scores_of(replace(state, student=student), "lm_loss", [TEXTS[0], "zq xj vkw qqz jx"])
     assert scores[1] > scores[0] + 1
 
 
-def test_at_most_half_of_what_was_scored_is_hard(pair):
-    pool = Dataset.from_dict({"text": TEXTS, "source_id": [""] * 8})
-    assert len(find_hard(measured(pair, "lm_loss", hard_examples=100), pool)) == 4
-    assert len(find_hard(measured(pair, "lm_loss", hard_examples=100), pool.select([0]))) == 1
+def test_at_most_half_of_what_was_scored_is_hard(state):
+    assert len(hard(state, hard_examples=100)) == 4
+    one = replace(state, task=SimpleNamespace(pool=state.task.pool.select([0])))
+    assert len(hard(one, hard_examples=100)) == 1
 
 
-def test_the_hardest_can_be_passed_over(pair):
-    pool = Dataset.from_dict({"text": TEXTS, "source_id": [str(i) for i in range(8)]})
-    order = [find_hard(measured(pair, "lm_loss", skip_hardest_share=s), pool)["source_id"][:] for s in (0.0, 0.25)]
+def test_the_hardest_can_be_passed_over(state):
+    order = [hard(state, skip_hardest_share=share)["source_id"][:] for share in (0.0, 0.25)]
     assert order[0][2] == order[1][0] and not set(order[0][:2]) & set(order[1])
 
 
@@ -90,11 +97,3 @@ def test_near_copies_are_chosen_once():
     assert apart(texts, 3, 0.5) == [0, 2, 4]
     assert apart(texts, 4, 0.5) == [0, 2, 4, 1]  # too few are apart: filled up in order
     assert apart(texts, 9, 0.1) == [0, 2, 1, 3, 4]
-
-
-def test_teacher_kl_asks_both(pair):
-    log_p = scoring.student_beliefs(*pair[:2], TEXTS, LABELS, SETTINGS)
-    log_q = scoring.generator_beliefs(*pair[2:4], TEXTS, LABELS, SETTINGS)
-    by_hand = (np.exp(log_q) * (log_q - log_p)).sum(1)
-    assert hardness(measured(pair, "teacher_kl"), TEXTS) == pytest.approx(by_hand)
-    assert (by_hand > 0).all()

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from scipy.stats import spearmanr
 from symbiosis.data.lesson import make_lesson
 from symbiosis.loop import influence as inf
 from symbiosis.loop import methods, runs
-from symbiosis.models import loading, scoring, training
-from symbiosis.models.training import TrainingError
+from symbiosis.loop.influence import Influence
+from symbiosis.models import loading, training
+from symbiosis.models.ranks import TrainingError
+from symbiosis.models.student import LessonRows, Student
 from symbiosis.settings import RunSettings, derive_seed
 
 LABELS = list(NEWS)
@@ -42,7 +45,7 @@ def loss_after(w: float, m, v, t) -> float:
 
 @pytest.mark.parametrize("m, v, t, expected", [(M, V, 10, -0.0022805625), (0 * M, 0 * V, 1, -1.7e-8)])
 def test_the_direction_gives_the_slope_of_two_weights(m, v, t, expected):
-    q = inf.adamw_direction(dev_gradient_after(0, m, v, t), m, v, G, t)
+    q = inf.adamw_direction(dev_gradient_after(0, m, v, t), (m, v, t), G)
     slope, difference = -LR * (q @ G_Z).item(), (loss_after(1e-5, m, v, t) - loss_after(-1e-5, m, v, t)) / 2e-5
     assert slope == pytest.approx(expected, rel=0.05 if t == 1 else 1e-7)
     assert slope == pytest.approx(difference, rel=0.05 if t == 1 else 1e-6)
@@ -56,8 +59,8 @@ def test_a_frozen_preconditioner_would_be_seen():
 
 def test_weights_the_lesson_never_touched_have_no_slope_of_one_over_eps():
     zero, d = f64(0, 0.2), f64(1, 1)
-    assert inf.adamw_direction(d, zero, zero**2, 0 * G, 10)[0] > 1e6
-    damped = inf.adamw_direction(d, zero, zero**2, 0 * G, 10, damping=0.01)
+    assert inf.adamw_direction(d, (zero, zero**2, 10), 0 * G)[0] > 1e6
+    damped = inf.adamw_direction(d, (zero, zero**2, 10), 0 * G, damping=0.01)
     v_hat = 0.999 * 0.04 / (1 - 0.999**10)
     assert damped[0].item() == pytest.approx(0.1 / (1 - 0.9**10) / (0.1 * v_hat**0.5), rel=1e-6)
 
@@ -77,27 +80,27 @@ def test_the_direction_goes_through_the_clipping(scale):
 
 @pytest.fixture
 def student(neox_folder):
-    return loading.load(str(neox_folder), device="cpu")
+    return Student(loading.load(str(neox_folder), device="cpu"), LABELS, SETTINGS)
+
+
+def parameters(student):
+    return student.lm.model.parameters()
 
 
 @pytest.mark.parametrize("soft", [False, True])
 def test_row_losses_are_those_of_training(student, soft):
     probs = np.random.default_rng(0).dirichlet(np.ones(4), len(LESSON)).tolist()
-    lesson = LESSON.add_column("label_probs", probs) if soft else LESSON
-    batch = np.array([6, 0, 3, 1])
-    expected = training.student_losses(*student, lesson, LABELS, SETTINGS)[0](batch, batch)["loss"].item()
-    rows, lengths = inf.row_losses(*student, lesson, LABELS, SETTINGS)
-    weight = torch.tensor(lesson["weight"])[batch]
-    assert inf.batch_loss(rows(batch), weight, SETTINGS.lm_weight).item() == pytest.approx(expected, rel=1e-5)
-    assert lengths == training.student_losses(*student, lesson, LABELS, SETTINGS)[1]
+    rows, batch = LessonRows(student, LESSON.add_column("label_probs", probs) if soft else LESSON), np.array([6, 0, 3])
+    expected = rows.batch_losses(batch, batch)["loss"].item()
+    loss = inf.batch_loss(rows.row_losses(batch), rows.weight[batch], SETTINGS.lm_weight)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_joining_is_the_slope_of_the_batch_loss(student):
-    step = inf.next_step(*student, LESSON, LABELS, SETTINGS, seed=0)
-    rows, lengths = inf.row_losses(*student, LESSON, LABELS, SETTINGS)
-    joining = inf.joining_losses(rows, lengths, np.arange(8), step, SETTINGS)
+    step, rows = inf.next_step(student, LESSON, seed=0), LessonRows(student, LESSON)
+    joining = inf.joining_losses(rows, np.arange(8), step)
     for z in (0, 5):
-        parts = [torch.cat(pair) for pair in zip(step.rows(step.batch), rows([z]), strict=True)]
+        parts = [torch.cat(pair) for pair in zip(step.losses(), rows.row_losses([z]), strict=True)]
         loss = [  # in float64, as a small difference is taken
             inf.batch_loss(
                 [x.double() for x in parts], torch.cat([step.weight, share * step.weight.sum()[None]]).double(), 1.0
@@ -108,32 +111,29 @@ def test_joining_is_the_slope_of_the_batch_loss(student):
 
 
 def test_dev_loss_is_that_of_the_evaluation(student):
-    expected = scoring.evaluate(*student, LESSON, LABELS, SETTINGS)["label_loss"].mean()
-    parts = [x.item() for x in inf.dev_losses(*student, LESSON, LABELS, SETTINGS)]
-    assert len(parts) == 2 and sum(parts) == pytest.approx(expected, rel=1e-5)
+    parts = [x.item() for x in inf.dev_losses(student, LESSON)]
+    assert len(parts) == 2 and sum(parts) == pytest.approx(student.evaluate(LESSON)["label_loss"].mean(), rel=1e-5)
 
 
 def test_warmed_moments_are_those_of_the_optimizer(student):
-    model, _ = student
-    step = inf.next_step(*student, LESSON, LABELS, SETTINGS, seed=3)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-30, weight_decay=0.0)  # the weights stay where they are
-    losses, lengths = training.student_losses(*student, LESSON, LABELS, SETTINGS)
-    *before, last = training.bucketed_batches(lengths, 3, np.random.default_rng(3))
+    step, rows, weights = inf.next_step(student, LESSON, seed=3), LessonRows(student, LESSON), list(parameters(student))
+    optimizer = torch.optim.AdamW(weights, lr=1e-30, weight_decay=0.0)  # the weights stay where they are
+    *before, last = training.bucketed_batches(rows.lengths, 3, np.random.default_rng(3))
     for batch in before:
         optimizer.zero_grad()
-        losses(batch, batch)["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), training.MAX_GRAD_NORM)
+        rows.batch_losses(batch, batch)["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(weights, training.MAX_GRAD_NORM)
         optimizer.step()
     assert step.t == 3 and step.batch.tolist() == last.tolist()
-    for p, m, v in zip(model.parameters(), step.m, step.v, strict=True):
+    for p, m, v in zip(weights, step.m, step.v, strict=True):
         torch.testing.assert_close(optimizer.state[p]["exp_avg"], m, rtol=1e-3, atol=1e-6)
         torch.testing.assert_close(optimizer.state[p]["exp_avg_sq"], v, rtol=1e-3, atol=1e-9)
 
 
 def test_the_direction_is_the_mean_over_next_steps(student):
-    mean, step = inf.mean_direction(*student, LESSON, LESSON, LABELS, SETTINGS, seed=0, steps=2)
-    steps = [inf.next_step(*student, LESSON, LABELS, SETTINGS, seed=derive_seed(0, k, "step")) for k in range(2)]
-    first, second = (inf.dev_direction(*student, one, LESSON, LABELS, SETTINGS) for one in steps)
+    mean, step = Influence(student, LESSON, LESSON, seed=0, steps=2).mean_direction()
+    steps = [inf.next_step(student, LESSON, seed=derive_seed(0, k, "step")) for k in range(2)]
+    first, second = (inf.dev_direction(student, one, LESSON) for one in steps)
     assert step.batch.tolist() == [*steps[0].batch, *steps[1].batch] and len(step.weight) == len(step.batch)
     for x, a, b in zip(mean, first, second, strict=True):
         torch.testing.assert_close(x, (a + b) / 2)
@@ -141,12 +141,11 @@ def test_the_direction_is_the_mean_over_next_steps(student):
 
 
 def test_the_student_is_left_as_it_was_to_the_bit(student):
-    model, tokenizer = student
+    model = student.lm.model
     before = copy.deepcopy(model.state_dict())
-    args = (model, tokenizer, LESSON, LESSON, LESSON, LABELS, SETTINGS)
-    inf.influence(*args, seed=0)
-    inf.one_step_changes(*args, seed=0, share=0.1, steps=1)
-    with pytest.raises(ZeroDivisionError), inf.restored(model):
+    Influence(student, LESSON, LESSON, seed=0).of(LESSON)
+    Influence(student, LESSON, LESSON, seed=0, steps=1).by_training(LESSON, share=0.1)
+    with pytest.raises(ZeroDivisionError), inf.restored(student):
         next(model.parameters()).data.zero_()
         raise ZeroDivisionError
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
@@ -154,9 +153,9 @@ def test_the_student_is_left_as_it_was_to_the_bit(student):
 
 
 def test_influence_does_not_depend_on_how_candidates_are_batched(student):
-    args = (*student, LESSON, LESSON, LESSON, LABELS)
-    together = inf.influence(*args, SETTINGS.model_copy(update={"generation_batch_size": 8}), seed=0)
-    np.testing.assert_allclose(inf.influence(*args, SETTINGS, seed=0), together, rtol=0, atol=0.02 * together.std())
+    wide = replace(student, settings=SETTINGS.model_copy(update={"generation_batch_size": 8}))
+    one, other = (Influence(s, LESSON, LESSON, seed=0).of(LESSON) for s in (student, wide))
+    np.testing.assert_allclose(one, other, rtol=0, atol=0.02 * other.std())
 
 
 def test_scores_that_half_the_step_would_change_stop_with_the_remedy():
@@ -168,16 +167,11 @@ def test_scores_that_half_the_step_would_change_stop_with_the_remedy():
 
 
 def test_gradient_norm_is_the_length_of_the_head_gradient(student):
-    model, tokenizer = student
-    names = ["s", "the", "on"]
-    words = scoring.student_labels(tokenizer, names)
-    assert all(len(word) == 1 for word in words)  # where the closed form is exact
-    norms = inf.gradient_norm(model, tokenizer, LESSON["text"], names, SETTINGS)
-    for text, norm in zip(LESSON["text"], norms, strict=True):
-        prefix = scoring.student_prefixes(tokenizer, [text], 32)[0]
-        logits = model(torch.tensor([prefix])).logits[0, -1, [word[0] for word in words]]
-        loss = -logits.log_softmax(-1).max()
-        (gradient,) = torch.autograd.grad(loss, [model.get_output_embeddings().weight])
+    student, model = replace(student, label_names=["s", "the", "on"]), student.lm.model
+    words = [word for (word,) in student.label_rows()]  # one token each, where the closed form is exact
+    for text, norm in zip(LESSON["text"], inf.gradient_norm(student, LESSON["text"]), strict=True):
+        logits = model(torch.tensor(student.questions([text]))).logits[0, -1, words]
+        (gradient,) = torch.autograd.grad(-logits.log_softmax(-1).max(), [model.get_output_embeddings().weight])
         assert norm == pytest.approx(gradient.norm().item(), rel=1e-4)
 
 
@@ -186,7 +180,7 @@ SHARE = 1 / 16  # one row in a batch
 
 
 @pytest.fixture(scope="module")
-def actors():
+def state():
     settings = RunSettings(
         method="real", lesson_size=300, student_steps=100, train_size=900, pool_size=50, dev_size=64, test_size=50
     )
@@ -194,12 +188,12 @@ def actors():
 
 
 @pytest.fixture(scope="module")
-def taught(actors):
-    """Arguments of `influence`: a miniature Student after one lesson, and 120 texts of mixed quality, new to it."""
-    settings, lesson, student = actors.settings, methods.real(actors, 1), (actors.student, actors.student_tokenizer)
-    training.train_student(*student, lesson, actors.task.label_names, settings, seed=1)
-    candidates = mixed(actors.task.train.select(range(600, 720)), np.random.default_rng(0))
-    return (*student, candidates, lesson, actors.task.dev, actors.task.label_names, settings)
+def taught(state):
+    """A miniature Student's influence after one lesson, and 120 texts of mixed quality, new to it."""
+    lesson = methods.real(state, 1, 300)
+    state.student.learn(lesson, seed=1)
+    candidates = mixed(state.task.train.select(range(600, 720)), np.random.default_rng(0))
+    return Influence(state.student, lesson, state.task.dev, seed=0, steps=1), candidates
 
 
 def mixed(rows, rng):
@@ -214,32 +208,35 @@ def mixed(rows, rng):
 
 @pytest.fixture(scope="module")
 def actual(taught):
-    return inf.one_step_changes(*taught, seed=0, share=SHARE, steps=1)
+    influence, candidates = taught
+    return influence.by_training(candidates, SHARE)
 
 
 def test_influence_predicts_what_one_step_of_training_does(taught, actual):
-    predicted = inf.influence(*taught, seed=0, steps=1)
+    influence, candidates = taught
+    predicted = influence.of(candidates)
     assert len(actual) == 120 and spearmanr(predicted, actual)[0] > 0.95
     assert np.polyfit(SHARE * predicted, actual, 1)[0] == pytest.approx(1, abs=0.2)  # in nats, not only in rank
 
 
 def test_no_damping_or_a_scrambled_direction_would_not_predict_it(taught, actual, monkeypatch):
+    influence, candidates = taught
     monkeypatch.setattr(inf, "check_step", lambda *_: None)  # which stops both
     with monkeypatch.context() as patch:
         patch.setattr(inf, "DAMPING", 0.0)
-        assert spearmanr(inf.influence(*taught, seed=0, steps=1), actual)[0] < 0.8
+        assert spearmanr(influence.of(candidates), actual)[0] < 0.8
     direction, rng = inf.dev_direction, torch.Generator().manual_seed(0)
     shuffled = lambda x: x.flatten()[torch.randperm(x.numel(), generator=rng)].view_as(x)  # noqa: E731
     monkeypatch.setattr(inf, "dev_direction", lambda *a: [shuffled(x) for x in direction(*a)])
-    assert spearmanr(inf.influence(*taught, seed=0, steps=1), actual)[0] < 0.4
+    assert spearmanr(influence.of(candidates), actual)[0] < 0.4
 
 
-def test_where_gradients_are_long_the_order_holds_better_than_the_size(actors, taught):
-    model, tokenizer, candidates, _, *rest = taught
-    model, lesson = copy.deepcopy(model), methods.real(actors, 2)
-    training.train_student(model, tokenizer, lesson, *rest[1:], seed=2)  # now surer: a wrong label is a shock
-    args = (model, tokenizer, candidates.select(range(0, 120, 2)), lesson, *rest)
-    predicted = inf.influence(*args, seed=0, steps=1)
-    small, large = (inf.one_step_changes(*args, seed=0, share=share, steps=1) for share in (0.01, SHARE))
+def test_where_gradients_are_long_the_order_holds_better_than_the_size(state, taught):
+    influence, candidates = taught
+    surer, lesson = replace(influence.student, lm=copy.deepcopy(influence.student.lm)), methods.real(state, 2, 300)
+    surer.learn(lesson, seed=2)  # now surer: a wrong label is a shock
+    influence, some = Influence(surer, lesson, state.task.dev, seed=0, steps=1), candidates.select(range(0, 120, 2))
+    predicted = influence.of(some)
+    small, large = (influence.by_training(some, share) for share in (0.01, SHARE))
     assert spearmanr(predicted, small)[0] > 0.9 and spearmanr(predicted, large)[0] > 0.75
     assert np.polyfit(SHARE * predicted, large, 1)[0] < 0.8  # the clipping cuts what one row in 16 can do

@@ -4,21 +4,17 @@ import pytest
 import torch
 from conftest import NEWS
 
+from symbiosis.analysis.hidden_states import by_student, tail_gap, tail_gaps
 from symbiosis.data.task import load_task
 from symbiosis.loop import runs
+from symbiosis.measures.density import MEASURES, density, effective_rank
 from symbiosis.models import loading
 from symbiosis.models.hidden_states import (
-    MEASURES,
     RepresentationError,
-    by_student,
-    density,
-    effective_rank,
     head_and_tail,
     hidden_states,
     probe,
     random_model,
-    tail_gap,
-    tail_gaps,
     unit_density,
 )
 from symbiosis.models.loading import start_ids, token_ids
@@ -115,20 +111,22 @@ def test_density_of_silence_is_nan():
 @FOLDERS
 @pytest.mark.parametrize("layer", [0, 1, -1])
 def test_hidden_states_equal_one_text_at_a_time(folder, layer, request):
-    model, tokenizer = loading.load(str(request.getfixturevalue(folder)), device="cpu")
+    lm = loading.load(str(request.getfixturevalue(folder)), device="cpu")
+    model, tokenizer = lm
     start = start_ids(tokenizer)
     expected = []
     for ids in token_ids(tokenizer, TEXTS):
         out = model(torch.tensor([start + ids]), output_hidden_states=True)  # no mask, no padding
         expected.append(out.hidden_states[layer][0, len(start) :].mean(dim=0).detach().numpy())
-    found = hidden_states(model, tokenizer, TEXTS, SETTINGS, layer=layer)
+    found = hidden_states(lm, TEXTS, SETTINGS, layer=layer)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert found.dtype == np.float32 and found.std(axis=0).min() > 1e-4  # texts differ, so the order was checked
 
 
 @FOLDERS
 def test_unit_density_is_that_of_the_units_after_the_non_linearity(folder, request):
-    model, tokenizer = loading.load(str(request.getfixturevalue(folder)), device="cpu")
+    lm = loading.load(str(request.getfixturevalue(folder)), device="cpu")
+    model, tokenizer = lm
     mlp, start, expected = model.base_model.layers[-1].mlp, start_ids(tokenizer), []
     for ids in token_ids(tokenizer, TEXTS):
         entered = []
@@ -141,30 +139,30 @@ def test_unit_density_is_that_of_the_units_after_the_non_linearity(folder, reque
         else:
             units = torch.nn.functional.silu(mlp.gate_proj(x)) * mlp.up_proj(x)
         expected.append(density(units.detach().numpy()).mean())
-    found = unit_density(model, tokenizer, TEXTS, SETTINGS)
+    found = unit_density(lm, TEXTS, SETTINGS)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.ptp(found) > 1e-3
 
 
 def test_looking_leaves_no_hook_behind(student):
-    model, tokenizer = student
-    unit_density(model, tokenizer, TEXTS[:2], SETTINGS)
+    model, _tokenizer = student
+    unit_density(student, TEXTS[:2], SETTINGS)
     assert not any(part._forward_pre_hooks for part in model.modules())
     with pytest.raises(ValueError, match="no tokens"):
-        unit_density(model, tokenizer, ["", "Moon."], SETTINGS)
+        unit_density(student, ["", "Moon."], SETTINGS)
     assert not any(part._forward_pre_hooks for part in model.modules())
 
 
 def test_a_layer_that_is_not_there_is_named(student):
     with pytest.raises(RepresentationError, match=r"layers\[7\]"):
-        unit_density(*student, TEXTS, SETTINGS, layer=7)
+        unit_density(student, TEXTS, SETTINGS, layer=7)
 
 
 def test_texts_are_cut_at_max_length(student):
-    model, tokenizer = student
+    _model, tokenizer = student
     long = " ".join(TEXTS)
     cut = tokenizer.decode(token_ids(tokenizer, [long], 32)[0])
-    same = hidden_states(model, tokenizer, [long, cut, long[:20]], SETTINGS)
+    same = hidden_states(student, [long, cut, long[:20]], SETTINGS)
     np.testing.assert_allclose(same[0], same[1], atol=1e-5)
     assert np.abs(same[0] - same[2]).max() > 1e-3
 
@@ -192,13 +190,13 @@ def test_head_and_tail_are_equally_many_in_order():
         head_and_tail(texts, tail[:-1])
 
 
-def test_inside_is_made_of_its_parts(student):
-    found = probe(*student, TEXTS, RARE, SETTINGS)
+def test_a_probe_is_made_of_its_parts(student):
+    found = probe(student, TEXTS, RARE, SETTINGS)
     head, tail = head_and_tail(TEXTS, RARE)
     assert found["n"] == len(head) == len(tail) == 3
-    assert found["density_tail"] == pytest.approx(unit_density(*student, tail, SETTINGS).mean())
-    assert found["effective_rank_head"] == pytest.approx(effective_rank(hidden_states(*student, head, SETTINGS)))
-    swapped = probe(*student, head + tail, np.repeat([True, False], 3), SETTINGS)
+    assert found["density_tail"] == pytest.approx(unit_density(student, tail, SETTINGS).mean())
+    assert found["effective_rank_head"] == pytest.approx(effective_rank(hidden_states(student, head, SETTINGS)))
+    swapped = probe(student, head + tail, np.repeat([True, False], 3), SETTINGS)
     for name in MEASURES:
         assert swapped[f"{name}_tail"] == pytest.approx(found[f"{name}_head"], rel=1e-4)
         assert swapped[f"{name}_head"] != pytest.approx(found[f"{name}_head"], rel=1e-4)
@@ -223,7 +221,7 @@ TINY = {
 }  # fmt: skip
 
 
-def test_a_run_with_inside_leaves_the_numbers_of_every_generation(tmp_path):
+def test_a_run_that_probes_leaves_the_numbers_of_every_generation(tmp_path):
     arms = {"real": {"method": "real"}, "recursive-warm": {"variant": "warm", "recursive_start": "warm"}}
     settings = RunSettings(**TINY, reports_dir=str(tmp_path), study="hidden_states", probe_hidden_states=True)
     rows = pd.concat([with_arm(runs.run(settings.model_copy(update=arm))) for arm in arms.values()])
@@ -236,7 +234,7 @@ def test_a_run_with_inside_leaves_the_numbers_of_every_generation(tmp_path):
 
     task = load_task(settings)
     last = loading.load(str(stages.run_folder(settings.model_copy(update=arms["real"])) / "state/student-2/model"))
-    expected = probe(*last, task.test["text"][:], task.world.in_tail(task.test["text"]), settings)
+    expected = probe(last, task.test["text"][:], task.world.in_tail(task.test["text"]), settings)
     assert table.query("arm == 'real' and generation == 2").iloc[0][list(expected)].to_dict() == pytest.approx(expected)
 
     gaps = tail_gaps(table)
@@ -260,6 +258,6 @@ def test_tail_gaps_are_taken_seed_by_seed():
     assert gaps["effective_rank"].tolist() == pytest.approx([np.log(0.5), 0])
 
 
-def test_inside_needs_a_known_world():
-    with pytest.raises(SettingsError, match="inside: need the known truth of task: miniature"):
+def test_probing_needs_a_known_world():
+    with pytest.raises(SettingsError, match="probe_hidden_states: need the known truth of task: miniature"):
         make_settings(probe_hidden_states=True, task="data/news")

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from symbiosis.models import loading
-from symbiosis.models.loading import ModelError
+from symbiosis.models import fast, loading
+from symbiosis.models.fast import malloc_without_trim
+from symbiosis.models.loading import LanguageModel, ModelError
 
 
 def test_weights_are_fp32_whatever_was_stored(qwen_folder):
@@ -33,7 +34,7 @@ def test_generic_tokenizer_of_a_qwen2_folder_survives_loading(qwen_folder, tmp_p
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     fast = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>")
     model, _ = loading.load(str(qwen_folder), device="cpu")
-    loading.save(model, fast, tmp_path / "words")
+    LanguageModel(model, fast).save(tmp_path / "words")
     assert AutoTokenizer.from_pretrained(tmp_path / "words")("moon")["input_ids"] != [3]
     assert loading.load(str(tmp_path / "words"), device="cpu")[1]("moon")["input_ids"] == [3]
 
@@ -49,7 +50,7 @@ def test_documents_begin_and_end_and_a_cut_one_may_go_on(neox_folder):
 
 def test_saved_model_gives_the_same_logits(neox_folder, tmp_path):
     model, tokenizer = loading.load(str(neox_folder), device="cpu")
-    loading.save(model, tokenizer, tmp_path / "copy")
+    LanguageModel(model, tokenizer).save(tmp_path / "copy")
     again, _ = loading.load(str(tmp_path / "copy"), device="cpu")
     ids = torch.arange(20)[None]
     assert torch.equal(model(ids).logits, again(ids).logits)
@@ -58,7 +59,7 @@ def test_saved_model_gives_the_same_logits(neox_folder, tmp_path):
 
 def test_failed_save_leaves_what_was_there(neox_folder, tmp_path, monkeypatch):
     model, tokenizer = loading.load(str(neox_folder), device="cpu")
-    loading.save(model, tokenizer, tmp_path / "kept")
+    LanguageModel(model, tokenizer).save(tmp_path / "kept")
     before = (tmp_path / "kept" / "model.safetensors").read_bytes()
 
     def full(*args, **kwargs):
@@ -66,7 +67,7 @@ def test_failed_save_leaves_what_was_there(neox_folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(tokenizer), "save_pretrained", full)
     with pytest.raises(OSError, match="No space"):
-        loading.save(model, tokenizer, tmp_path / "kept")
+        LanguageModel(model, tokenizer).save(tmp_path / "kept")
     assert (tmp_path / "kept" / "model.safetensors").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["kept"]
 
@@ -104,10 +105,10 @@ def test_unreachable_hub_says_how_to_use_a_local_copy(tmp_path):
     import sys
 
     code = """import time; time.sleep = lambda seconds: None  # the client waits between its retries
-from symbiosis import models
+from symbiosis.models import loading
 try:
-    models.load("EleutherAI/pythia-160m")
-except models.ModelError as error:
+    loading.load("EleutherAI/pythia-160m")
+except loading.ModelError as error:
     print(error)"""
     env = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=240)
@@ -133,7 +134,7 @@ def test_batches_by_length_hold_every_row_once_longest_first():
 def test_freed_memory_is_kept_inside_and_given_back_at_the_end():
     resident = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")  # noqa: E731
     size = 200 * 2**20
-    with loading.kept_memory():
+    with malloc_without_trim():
         begun = resident()
         torch.ones(size, dtype=torch.uint8)
         kept = resident() - begun
@@ -143,6 +144,6 @@ def test_freed_memory_is_kept_inside_and_given_back_at_the_end():
 
 def test_kept_memory_ends_with_an_error_too_and_is_nothing_elsewhere(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    monkeypatch.setattr(loading.ctypes, "CDLL", lambda name: pytest.fail("no glibc here"))
-    with pytest.raises(ZeroDivisionError), loading.kept_memory():
+    monkeypatch.setattr(fast.ctypes, "CDLL", lambda name: pytest.fail("no glibc here"))
+    with pytest.raises(ZeroDivisionError), malloc_without_trim():
         1 / 0  # noqa: B018

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from conftest import NEWS
 from datasets import Dataset
 
 from symbiosis.loop import runs
-from symbiosis.models import loading, ranks, training
+from symbiosis.models import loading, ranks
+from symbiosis.models.generator import Generator
 from symbiosis.models.ranks import TrainingError
+from symbiosis.models.student import LessonRows, Student, learn
 from symbiosis.settings import RunSettings, SettingsError, make_settings
 from symbiosis.store import record
 
@@ -38,34 +41,40 @@ TWO = ONE.model_copy(update={"num_processes": 2})
 
 @pytest.fixture(scope="module")
 def student(neox_folder):
-    return loading.load(str(neox_folder), device="cpu")
+    return Student(loading.load(str(neox_folder), device="cpu"), LABELS, ONE)
 
 
 @pytest.fixture(scope="module")
 def generator(qwen_folder):
-    model, tokenizer = loading.load(str(qwen_folder), device="cpu")
+    lm = loading.load(str(qwen_folder), device="cpu")
+    model = lm.model
     model.config.tie_word_embeddings = True  # one matrix, as in Qwen2-0.5B: the sharding must not tear it apart
     model.tie_weights()
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    return model, tokenizer
+    return Generator(lm, LABELS, ONE)
 
 
-def teach(model, tokenizer, settings):
-    return training.train_student(model, tokenizer, LESSON, LABELS, settings, seed=3)
+def with_(learner, settings):
+    """A copy of a Student or Generator, weights and all, with other settings."""
+    return replace(learner, lm=copy.deepcopy(learner.lm), settings=settings)
 
 
-def tune(model, tokenizer, settings):
-    asked, weights = ["Say it."] * 8, np.linspace(0.1, 2.0, 8)
-    return training.train_generator(model, tokenizer, asked, TEXTS, settings, seed=3, weights=weights)
+def teach(student):
+    return student.learn(LESSON, seed=3)
 
 
-def prefer(model, tokenizer, settings):
-    return training.train_preferences(model, tokenizer, ["Say it."] * 7, TEXTS[:7], TEXTS[1:], settings, seed=3)
+def tune(generator):
+    return generator.fine_tune(["Say it."] * 8, TEXTS, seed=3, weights=np.linspace(0.1, 2.0, 8))
 
 
-def apart(pair, other) -> float:
-    """Euclidean distance of two models' weights."""
-    return sum(((p - q) ** 2).sum().item() for p, q in zip(pair.parameters(), other.parameters(), strict=True)) ** 0.5
+def prefer(generator):
+    return generator.prefer(["Say it."] * 7, TEXTS[:7], TEXTS[1:], seed=3)
+
+
+def apart(one, other) -> float:
+    """Euclidean distance of two learners' weights."""
+    weights = zip(one.lm.model.parameters(), other.lm.model.parameters(), strict=True)
+    return sum(((p - q) ** 2).sum().item() for p, q in weights) ** 0.5
 
 
 CASES = {
@@ -77,11 +86,10 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_ranks_have_the_losses_and_weights_of_one_process(case, request):
-    pair, train, changes = CASES[case]
-    begun, tokenizer = request.getfixturevalue(pair)
-    one, other = copy.deepcopy(begun), copy.deepcopy(begun)
-    alone = train(one, tokenizer, ONE)
-    shared = train(other, tokenizer, TWO.model_copy(update=changes))
+    who, train, changes = CASES[case]
+    begun = request.getfixturevalue(who)
+    one, other = with_(begun, ONE), with_(begun, TWO.model_copy(update=changes))
+    alone, shared = train(one), train(other)
     assert [list(step) for step in alone] == [list(step) for step in shared]
     difference = max(abs(a[name] - b[name]) for a, b in zip(alone, shared, strict=True) for name in a)
     drift = apart(one, other) / apart(one, begun)
@@ -106,9 +114,8 @@ def test_a_run_in_two_ranks_has_the_rows_of_one_process(neox_folder, tmp_path):
 
 
 def test_the_plain_average_of_two_slices_would_have_been_another_loss(student):
-    losses, _ = training.student_losses(*student, LESSON, LABELS, ONE)
-    batch = np.arange(7)
-    of = lambda rows: losses(rows, rows)["loss"].item()  # noqa: E731
+    lesson, batch = LessonRows(student, LESSON), np.arange(7)
+    of = lambda rows: lesson.batch_losses(rows, rows)["loss"].item()  # noqa: E731
     assert abs(of(batch) - (of(batch[::2]) + of(batch[1::2])) / 2) > 1e-3
 
 
@@ -152,26 +159,27 @@ LONG = TWO.model_copy(update={"epochs": 100_000})
 @linux
 def test_a_rank_that_dies_stops_the_training_with_a_sentence_and_changes_nothing(student, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    model, tokenizer = student
-    before = [p.clone() for p in model.parameters()]
+    learner = with_(student, LONG)
+    before = [p.clone() for p in learner.lm.model.parameters()]
     killer = threading.Thread(target=lambda: os.kill(ranks_of(os.getpid(), tmp_path)[1], signal.SIGKILL))
     killer.start()
     with pytest.raises(TrainingError, match=r"rank 1 of the 2 ended early \(killed by SIGKILL\); nothing"):
-        teach(model, tokenizer, LONG)
+        teach(learner)
     killer.join()
-    assert all(torch.equal(p, q) for p, q in zip(before, model.parameters(), strict=True))
+    assert all(torch.equal(p, q) for p, q in zip(before, learner.lm.model.parameters(), strict=True))
     assert list(tmp_path.iterdir()) == []  # neither weights nor lesson are left behind
 
 
 STARTER = """
 import sys
 from datasets import Dataset
-from symbiosis.models import loading, training
+from symbiosis.models import loading
+from symbiosis.models.student import Student
 from symbiosis.settings import RunSettings
 
 lesson = Dataset.from_dict({"text": ["Shares fell."] * 8, "label": [0, 1] * 4, "weight": [1.0] * 8})
 settings = RunSettings(device="cpu", num_processes=2, epochs=100_000, batch_size=4)
-training.train_student(*loading.load(sys.argv[1], device="cpu"), lesson, ["World", "Sports"], settings, seed=0)
+Student(loading.load(sys.argv[1], device="cpu"), ["World", "Sports"], settings).learn(lesson, seed=0)
 """
 
 
@@ -188,18 +196,18 @@ def test_the_ranks_end_with_a_notebook_that_was_killed(neox_folder, tmp_path):
 
 
 def test_an_infinite_loss_in_the_ranks_is_told_as_in_one_process(student):
-    model, tokenizer = copy.deepcopy(student[0]), student[1]
+    learner = with_(student, TWO)
     with torch.no_grad():
-        model.get_output_embeddings().weight.fill_(float("inf"))
+        learner.lm.model.get_output_embeddings().weight.fill_(float("inf"))
     with pytest.raises(TrainingError, match=r"^Student: the loss became nan at step 1 of 6; .* lower learning_rate"):
-        teach(model, tokenizer, TWO)
+        teach(learner)
 
 
 def test_more_ranks_than_gpus_is_refused_before_anything_starts(monkeypatch):
     model = type("OnGpu", (), {"device": torch.device("cuda")})()
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(TrainingError, match="num_processes: 2 ranks need a GPU each, 1 visible; lower it"):
-        ranks.launch(training.train_student, model, TWO, (), {"seed": 0})
+        ranks.launch(learn, model, TWO, (), {"seed": 0})
 
 
 @pytest.mark.parametrize("given", [{"num_processes": 1}, {"num_processes": 2, "generator_lora_rank": 4}])
@@ -220,8 +228,8 @@ def test_adapters_begin_the_same_whatever_was_drawn_before(generator):
     states, settings = [], ONE.model_copy(update={"generator_lora_rank": 2, "generator_epochs": 1})
     for seed in (0, 1):
         torch.manual_seed(seed)
-        other = copy.deepcopy(generator[0])
-        tune(other, generator[1], settings)
-        states.append(torch.cat([p.flatten() for p in other.parameters()]))
+        learner = with_(generator, settings)
+        tune(learner)
+        states.append(torch.cat([p.flatten() for p in learner.lm.model.parameters()]))
         assert torch.initial_seed() == seed  # and the state outside is as it was
     assert torch.equal(*states)

@@ -7,27 +7,25 @@ from scipy.stats import chisquare
 from transformers import GenerationConfig, OPTConfig, OPTForCausalLM
 from transformers.cache_utils import Cache
 
-from symbiosis.models import loading, refill
-from symbiosis.models.generation import generate
-from symbiosis.models.refill import (
-    Refill,
-    SamplingError,
-    can_pack,
-    draw,
-    draw_from_nucleus,
-    in_front,
-    invert,
-    mass_ahead,
-    packed,
-    sample,
-    weights_as,
-)
+from symbiosis.models import fast, generation, loading, refill
+from symbiosis.models.fast import can_pack, packed, weights_as
+from symbiosis.models.generation import Sampling
+from symbiosis.models.loading import LanguageModel
+from symbiosis.models.refill import Refill, SamplingError, draw, draw_from_nucleus, in_front, invert, mass_ahead
 from symbiosis.settings import RunSettings, SettingsError, make_settings
 
 SETTINGS = RunSettings(max_new_tokens=12, generation_batch_size=3, generation_engine="refill")
 PROMPTS = [list(range(5, 5 + n)) for n in (9, 2, 1, 14, 6, 6, 3, 11, 1, 20, 7)]  # ragged, and two of them equal
 HOT = {"temperature": 1.0, "top_p": 0.9}
 COLD = {"temperature": 1e-6, "top_p": 1.0}  # the likeliest token is all that is left
+
+
+def sample(writer, prompts, limits, *, temperature, top_p, batch_size, seed):
+    return refill.sample(writer, prompts, limits, Sampling(temperature, top_p, 40, batch_size), seed=seed)
+
+
+def generate(writer, prompts, settings, **how):
+    return generation.generate(writer, prompts, Sampling.of(settings), **how)
 
 
 def opt_folder(folder, tokenizer):
@@ -62,7 +60,7 @@ def peaked(folder):
             torch.nn.init.normal_(p, std=0.3)
     stops = list(range(300, 330))
     model.generation_config = GenerationConfig(eos_token_id=stops, pad_token_id=tokenizer.pad_token_id)
-    return model, tokenizer
+    return LanguageModel(model, tokenizer)
 
 
 @pytest.fixture(scope="module", params=["neox", "qwen", "opt"])
@@ -79,11 +77,11 @@ def test_greedy_texts_equal_the_library_token_for_token(writer):
     lengths = {len(ids) for ids in expected}
     assert len(lengths) > 2 and max(lengths) == 25 and min(lengths) < 10  # rows end early, late and at the limit
     for batch_size in (1, 4, 64):
-        assert sample(*writer, PROMPTS, [25] * len(PROMPTS), **COLD, batch_size=batch_size, seed=0) == expected
+        assert sample(writer, PROMPTS, [25] * len(PROMPTS), **COLD, batch_size=batch_size, seed=0) == expected
 
 
 def test_a_step_sees_what_a_full_forward_pass_sees_after_rows_were_dropped_and_refilled(writer, monkeypatch):
-    model, tokenizer = writer
+    model, _tokenizer = writer
     seen, take, prompts = [], Refill.sample_next, [PROMPTS[i % len(PROMPTS)] for i in range(16)]
 
     def watched(self, logits, rows):
@@ -91,7 +89,7 @@ def test_a_step_sees_what_a_full_forward_pass_sees_after_rows_were_dropped_and_r
         take(self, logits, rows)
 
     monkeypatch.setattr(Refill, "sample_next", watched)
-    sample(model, tokenizer, prompts, [7, 3, 11, 5] * 4, **HOT, batch_size=4, seed=1)
+    sample(writer, prompts, [7, 3, 11, 5] * 4, **HOT, batch_size=4, seed=1)
     assert len(seen) > 15
     for whole, logits in seen:
         for row, ids in enumerate(whole):
@@ -101,7 +99,7 @@ def test_a_step_sees_what_a_full_forward_pass_sees_after_rows_were_dropped_and_r
 
 
 def test_the_cache_of_every_live_row_is_that_of_its_text_alone(writer, monkeypatch):
-    model, tokenizer = writer
+    model, _tokenizer = writer
     leave, compared, limits = Refill.evict, [], [4, 9, 2, 6, 8, 3, 5, 7, 9, 2, 6]
 
     def check(self, ended):
@@ -116,16 +114,16 @@ def test_the_cache_of_every_live_row_is_that_of_its_text_alone(writer, monkeypat
             compared.append(slot)
 
     monkeypatch.setattr(Refill, "evict", check)
-    sample(model, tokenizer, PROMPTS, limits, **HOT, batch_size=4, seed=2)
+    sample(writer, PROMPTS, limits, **HOT, batch_size=4, seed=2)
     assert len(compared) > 10 and max(compared) > 0
 
 
 @pytest.mark.parametrize("how", [HOT, {"temperature": 0.7, "top_p": 1.0}])
 def test_a_text_depends_on_the_seed_and_its_place_alone(writer, how):
     limits = [12] * len(PROMPTS)
-    one, some, all_ = (sample(*writer, PROMPTS, limits, **how, batch_size=b, seed=5) for b in (1, 4, 64))
-    assert one == some == all_ != sample(*writer, PROMPTS, limits, **how, batch_size=64, seed=6)
-    assert one[:3] == sample(*writer, PROMPTS[:3], limits[:3], **how, batch_size=2, seed=5)  # nor on later prompts
+    one, some, all_ = (sample(writer, PROMPTS, limits, **how, batch_size=b, seed=5) for b in (1, 4, 64))
+    assert one == some == all_ != sample(writer, PROMPTS, limits, **how, batch_size=64, seed=6)
+    assert one[:3] == sample(writer, PROMPTS[:3], limits[:3], **how, batch_size=2, seed=5)  # nor on later prompts
 
 
 def rows_computed(model, work):
@@ -145,14 +143,14 @@ def test_no_row_is_computed_after_its_end_and_equal_prompts_are_read_once(writer
     prompts, limits = [PROMPTS[0]] * 6 + [PROMPTS[3]] * 6, [2, 9, 4, 7, 5, 3] * 2
     texts = []
     steps, read = rows_computed(
-        writer[0], lambda: texts.extend(sample(*writer, prompts, limits, **HOT, batch_size=12, seed=0))
+        writer[0], lambda: texts.extend(sample(writer, prompts, limits, **HOT, batch_size=12, seed=0))
     )
     assert [len(t) <= n for t, n in zip(texts, limits, strict=True)] == [True] * 12
     assert steps == sum(map(len, texts)) - 12 and read == 2  # each text's first token comes with its prompt
 
 
 def test_texts_stop_at_the_end_token_and_at_their_limit(writer):
-    texts = sample(*writer, PROMPTS * 3, [10] * 33, temperature=1.5, top_p=1.0, batch_size=8, seed=0)
+    texts = sample(writer, PROMPTS * 3, [10] * 33, temperature=1.5, top_p=1.0, batch_size=8, seed=0)
     stops = set(writer[0].generation_config.eos_token_id)
     assert {len(t) for t in texts} >= {1, 10}
     assert all(t[-1] in stops if len(t) < 10 else True for t in texts)
@@ -164,7 +162,7 @@ def test_layers_that_are_not_plain_attention_are_a_clear_stop(folders):
     config = copy.deepcopy(model.config)
     config.layer_types, config.sliding_window = ["sliding_attention"] * 2, 4
     with pytest.raises(SamplingError, match=r"'refill' needs plain attention in every layer, qwen2 .* transformers$"):
-        sample(type(model)(config), tokenizer, [[5, 6]], [4], **HOT, batch_size=2, seed=0)
+        sample(LanguageModel(type(model)(config), tokenizer), [[5, 6]], [4], **HOT, batch_size=2, seed=0)
 
 
 # --- through generate ----------------------------------------------------------------------------------------------
@@ -178,26 +176,27 @@ def test_the_engine_is_a_choice_of_the_settings():
 def test_generate_answers_in_the_order_of_the_prompts_with_samples_side_by_side(writer):
     cold = SETTINGS.model_copy(update={"temperature": 1e-6})
     library = cold.model_copy(update={"generation_engine": "transformers"})
-    texts = generate(*writer, PROMPTS, cold, seed=0)
-    assert texts == generate(*writer, PROMPTS, library, seed=0) and len(set(texts)) > 5
-    assert generate(*writer, PROMPTS, cold, seed=0, samples=3) == [text for text in texts for _ in range(3)]
-    assert len(set(generate(*writer, PROMPTS[:1], SETTINGS, seed=0, samples=9))) == 9
-    assert generate(*writer, PROMPTS[3:4], cold, seed=0) == texts[3:4]  # one prompt
-    assert generate(*writer, [], cold, seed=0) == []
+    texts = generate(writer, PROMPTS, cold, seed=0)
+    assert texts == generate(writer, PROMPTS, library, seed=0) and len(set(texts)) > 5
+    assert generate(writer, PROMPTS, cold, seed=0, samples=3) == [text for text in texts for _ in range(3)]
+    assert len(set(generate(writer, PROMPTS[:1], SETTINGS, seed=0, samples=9))) == 9
+    assert generate(writer, PROMPTS[3:4], cold, seed=0) == texts[3:4]  # one prompt
+    assert generate(writer, [], cold, seed=0) == []
 
 
 def test_generation_does_not_disturb_the_global_random_state(writer):
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    generate(*writer, [[5, 6]], SETTINGS, seed=9)
+    generate(writer, [[5, 6]], SETTINGS, seed=9)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_under_bf16_the_weights_are_rounded_for_the_writing_only(writer):
-    model, tokenizer = copy.deepcopy(writer[0]), writer[1]
+    writer = copy.deepcopy(writer)
+    model, _ = writer
     before, seen = [p.detach().clone() for p in model.parameters()], set()
     hook = model.register_forward_pre_hook(lambda *_: seen.update(p.dtype for p in model.parameters()))
-    texts = generate(model, tokenizer, PROMPTS, SETTINGS.model_copy(update={"precision": "bf16"}), seed=0)
+    texts = generate(writer, PROMPTS, SETTINGS.model_copy(update={"precision": "bf16"}), seed=0)
     hook.remove()
     assert seen == {torch.bfloat16} and len(texts) == len(PROMPTS)
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
@@ -265,7 +264,7 @@ def test_where_torch_has_no_packed_products_the_plain_ones_are_taken(monkeypatch
     def gone(weight):
         raise error("no such operator")
 
-    monkeypatch.setattr(refill, "_reorder", gone)
+    monkeypatch.setattr(fast, "_reorder", gone)
     layers, _ = layers_of_bf16()
     assert not can_pack()
     with packed(layers):
@@ -274,17 +273,17 @@ def test_where_torch_has_no_packed_products_the_plain_ones_are_taken(monkeypatch
 
 @needs_packing
 def test_bf16_texts_are_written_by_packed_products_and_stay_the_same(writer, monkeypatch):
-    model, multiply, rows = writer[0], refill._multiply, []
-    monkeypatch.setattr(refill, "_multiply", lambda w, b, x: rows.append(x.shape[0]) or multiply(w, b, x))
+    model, multiply, rows = writer[0], fast._multiply, []
+    monkeypatch.setattr(fast, "_multiply", lambda w, b, x: rows.append(x.shape[0]) or multiply(w, b, x))
     how = {**HOT, "batch_size": 4, "seed": 3}
-    fp32 = sample(*writer, PROMPTS, [6] * len(PROMPTS), **how)
+    fp32 = sample(writer, PROMPTS, [6] * len(PROMPTS), **how)
     assert len(rows) == 1  # can_pack's trial alone
     with weights_as(model, torch.bfloat16):
-        texts = sample(*writer, PROMPTS, [6] * len(PROMPTS), **how)
+        texts = sample(writer, PROMPTS, [6] * len(PROMPTS), **how)
         n_linear = sum(type(m) is torch.nn.Linear for m in model.modules())
         assert len(rows) > 6 * n_linear
-        monkeypatch.setattr(refill, "can_pack", lambda: False)
-        plain = sample(*writer, PROMPTS, [6] * len(PROMPTS), **how)
+        monkeypatch.setattr(fast, "can_pack", lambda: False)
+        plain = sample(writer, PROMPTS, [6] * len(PROMPTS), **how)
     same = np.mean([a == b for a, b in zip(texts, plain, strict=True)])
     assert same > 0.7 and fp32 != plain  # rounding may turn a draw; elsewhere than here it may be another one
 
@@ -396,6 +395,6 @@ def test_a_row_draws_the_same_token_whatever_stands_beside_it(monkeypatch):
 def test_the_cache_is_allocated_once(writer, monkeypatch):
     made = []
     monkeypatch.setattr(refill, "Cache", lambda layers: made.append(layers) or Cache(layers=layers))
-    sample(*writer, PROMPTS, [6] * len(PROMPTS), **HOT, batch_size=4, seed=0)
+    sample(writer, PROMPTS, [6] * len(PROMPTS), **HOT, batch_size=4, seed=0)
     ((layer, *_),) = made
     assert layer.keys.shape[0] == 4 and layer.get_max_length() == 20 + 6

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from datasets import Dataset
 from scipy.special import log_softmax
 
 from symbiosis.models import loading, scoring
+from symbiosis.models.student import Student
 from symbiosis.settings import RunSettings
 
 SETTINGS = RunSettings(max_length=32, generation_batch_size=3)
@@ -15,7 +18,7 @@ LABELS = list(NEWS)
 
 @pytest.fixture(scope="module")
 def student(neox_folder):
-    return loading.load(str(neox_folder), device="cpu")
+    return Student(loading.load(str(neox_folder), device="cpu"), LABELS, SETTINGS)
 
 
 def log_p(model, row):
@@ -23,8 +26,8 @@ def log_p(model, row):
 
 
 def test_label_scores_equal_one_row_at_a_time(student):
-    model, tokenizer = student
-    prefixes, labels = scoring.student_prefixes(tokenizer, TEXTS, 32), scoring.student_labels(tokenizer, LABELS)
+    model, _ = student.lm
+    prefixes, labels = student.questions(TEXTS), student.label_rows()
     assert len({len(label) for label in labels}) > 1  # label words of several lengths are in play
     expected = []
     for prefix in prefixes:
@@ -32,58 +35,61 @@ def test_label_scores_equal_one_row_at_a_time(student):
             sum(log_p(model, prefix + label)[len(prefix) - 1 + j, t] for j, t in enumerate(label)) for label in labels
         ]
         expected.append(log_softmax(sums))
-    np.testing.assert_allclose(
-        scoring.label_log_probs(model, tokenizer, prefixes, labels, SETTINGS), expected, atol=1e-5
-    )
+    np.testing.assert_allclose(student.label_log_probs(TEXTS), expected, atol=1e-5)
 
 
 def test_text_losses_equal_one_row_at_a_time(student):
-    model, tokenizer = student
-    rows, given = scoring.student_texts(tokenizer, TEXTS, ["Sports"] * len(TEXTS), 32)
+    model, _ = student.lm
+    rows, given = student.written_rows(TEXTS, [1] * len(TEXTS))
     expected = [
         -np.mean([log_p(model, r)[j - 1, r[j]] for j in range(g, len(r))]) for r, g in zip(rows, given, strict=True)
     ]
-    np.testing.assert_allclose(scoring.text_losses(model, tokenizer, rows, given, SETTINGS), expected, rtol=1e-5)
+    np.testing.assert_allclose(scoring.text_losses(student.lm, rows, given, SETTINGS), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("folder", ["neox_folder", "qwen_folder"])
 def test_token_losses_equal_the_library_loss(folder, request):
-    model, tokenizer = loading.load(str(request.getfixturevalue(folder)), device="cpu")
-    rows, known = [[0, 40, 50, 60, 70, 80], [0, 90, 41]], [3, 1]
-    nll, row = scoring.token_losses(model, tokenizer, rows, known, SETTINGS)
-    for i, (tokens, k) in enumerate(zip(rows, known, strict=True)):
+    lm = loading.load(str(request.getfixturevalue(folder)), device="cpu")
+    rows, prompts = [[0, 40, 50, 60, 70, 80], [0, 90, 41]], [3, 1]
+    nll, row = scoring.token_losses(lm, rows, prompts, SETTINGS)
+    for i, (tokens, k) in enumerate(zip(rows, prompts, strict=True)):
         labels = torch.tensor([[-100] * k + tokens[k:]])
-        expected = model(input_ids=torch.tensor([tokens]), labels=labels).loss.item()
+        expected = lm.model(input_ids=torch.tensor([tokens]), labels=labels).loss.item()
         assert nll[row == i].mean().item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_head_in_pieces_gives_the_same_losses(student, monkeypatch):
-    model, tokenizer = student
-    rows, given = scoring.student_texts(tokenizer, TEXTS, ["Sports"] * len(TEXTS), 32)
-    whole = scoring.text_losses(model, tokenizer, rows, given, SETTINGS)
+    rows, given = student.written_rows(TEXTS, [1] * len(TEXTS))
+    whole = scoring.text_losses(student.lm, rows, given, SETTINGS)
     monkeypatch.setattr(scoring, "HEAD_TOKENS", 5)
-    np.testing.assert_allclose(scoring.text_losses(model, tokenizer, rows, given, SETTINGS), whole, rtol=1e-6)
+    np.testing.assert_allclose(scoring.text_losses(student.lm, rows, given, SETTINGS), whole, rtol=1e-6)
 
 
 def test_only_the_text_is_cut(student):
-    _, tokenizer = student
-    long = " ".join(TEXTS * 5)
-    assert tokenizer.decode(scoring.student_prefixes(tokenizer, [long], 10)[0]).endswith("\nTopic:")
-    rows, given = scoring.student_texts(tokenizer, [long], ["World"], 10)
+    short = replace(student, settings=SETTINGS.model_copy(update={"max_length": 10}))
+    long, tokenizer = " ".join(TEXTS * 5), student.lm.tokenizer
+    assert tokenizer.decode(short.questions([long])[0]).endswith("\nTopic:")
+    rows, given = short.written_rows([long], [0])
     assert len(rows[0]) == given[0] + 10 + 1 and rows[0][-1] == tokenizer.eos_token_id
 
 
+def test_a_bare_text_is_scored_with_its_end(student):
+    model, tokenizer = student.lm
+    row = [tokenizer.bos_token_id, *tokenizer(TEXTS[0])["input_ids"], tokenizer.eos_token_id]
+    expected = -np.mean([log_p(model, row)[j - 1, row[j]] for j in range(1, len(row))])
+    assert student.text_losses(TEXTS[:1]) == pytest.approx([expected], rel=1e-5)
+
+
 def test_shorten_leaves_short_texts_untouched(student):
-    _, tokenizer = student
+    tokenizer = student.lm.tokenizer
     assert scoring.shorten(tokenizer, ["A  moon."], 32) == ["A  moon."]
     assert len(tokenizer(scoring.shorten(tokenizer, [TEXTS[0] * 9], 12)[0])["input_ids"]) <= 13
 
 
 def test_evaluation_counts_what_is_right(student):
-    model, tokenizer = student
-    beliefs = scoring.student_beliefs(model, tokenizer, TEXTS, LABELS, SETTINGS)
-    said = beliefs.argmax(1)
+    log_probs = student.label_log_probs(TEXTS)
+    said = log_probs.argmax(1)
     rows = Dataset.from_dict({"text": TEXTS, "label": [*said[:3], *((said[3:] + 1) % 4)]})
-    result = scoring.evaluate(model, tokenizer, rows, LABELS, SETTINGS)
+    result = student.evaluate(rows)
     assert result["correct"].tolist() == [True] * 3 + [False] * (len(TEXTS) - 3)
-    assert result["label_loss"][0] == pytest.approx(-beliefs[0].max())
+    assert result["label_loss"][0] == pytest.approx(-log_probs[0].max())

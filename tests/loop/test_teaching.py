@@ -1,0 +1,117 @@
+import copy
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from symbiosis.loop import teaching
+from symbiosis.loop.teaching import GenerationError, redraw
+from symbiosis.models import loading
+from symbiosis.models.generator import Generator
+from symbiosis.prompts import STYLES, name_prompt
+from symbiosis.settings import RunSettings
+
+SETTINGS = RunSettings(max_new_tokens=12, generation_batch_size=3, max_redraws=2)
+
+
+# --- texts that can be used ----------------------------------------------------------------------------------------
+def drawing(*rounds):
+    """A writer that answers with prepared rounds."""
+    answers = iter(rounds)
+    return lambda prompts, seed, samples: list(next(answers))[: len(prompts)]
+
+
+def test_empty_and_duplicate_texts_are_counted_and_drawn_again():
+    texts, counts = redraw(["a", "", "a", "b"], [0, 1, 2, 3], drawing(["c", "d"]), 2, seed=0)
+    assert texts == ["a", "c", "d", "b"]
+    assert counts == {"asked": 4, "empty": 1, "duplicate": 1, "redrawn": 2}
+
+
+def test_a_writer_that_stays_silent_is_a_clear_stop():
+    with pytest.raises(GenerationError, match=r"2 of 4 texts are still empty after max_redraws=2; raise"):
+        redraw(["a", "", "", "a"], [0] * 4, drawing(["", "", "a"], ["", "", "a"]), 2, seed=0)
+
+
+def test_duplicates_that_no_redraw_removes_stay_and_are_counted():
+    texts, counts = redraw(["a", "a"], [0] * 2, drawing(["a"], ["a"]), 2, seed=0)
+    assert texts == ["a", "a"] and counts["repeated"] == 1 and counts["redrawn"] == 2
+
+
+def test_duplicates_may_stay_but_empty_texts_may_not():
+    texts, counts = redraw(["a", "a", ""], [0] * 3, drawing(["a"]), 2, seed=0, duplicates=False)
+    assert texts == ["a"] * 3
+    assert counts["redrawn"] == 1 and counts["duplicate"] == 3  # one at first, two after the empty one was replaced
+
+
+# --- step A --------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def lm(qwen_folder):
+    return loading.load(str(qwen_folder), device="cpu")
+
+
+def generator(lm, **changes) -> Generator:
+    return Generator(lm, ["World", "Sports"], SETTINGS.model_copy(update=changes))
+
+
+def test_generator_labels_and_explains_in_its_chat_template(lm):
+    explained = teaching.explain(generator(lm), ["A probe landed."] * 3, seed=1)
+    assert len(set(explained.texts)) == 3 and explained.counts["asked"] == 3 and set(explained.labels) <= {0, 1}
+    own = generator(lm).label_probs(explained.texts)
+    assert (explained.labels == own.argmax(1)).all()  # one draft: its own label
+    assert explained.probs.sum(1) == pytest.approx(np.ones(3), abs=1e-5)
+
+
+def test_of_several_drafts_the_one_read_most_clearly_as_its_label_is_kept(lm):
+    asked = generator(lm, candidates=4)
+    written = teaching.write(asked, [0, 1, 1], seed=1)
+    drafts, _ = teaching.sample_unique(asked, asked.write_prompts([0, 1, 1]), seed=1, samples=4)
+    probs = asked.label_probs(drafts)
+    for i, label in enumerate([0, 1, 1]):
+        assert written.texts[i] == drafts[4 * i + probs[4 * i : 4 * i + 4, label].argmax()]
+    agreed = int((written.probs.argmax(1) == [0, 1, 1]).sum())
+    expected = {"asked": 12, "filtered": 9, "kept": 3, "agreed": agreed}
+    assert {name: written.counts[name] for name in expected} == expected
+
+
+def test_the_label_of_an_explanation_is_the_vote_of_the_hard_text_and_its_drafts(lm):
+    asked, hard = generator(lm, candidates=3), ["A probe landed.", "Her serve won."]
+    explained, (drafts, _) = (f(asked, hard, seed=2) for f in (teaching.explain, teaching.explanations))
+    votes = np.stack([asked.label_probs([h, *drafts[3 * i : 3 * i + 3]]).mean(0) for i, h in enumerate(hard)])
+    assert (explained.labels == votes.argmax(1)).all()
+
+
+def test_an_attribute_prompt_holds_a_subject_the_generator_named(lm):
+    asked, names = generator(lm, attributes=True), ("World", "Sports")
+    prompts = teaching.attribute_prompts(asked, [0, 1], seed=3)
+    subjects = asked.answers([name_prompt(lm.tokenizer, name) for name in names], seed=3)
+    assert all(s in p and n in p for s, p, n in zip(subjects, prompts, names, strict=True))
+    assert any(style in prompts[0] for style in STYLES)
+
+
+def test_a_text_keeps_its_words_and_gets_the_likeliest_label(lm):
+    labelled = teaching.label(generator(lm), ["A probe landed.", "Her serve won."])
+    assert labelled.texts == ["A probe landed.", "Her serve won."] and labelled.counts == Counter(labelled=2)
+    assert (labelled.labels == labelled.probs.argmax(1)).all()
+
+
+# --- step D --------------------------------------------------------------------------------------------------------
+def test_exponential_weights_are_the_minimiser_of_score_plus_kl():
+    w = teaching.exponential_weights(np.array([0.0, 1.0]), tau=2.0)  # sd = 1/2, so tau * sd = 1
+    assert w / w.sum() == pytest.approx([0.731059, 0.268941], abs=1e-6)
+    assert teaching.exponential_weights(np.ones(3), tau=1.0).tolist() == [1, 1, 1]
+    assert teaching.exponential_weights(np.arange(9.0), tau=1e9) == pytest.approx(np.ones(9), abs=1e-6)
+
+
+def test_the_pool_is_learned_under_the_labels_the_generator_gives_it(lm):
+    learner = generator(copy.deepcopy(lm), generator_learning_rate=1e-2, generator_epochs=5)
+    history = teaching.update_pool_lm(learner, ["Shares fell.", "A probe landed."] * 4, seed=0)
+    assert history[-1]["loss"] < history[0]["loss"] - 0.1 and learner.kl_to(lm, n=8, seed=0) > 0.01
+
+
+def test_preferred_drafts_become_likelier_than_the_others(lm):
+    changes = {"generator_learning_rate": 3e-3, "generator_epochs": 6, "candidates": 2}
+    learner, drafts = generator(copy.deepcopy(lm), **changes), ["Shares fell.", "A probe landed."] * 4
+    scores = np.array([-1.0, 1.0] * 4)  # the first draft of each pair helps
+    history = teaching.update_dpo(learner, ["Oil rose."] * 4, drafts, scores, seed=0)
+    assert history[-1]["preferred"] == 1 and history[-1]["loss"] < history[0]["loss"] - 0.05
+    assert history[0]["loss"] == pytest.approx(np.log(2), abs=1e-3)  # before any step the two margins are equal
