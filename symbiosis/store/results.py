@@ -5,7 +5,7 @@ import functools
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -55,16 +55,28 @@ def collect(reports_dir: str | Path, scale: str | None = None) -> list[str]:
     Both files depend only on the runs and on what they held, so a repeat changes no byte. Scale 'smoke' never enters.
     """
     reports_dir = resolve(reports_dir)
-    folders = [path.parent for path in sorted(reports_dir.glob(f"runs/{scale or '*'}/*/*/record.json"))]
-    folders = [folder for folder in folders if folder.parts[-3] != UNREPORTED]
+    folders = finished_runs(reports_dir, scale)
     if not folders:
         return []
-    rows = pd.concat([read_rows(folder) for folder in folders], ignore_index=True)
-    rows = rows[rows["scale"] != UNREPORTED]
-    results = merge(read_or_empty(reports_dir / "results.csv", COLUMNS, NUMBERS), rows)
-    records = _merge_records(reports_dir, [_read_record(folder) for folder in folders], set(results["run_id"]))
-    write_atomic(reports_dir / "results.csv", csv_bytes(results, COLUMNS))
+    tables, records = [read_rows(folder) for folder in folders], [_read_record(folder) for folder in folders]
+    merged = merge_into(reports_dir / "results.csv", tables)
+    held = read_table(reports_dir / "results.csv", COLUMNS, NUMBERS)
+    records = _merge_records(reports_dir, records, set(held["run_id"]))
     write_atomic(reports_dir / "records.csv", csv_bytes(records, RECORD_COLUMNS))
+    return merged
+
+
+def finished_runs(reports_dir: Path, scale: str | None = None, study: str | None = None) -> list[Path]:
+    """Folders of the finished runs (of one scale, one study), sorted; those of scale 'smoke' are not reported."""
+    records = sorted(reports_dir.glob(f"runs/{scale or '*'}/{study or '*'}/*/record.json"))
+    return [path.parent for path in records if path.parts[-4] != UNREPORTED]
+
+
+def merge_into(path: Path, tables: Iterable[pd.DataFrame]) -> list[str]:
+    """Merge the rows of finished runs into a long table, by the rule of `collect`; returns their run_ids, sorted."""
+    rows = pd.concat(tables, ignore_index=True)
+    rows = rows[rows["scale"] != UNREPORTED]
+    write_atomic(path, csv_bytes(merge(read_or_empty(path, COLUMNS, NUMBERS), rows), COLUMNS))
     return sorted(set(rows["run_id"]))
 
 

@@ -1,0 +1,212 @@
+"""From run folders to measures.csv and null_bands.csv: what is measured, merged, kept and measured anew."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from datasets import Dataset
+
+from symbiosis.analysis import lesson_measures
+from symbiosis.data.lesson import load_lesson, make_lesson, save_lesson
+from symbiosis.data.world import World
+from symbiosis.errors import SymbiosisError
+from symbiosis.measures import lessons
+from symbiosis.measures.lessons import lesson_rows, null_band
+from symbiosis.models import loading
+from symbiosis.models.encoders import EncoderError
+from symbiosis.settings import derive_seed
+from symbiosis.store import results
+from symbiosis.store.results import ResultsError
+
+NO_BASE = {"base_lm_loss"}  # of a lesson without its run's models
+STATED = {name for names in lessons.LEVERS.values() for name in names} - {*lessons.TAIL_UNITS, "mauve"}
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    monkeypatch.setattr(lesson_measures, "DRAWS", 3)
+
+
+def written(n, seed=0):
+    return World.make(0).sample(n, np.random.default_rng(seed))
+
+
+def write_run(reports, seed=0, *, method="static", scale="miniature", study="main", task="miniature", mark="ab"):
+    """A finished run of two generations as runs.py leaves it: record and lessons."""
+    folder = reports / "runs" / scale / study / f"{method}-s{seed}"
+    settings = {"method": method, "variant": "plain", "study": study, "scale": scale, "seed": seed, "task": task}
+    settings |= {"student": "not/here", "lesson_size": 300}
+    for generation in (1, 2):
+        sample = World.make(seed).sample(300, np.random.default_rng([seed, generation]))
+        lesson = make_lesson(list(sample["text"]), sample["label"], "generator", generation, "write", [""] * 300)
+        save_lesson(lesson, folder / "lessons" / f"gen-{generation}.parquet")
+    record = {"run_id": f"{scale}/{study}/{folder.name}@{mark}", "settings": settings | {"generations": 2}}
+    (folder / "record.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_collect_writes_the_columns_of_results_and_a_repeat_changes_no_byte(tmp_path):
+    folders = [write_run(tmp_path, seed) for seed in (1, 0)]
+    assert lesson_measures.collect(tmp_path) == ["miniature/main/static-s0@ab", "miniature/main/static-s1@ab"]
+    before = (tmp_path / "measures.csv").read_bytes()
+    assert before.decode().splitlines()[0] == ",".join(results.COLUMNS)
+    lesson_measures.collect(tmp_path)
+    assert (tmp_path / "measures.csv").read_bytes() == before
+    for folder in folders:
+        (folder / "measures.csv").unlink()
+    (tmp_path / "measures.csv").unlink()  # and from nothing
+    lesson_measures.collect(tmp_path)
+    assert (tmp_path / "measures.csv").read_bytes() == before
+    rows = lesson_measures.read(tmp_path, "miniature")
+    assert len(rows) == 2 * 2 * len(STATED) and set(rows["arm"]) == {"static"} and set(rows["generation"]) == {1, 2}
+
+
+def test_the_world_is_that_of_the_runs_seed(tmp_path):
+    folder = write_run(tmp_path, 5)
+    lesson_measures.collect(tmp_path)
+    writable = lesson_measures.read(tmp_path, "miniature").query("metric == 'writable'")["value"]
+    assert (writable == 1).all()
+    record = (folder / "record.json").read_text()
+    (folder / "record.json").write_text(record.replace('"seed": 5', '"seed": 0'))  # the same texts in another world
+    assert (lesson_measures.run_rows(folder).query("metric == 'writable'")["value"] < 1).all()
+
+
+def test_a_task_without_known_truth_has_only_measures_of_text(tmp_path):
+    write_run(tmp_path, scale="agnews_small", task="data/ag_news")
+    lesson_measures.collect(tmp_path)
+    found = set(lesson_measures.read(tmp_path, "agnews_small")["metric"])
+    assert found == STATED - set(lessons.LEVERS["quality"]) - set(lessons.SUBTOPIC_UNITS)
+
+
+def test_the_base_students_loss_is_that_of_its_weights(tmp_path, neox_folder):
+    folder = write_run(tmp_path)
+    record = json.loads((folder / "record.json").read_text())
+    record["settings"]["student"] = str(neox_folder)
+    (folder / "record.json").write_text(json.dumps(record))
+    loss = lesson_measures.run_rows(folder).query("metric == 'base_lm_loss'").set_index("generation")["value"]
+    student, tokenizer = loading.load(str(neox_folder), device="cpu")
+    text = load_lesson(folder / "lessons" / "gen-2.parquet")["text"][:]
+    rows = [tokenizer(t)["input_ids"][:64] for t in text]
+    with torch.no_grad():
+        sums = [(torch.tensor([[0, *ids, 0]]), len(ids) + 1) for ids in rows]
+        nll = [student(ids, labels=ids).loss.item() * n for ids, n in sums]  # one text at a time, nothing padded
+    assert loss[2] == pytest.approx(sum(nll) / sum(n for _, n in sums), abs=1e-4)
+
+
+def test_each_study_gets_its_null_band(tmp_path):
+    write_run(tmp_path)
+    write_run(tmp_path, study="long")
+    lesson_measures.collect(tmp_path)
+    band = lesson_measures.read_band(tmp_path, "miniature", "main")
+    assert set(band.index) == STATED - NO_BASE and (band["low"] <= band["high"]).all()
+    written = (tmp_path / "null_bands.csv").read_bytes()
+    lesson_measures.collect(tmp_path, "miniature", "long")
+    assert (tmp_path / "null_bands.csv").read_bytes() == written  # the other study's band stays
+    assert lesson_measures.read_band(tmp_path, "paper", "main").empty
+
+
+def test_a_band_of_the_world_is_that_of_lessons_as_large(tmp_path):
+    band = lesson_measures.band_of_run(write_run(tmp_path))
+    expected = null_band(World.make(0), 300, rng=np.random.default_rng(derive_seed(0, "null_band")), draws=3)
+    for name in ("low", "high"):
+        assert (band[name].to_numpy() == expected[name].round(lessons.DIGITS).to_numpy()).all()
+    assert set(band["n_texts"]) == {300} and set(band["draws"]) == {3}
+
+
+def test_real_text_has_a_band_against_its_pool(tmp_path, monkeypatch):
+    real = [written(700, seed)["text"].tolist() for seed in (1, 2)]
+    train, pool = (Dataset.from_dict({"text": texts}) for texts in real)
+    task = SimpleNamespace(train=train, pool=pool)
+    monkeypatch.setattr(lesson_measures, "load_task", lambda settings: task)
+    write_run(tmp_path, scale="agnews_small", task="data/ag_news")
+    lesson_measures.collect(tmp_path)
+    found = set(lesson_measures.read(tmp_path, "agnews_small")["metric"])
+    assert set(lessons.TAIL_UNITS) <= found
+    band = lesson_measures.read_band(tmp_path, "agnews_small", "main")
+    assert set(lessons.TAIL_UNITS) <= set(band.index) and band.loc["word_tail_mass", "low"] > 0
+    assert "mauve" not in band.index  # no model, no vectors
+
+
+def test_meaning_is_that_of_the_initial_student_or_of_a_named_encoder(tmp_path, monkeypatch, neox_folder):
+    real = written(400, 1)["text"].tolist()
+    train, pool = (Dataset.from_dict({"text": texts}) for texts in (written(700, 2)["text"].tolist(), real))
+    monkeypatch.setattr(lesson_measures, "load_task", lambda settings: SimpleNamespace(train=train, pool=pool))
+    folder = write_run(tmp_path, scale="agnews_small", task="data/ag_news")
+    assert "mauve" not in set(lesson_measures.run_rows(folder)["metric"])  # its initial Student is not there
+    rows = lesson_measures.run_rows(folder, str(neox_folder))
+    assert set(lessons.SEMANTIC_UNITS) <= set(rows["metric"]) and rows.query("metric == 'vendi'")["value"].ge(1).all()
+    with pytest.raises(EncoderError, match="not/there is no folder, and a hub id needs its commit"):
+        lesson_measures.run_rows(folder, "not/there")
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path, monkeypatch):
+    folder = write_run(tmp_path)
+    first = lesson_measures.run_rows(folder)
+    monkeypatch.setattr(lesson_measures, "lesson_rows", lambda *a, **k: pytest.fail("measured again"))
+    shutil.rmtree(folder / "lessons")
+    pd.testing.assert_frame_equal(lesson_measures.run_rows(folder), first)
+
+
+@pytest.mark.parametrize("change", ["formula", "record", "damage", "half"])
+def test_a_changed_formula_another_run_or_a_damaged_file_is_measured_anew(tmp_path, monkeypatch, change):
+    folder = write_run(tmp_path)
+    first = lesson_measures.run_rows(folder)
+    if change == "formula":
+        monkeypatch.setattr(lesson_measures, "VERSION", lesson_measures.VERSION + 1)
+    if change == "record":
+        write_run(tmp_path, mark="cd")
+    if change == "damage":
+        (folder / "measures.csv").write_text((folder / "measures.csv").read_text().replace("0.", "1.", 1))
+    if change == "half":
+        (folder / "measures.digest").unlink()
+    calls = []
+    monkeypatch.setattr(lesson_measures, "lesson_rows", lambda *a, **k: calls.append(1) or lesson_rows(*a, **k))
+    again = lesson_measures.run_rows(folder)
+    assert len(calls) == 2
+    pd.testing.assert_frame_equal(again.drop(columns="run_id"), first.drop(columns="run_id"))
+    assert again["run_id"].iloc[0].endswith("cd" if change == "record" else "ab")
+
+
+def test_a_run_replaces_its_own_rows_and_no_others(tmp_path):
+    write_run(tmp_path, 0)
+    gone = write_run(tmp_path, 1)
+    lesson_measures.collect(tmp_path)
+    shutil.rmtree(gone)
+    write_run(tmp_path, 0, mark="new")
+    assert lesson_measures.collect(tmp_path) == ["miniature/main/static-s0@new"]
+    rows = lesson_measures.read(tmp_path, "miniature")
+    assert set(rows["run_id"]) == {"miniature/main/static-s0@new", "miniature/main/static-s1@ab"}
+    assert len(rows) == 2 * 2 * len(STATED)
+
+
+def test_smoke_unfinished_and_other_scales_stay_out(tmp_path):
+    write_run(tmp_path, scale="smoke")
+    assert lesson_measures.collect(tmp_path) == lesson_measures.collect(tmp_path, "smoke") == []
+    assert not (tmp_path / "measures.csv").exists()
+    write_run(tmp_path)
+    write_run(tmp_path, scale="agnews_small", task="data/ag_news")
+    (write_run(tmp_path, 1) / "record.json").unlink()  # still running
+    assert lesson_measures.collect(tmp_path, "miniature") == ["miniature/main/static-s0@ab"]
+    assert set(pd.read_csv(tmp_path / "measures.csv")["scale"]) == {"miniature"}
+
+
+def test_what_is_missing_or_damaged_is_named(tmp_path):
+    with pytest.raises(ResultsError, match=r"measures.csv: no such file; make it with "):
+        lesson_measures.read(tmp_path, "miniature")
+    assert lesson_measures.read(tmp_path, "miniature", missing_ok=True).empty
+    folder = write_run(tmp_path)
+    lesson_measures.collect(tmp_path)
+    with pytest.raises(ResultsError, match=r"no rows of scale 'paper' and study 'main' \(it holds miniature/main\)"):
+        lesson_measures.read(tmp_path, "paper")
+    (folder / "measures.csv").unlink()
+    (folder / "lessons" / "gen-2.parquet").unlink()
+    with pytest.raises(SymbiosisError, match=r"gen-2.parquet: no readable lesson"):
+        lesson_measures.collect(tmp_path)
+    for content, says in (("{", "not valid JSON"), ("{}", "no 'run_id'"), ('{"run_id": "x"}', "no 'settings'")):
+        (folder / "record.json").write_text(content)
+        with pytest.raises(ResultsError, match=f"record.json: {says}"):
+            lesson_measures.collect(tmp_path)
