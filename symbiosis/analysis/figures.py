@@ -592,7 +592,7 @@ THEORY_STYLES = (("#000000", "o"), ("#d55e00", "s"), ("#0072b2", "D"), ("#009e73
 
 
 def plot_factorial(means: pd.DataFrame, *, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """Final accuracy against the real share, a panel per lever and a line per level of `factorial.cell_means`.
+    """Final accuracy against the real share, a panel per lever and a line per level of `studies.cell_means`.
 
     Points are means over seeds, bars 95% t-intervals over seeds; the richest level is darkest. At a share of 1 all
     lines meet in one cell. The panels share the limits of their vertical axis.
@@ -624,7 +624,7 @@ def _plot_levels(part: pd.DataFrame, lever: str, ax: Axes) -> None:
 def plot_which_moves_first(
     relative: pd.DataFrame, *, expected: np.ndarray | None = None, fallen: float | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Measures as multiples of their value at generation 1, a line each, from `factorial.relative_to_first`.
+    """Measures as multiples of their value at generation 1, a line each, from `studies.relative_to_first`.
 
     Args:
         expected: (G,) tail coverage that sampling alone would leave in generations 1..G, in the same unit; dashed.

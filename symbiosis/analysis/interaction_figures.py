@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from symbiosis.analysis.figures import DIVERGING, THEORY_STYLES
-from symbiosis.analysis.interaction_claims import ALPHAS, BEYOND, arm, cell_of, entities_held
+from symbiosis.analysis.interaction import ALPHAS, BEYOND, arm, cell_of, entities_held
 from symbiosis.analysis.statistics import mean_interval, paired_values
 from symbiosis.analysis.tables import arm_name, summarise
 from symbiosis.analysis.verdicts import MIN_SEEDS
@@ -131,7 +131,7 @@ def plot_similarity(rows: pd.DataFrame, arms: Sequence[str], *, axes: Sequence[A
 
 
 def plot_trends(trends: pd.DataFrame, *, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """Change of the loss against what the linear counterpart expects, a panel per loss of `interaction_claims.trends`.
+    """Change of the loss against what the linear counterpart expects, a panel per loss of `interaction.trends`.
 
     Colours are alpha, shapes K; points are means over seeds, bars 95% t-intervals over seeds.
     """

@@ -12,10 +12,9 @@ import numpy as np
 import pandas as pd
 import papermill
 import pytest
-from test_interaction_claims import cell_rows, matrix_ends, path_rows
+from analysis.test_interaction import cell_rows, matrix_ends, path_rows
 
-from symbiosis.analysis import figures, tables
-from symbiosis.analysis import interaction_claims as interaction
+from symbiosis.analysis import figures, interaction, tables
 from symbiosis.analysis import interaction_figures as drawn
 from symbiosis.store import results
 
@@ -88,7 +87,7 @@ def test_loss_matrices_write_their_numbers_and_frame_the_own_task():
 def test_alpha_panels_hold_a_line_per_alpha_with_intervals():
     rows = cell_rows(seeds=SEEDS)
     fig, axes = plt.subplots(2, 3, squeeze=False)
-    drawn.plot_alpha(rows, interaction.LOSSES, axes=axes)
+    drawn.plot_alpha(rows, interaction.OWN_AND_OTHERS, axes=axes)
     ax = axes[1][2]
     line = next(bar for bar in ax.containers if bar.get_label() == "alpha = 0.5").lines[0]
     expected = tables.summarise(rows, "loss_others").query("arm == 'interaction-k4_alpha050'")["mean"]
@@ -100,14 +99,14 @@ def test_alpha_panels_hold_a_line_per_alpha_with_intervals():
 def test_two_seeds_are_drawn_without_bars_and_only_held_cells_get_panels():
     rows = cell_rows(seeds=[0, 1], cells=[(2, 0.0), (2, 0.5)])
     fig, axes = plt.subplots(2, 1, squeeze=False)
-    drawn.plot_alpha(rows, interaction.LOSSES, axes=axes)
+    drawn.plot_alpha(rows, interaction.OWN_AND_OTHERS, axes=axes)
     assert (
         len(axes[0][0].containers) == 2
         and not bars_of(axes[0][0])
         and "too few seeds" in fig.legends[0].get_title().get_text()
     )
     with pytest.raises(ValueError):
-        drawn.plot_alpha(rows, interaction.LOSSES, axes=plt.subplots(2, 3, squeeze=False)[1])
+        drawn.plot_alpha(rows, interaction.OWN_AND_OTHERS, axes=plt.subplots(2, 3, squeeze=False)[1])
 
 
 def test_similarity_is_drawn_beside_its_baseline():
