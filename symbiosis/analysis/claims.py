@@ -6,6 +6,7 @@ reports/claims.md is written from here.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -225,12 +226,15 @@ def asked_of(studies: Mapping[str, pd.DataFrame]) -> list[Claim]:
 
 
 def _ledger_row(scale: str, claim: Claim, findings: list[Finding], p_holm: list[float]) -> dict:
+    if claim.undecidable:
+        findings = [replace(finding, verdict=UNDECIDED) for finding in findings]
     verdict = combine([finding.verdict for finding in findings])
     i = deciding(verdict, findings)
     one = findings[i]
     names = {"scale": scale, "claim": claim.slug, "source": claim.source, "statement": claim.statement}
     numbers = {"estimate": one.estimate, "low": one.low, "high": one.high, "n": len(one.values), "p": one.p}
-    text = {"test": claim.test, "study": claim.study, "numbers": "; ".join(map(in_words, findings))}
+    in_text = [*map(in_words, findings), *([f"not decidable: {claim.undecidable}"] if claim.undecidable else [])]
+    text = {"test": claim.test, "study": claim.study, "numbers": "; ".join(in_text)}
     return names | text | numbers | {"p_holm": p_holm[i], "verdict": verdict}
 
 
@@ -243,8 +247,9 @@ file is computed from `results.csv` by `symbiosis/analysis/claims.py`; nothing i
 
 **The rule.** Every test gives one number per seed and names the region in which the claim puts it. A claim is
 *supported* if the whole 95% t-interval over seeds lies in that region, *contradicted* if it lies wholly outside, and
-*undecided* otherwise, with fewer than {MIN_SEEDS} seeds, or where an arm was not run. A claim of several parts needs
-all of them and is contradicted by one. With fewer than {MIN_SEEDS} seeds the number of every seed is shown.
+*undecided* otherwise, with fewer than {MIN_SEEDS} seeds, where an arm was not run, or where the numbers cannot show it
+(*not decidable*). A claim of several parts needs all of them and is contradicted by one. With fewer than {MIN_SEEDS}
+seeds the number of every seed is shown.
 
 **p** is two-sided, of the t-test over seeds that decides, against the nearest end of its region, with Holm's correction
 over all tests of the scale. Verdicts go by the uncorrected interval: one whose p is 0.05 or more is a verdict that so

@@ -93,7 +93,7 @@ def size_row() -> dict:
     numbers += f"sizes up to 1500 that give them all: {', '.join(map(str, sizes))}"
     numbers += f"; {odd[0]:.2f} is no share of {OFFICIAL_TEST_ROWS}: {around}" if odd else ""
     return {
-        "scale": PUBLISHED_SCALE, "claim": "test-size", "source": "results sheet",
+        "scale": PUBLISHED_SCALE, "claim": "test-size", "source": "this project",
         "statement": f"The accuracies are those of the official test set of {OFFICIAL_TEST_ROWS:,} rows.",
         "test": "Every figure is a whole number of rows divided by the number of rows, to two decimals.",
         "study": "", "numbers": numbers, "n": 1, "verdict": CONTRADICTED if odd else UNDECIDED,

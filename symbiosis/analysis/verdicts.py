@@ -5,7 +5,7 @@ follows from the 95% t-interval over seeds alone:
 
     supported     the interval lies inside the region
     contradicted  the interval lies outside of it
-    undecided     otherwise, with fewer than MIN_SEEDS seeds, or where an arm was not run
+    undecided     otherwise, with fewer than MIN_SEEDS seeds, where an arm was not run, or the numbers cannot show it
 
 A claim is supported if all of its parts are, and contradicted if one is.
 """
@@ -63,6 +63,7 @@ class Claim:
     test: str
     parts: tuple[Part, ...]
     study: str = "main"
+    undecidable: str = ""  # why no verdict may follow from the numbers
     published: Mapping[str, Any] | None = None  # the test in words, and sums, of `published`
 
 

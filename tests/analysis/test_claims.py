@@ -163,6 +163,17 @@ def test_only_means_that_no_rival_grows(tmp_path):
     assert row["verdict"] == UNDECIDED and "not run: Recursive" in row["numbers"]
 
 
+def test_what_the_numbers_cannot_show_is_undecided_and_says_why(tmp_path):
+    loss = {(method, "plain"): column for method, column in LOSS.items()}
+    no_rise = rows_of(loss | {("symbiosis", "plain"): (2.1, 1.4, 0.9)}, "train_label_loss", first=1)
+    write_results(tmp_path, rows_of(ACCURACY), no_rise)
+    claim = next(claim for claim in claims.CLAIMS if claim.slug == "loss-spikes")
+    rows = results.read_results(tmp_path, "miniature")
+    assert verdicts.decide(claim.parts[0], rows).verdict == CONTRADICTED  # by means, which hide a spike
+    row = by_claim(tmp_path).loc["loss-spikes"]
+    assert row["verdict"] == UNDECIDED and row["numbers"].endswith(f"; not decidable: {claim.undecidable}")
+
+
 def test_holm_covers_every_part_of_the_scale_and_no_other_scale(tmp_path):
     other = rows_of(ACCURACY, scale="agnews_small", arms_noise=0.02)
     write_results(tmp_path, rows_of(ACCURACY, arms_noise=0.02), other)
