@@ -1,7 +1,6 @@
 """The measures of every finished lesson, collected into reports/measures.csv and reports/null_bands.csv."""
 
 import functools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,9 +17,9 @@ from symbiosis.store.folders import digest, write_atomic
 from symbiosis.store.results import (
     COLUMNS,
     NUMBERS,
-    ResultsError,
     csv_bytes,
     finished_runs,
+    from_record,
     merge_into,
     read_long,
     read_or_empty,
@@ -80,7 +79,7 @@ def band_of_run(folder: Path, encoder: str = BASE, encoder_revision: str = "") -
     Rare words of real text are those of the pool, which shares no text with train. Empty where the task's files are
     not here, or its train split holds no two lessons.
     """
-    settings, _ = _read_settings(folder / "record.json")
+    settings, _ = _read_settings(folder)
     n = settings.lesson_size
     if settings.task == "miniature":
         band = _world_band(n, DRAWS)
@@ -138,7 +137,7 @@ def _mark(folder: Path, encoder: str, encoder_revision: str) -> str:
 
 
 def _measured(folder: Path, encoder: str, encoder_revision: str) -> pd.DataFrame:
-    settings, run_id = _read_settings(folder / "record.json")
+    settings, run_id = _read_settings(folder)
     run = {name: getattr(settings, name) for name in ("study", "method", "variant", "scale", "seed")}
     world = _world(settings.seed) if settings.task == "miniature" else None
     task, student = None if world else _task(settings), _initial_student(settings)
@@ -207,13 +206,7 @@ def _base_loss(settings: RunSettings, student: tuple | None) -> Callable[[Sequen
     return mean_loss
 
 
-def _read_settings(path: Path) -> tuple[RunSettings, str]:
-    """Settings and run_id of a record."""
-    try:
-        record = json.loads(path.read_text())
-        run_id, settings = record["run_id"], record["settings"]
-        return make_settings(str(path), **settings), run_id
-    except json.JSONDecodeError as error:
-        raise ResultsError(f"{path}: not valid JSON ({error}); delete the run's folder and run it again") from None
-    except (KeyError, TypeError) as error:
-        raise ResultsError(f"{path}: no {error}; delete the run's folder and run it again") from None
+def _read_settings(folder: Path) -> tuple[RunSettings, str]:
+    """Settings and run_id of a finished run."""
+    run_id, settings = from_record(folder, lambda record: (record["run_id"], dict(record["settings"])))
+    return make_settings(str(folder / "record.json"), **settings), run_id

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
+PAIRED = ("n", "mean", "low", "high", "p")
 ROUNDING = 1e-12  # a spread below this share of the mean is rounding error of equal values, not variation
 
 
@@ -50,6 +51,12 @@ def paired_values(a: Mapping[int, float], b: Mapping[int, float]) -> np.ndarray:
     """(n,) differences a - b of the seeds for which both were measured, in order of the seed."""
     d = np.array([a[seed] - b[seed] for seed in sorted(set(a) & set(b))], dtype=float)
     return d[~np.isnan(d)]
+
+
+def paired_row(a: Mapping[int, float], b: Mapping[int, float]) -> tuple[int, float, float, float, float]:
+    """(n seeds both have, mean, low, high, p) of a - b: the columns PAIRED of a table. a, b may be pandas Series."""
+    a, b = dict(a.items()), dict(b.items())
+    return len(paired_values(a, b)), *paired_difference(a, b)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

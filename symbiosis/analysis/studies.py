@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from symbiosis.analysis.statistics import ROUNDING, holm, mean_interval, paired_difference, paired_values
+from symbiosis.analysis.statistics import PAIRED, ROUNDING, holm, mean_interval, paired_row
 from symbiosis.analysis.tables import by_seed, last_generation, order
 from symbiosis.data.world import World
 from symbiosis.measures.diversity import entropy
@@ -73,8 +73,6 @@ EFFECTS = ("real_share", "level", "interaction")
 LEAST_SEEDS = 3  # two are left when the jackknife leaves one out, the fewest that tell effect from noise
 MARGIN = 0.02  # accuracy that may be lost and still counts as no loss
 FALLEN = 0.05  # share of its first value that a measure must have lost to count as fallen
-
-TESTED = ("n", "mean", "low", "high", "p")  # seeds both have, mean difference, 95% interval, two-sided p
 
 
 def overview(rows_by_study: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -150,7 +148,7 @@ def ablation_effects(
     for factor, reference in REFERENCE.items():
         for level in dict.fromkeys(cell[factor] for cell in run.values() if cell[factor] != reference):
             if pairs := _pairs(run, factor, level):
-                tested = _tested(*(final.loc[list(side)].mean(skipna=False) for side in zip(*pairs, strict=True)))
+                tested = paired_row(*(final.loc[list(side)].mean(skipna=False) for side in zip(*pairs, strict=True)))
                 lines.append((factor, str(level), str(reference), len(pairs), *tested))
     return _with_holm(lines, ["factor", "level", "reference", "pairs"])
 
@@ -213,7 +211,7 @@ def _leads(rows: pd.DataFrame, arms: Sequence[str], rivals: Sequence[str]) -> li
     """(arm, rival, n, mean, low, high, p) of every pair that has a seed in common."""
     final = _final(rows, "accuracy")
     pairs = [(a, b) for a in arms for b in rivals if a != b and {a, b} <= set(final.index)]
-    lines = [(a, b, *_tested(final.loc[a], final.loc[b])) for a, b in pairs]
+    lines = [(a, b, *paired_row(final.loc[a], final.loc[b])) for a, b in pairs]
     return [line for line in lines if line[2]]
 
 
@@ -240,7 +238,7 @@ def beyond_teacher(rows: pd.DataFrame, since: int = 3) -> pd.DataFrame:
     accuracy, end = _at(rows, "accuracy", since), _at(rows, "accuracy", last)
     kinds = {TO_THE_END.format(since): accuracy, OVER_TEACHER: _at(rows, "generator_accuracy", 0)}
     lines = [
-        (arm, kind, *_tested(end.loc[arm], start.loc[arm]))
+        (arm, kind, *paired_row(end.loc[arm], start.loc[arm]))
         for kind, start in kinds.items()
         for arm in order(rows)
         if arm in end.index and arm in start.index
@@ -256,9 +254,7 @@ def effective_subtopics(power: float) -> float:
 
         exp(-sum_k p_k ln p_k),   p_k ~ share_k^power
 
-    In [1, K] per class, K the number of subtopics: K at power 0, 1 for a large power (only the largest is left).
-
-    Hill 1973, Ecology 54:427 (order 1).
+    In [1, K] per class: K, the number of subtopics, at power 0; 1 for a large one. Hill 1973, Ecology 54:427 (order 1).
     """
     shares = World.make(0).shares  # the same in every world
     p = (shares / shares.max()) ** power
@@ -267,8 +263,6 @@ def effective_subtopics(power: float) -> float:
 
 def level_of(cell: Mapping[str, Any], lever: str) -> float | None:
     """Level of a cell's synthetic rows, None where it is not of this layout: the other lever has been moved too."""
-    if lever not in LEVERS_CROSSED:
-        raise ValueError(f"lever: {lever!r} is not one of {', '.join(LEVERS_CROSSED)}")
     if lever == "diversity":
         return effective_subtopics(cell["subtopic_power"]) if cell["label_noise"] == 0 else None
     return 1 - cell["label_noise"] if cell["subtopic_power"] == 1 else None
@@ -281,12 +275,14 @@ def read_factorial(
 
     Args:
         rows:   the long table of the study, with `arm`.
-        cells:  {arm: settings} with real_share, subtopic_power and label_noise, as `read_cells` gives them.
+        cells:  {arm: settings} with real_share, subtopic_power and label_noise.
         lever:  one of LEVERS_CROSSED.
         metric: value, in its own unit.
 
     Columns as above; nan where a cell lacks a seed that another has. ResultsError where no cell was run.
     """
+    if lever not in LEVERS_CROSSED:
+        raise ValueError(f"lever: {lever!r} is not one of {', '.join(LEVERS_CROSSED)}")
     level = {arm: level_of(cell, lever) for arm, cell in cells.items()}
     arms = [arm for arm in cells if level[arm] is not None]
     rows = rows[rows["arm"].isin(arms)]
@@ -330,20 +326,19 @@ def factorial_effects(layout: pd.DataFrame) -> pd.DataFrame:
         share_k = v_k / (v_A + v_B + v_AB)
         F       = [S ||P_k mean_s x_s||^2 / df_k] / [sum_s ||P_k (x_s - mean x)||^2 / (df_k (S - 1))]
 
-    Args:
-        layout: of one lever. Only cells with synthetic rows (real_share below 1) are crossed, and only seeds that all
-                of these have are used.
+    layout: of one lever. Only cells with synthetic rows (real_share below 1) are crossed, and only seeds that all of
+    these have are used.
 
-    A product of two different seeds has no noise in it on average, so v_k is the variance of the cells' true values,
-    not of their estimates, and may come out a little below 0 where there is no effect. Shares sum to 1; their bounds
-    are those of the jackknife over seeds, not cut to [0, 1].
+    A product of two different seeds has no noise in it on average, so v_k is the variance of the cells' true values and
+    may come out a little below 0 where there is no effect. Shares sum to 1; their bounds are those of the jackknife
+    over seeds, not cut to [0, 1].
 
     Columns effect, df, rms (sqrt v_k, 0 where v_k is below 0; unit of the value), share, low, high (95%), F, p, p_holm
     (over the three), n seeds. p is nan where seeds agree to rounding. ResultsError names cells that were not run;
     ValueError for fewer than two levels of a factor or fewer than LEAST_SEEDS seeds.
 
-    Seeds as blocks, each effect against its own scatter over seeds: Fisher 1935, The Design of Experiments. Jackknife:
-    Miller 1974, Biometrika 61:1. The noise-free share from products of seeds is this project's choice.
+    Fisher 1935, The Design of Experiments (seeds as blocks, each effect against its own scatter); Miller 1974,
+    Biometrika 61:1 (jackknife). The noise-free share from products of seeds is this project's choice.
     """
     x = _crossed(layout)
     seeds, reals, levels = x.shape
@@ -418,14 +413,12 @@ def loss_without_real(layout: pd.DataFrame) -> pd.DataFrame:
     Columns lever, real_share, level, n seeds both have, mean, low, high (95%), p, in the unit of the value; empty
     where the cell of real rows has not been run.
     """
-    columns = ["lever", "real_share", "level", *TESTED]
+    columns = ["lever", "real_share", "level", *PAIRED]
     wide = layout.pivot_table(index=["real_share", "level"], columns="seed", values="value")
     if 1 not in wide.index.get_level_values("real_share"):
         return pd.DataFrame(columns=columns)
-    lever, synthetic = layout["lever"].iloc[0], wide.drop(1, level="real_share")
-    lines = [
-        (lever, real, level, *_tested(values, wide.loc[(1, level)])) for (real, level), values in synthetic.iterrows()
-    ]
+    lever, synthetic = layout["lever"].iloc[0], wide.drop(1, level="real_share").iterrows()
+    lines = [(lever, real, level, *paired_row(values, wide.loc[(1, level)])) for (real, level), values in synthetic]
     return pd.DataFrame(lines, columns=columns)
 
 
@@ -436,13 +429,10 @@ def smallest_diversity(losses: pd.DataFrame, margin: float = MARGIN) -> pd.DataF
         estimate: lowest level with mean >= -margin
         at_most:  lowest level with low  >= -margin   (shown not to lose more: non-inferiority)
 
-    Args:
-        losses: of `loss_without_real`; the levels are those of either lever.
-        margin: what may be lost, at least 0, in the unit of the value.
-
-    Columns real_share, at_least, estimate, at_most in the unit of the level, and mean, low, high of the estimate's
-    level; nan where no level does: then more is needed than was tried (or, for the bounds, one seed has no interval).
-    Levels between those tried are not judged, and the bounds are not corrected for the number of cells.
+    losses: of `loss_without_real`; the levels are those of either lever. margin: what may be lost, in the unit of the
+    value. Columns real_share, at_least, estimate, at_most in the unit of the level, and mean, low, high of the
+    estimate's level; nan where no level does: then more is needed than was tried (or, for the bounds, one seed has no
+    interval). Levels between those tried are not judged, and the bounds are not corrected for the number of cells.
     """
     if not margin >= 0:
         raise ValueError(f"margin: {margin} is below 0")
@@ -478,11 +468,8 @@ def relative_to_first(rows: pd.DataFrame, arm: str, metrics: Sequence[str]) -> p
 def first_fall(relative: pd.DataFrame, fallen: float = FALLEN) -> pd.DataFrame:
     """For each measure the first generation at which its whole interval lies below 1 - fallen, and where it ends.
 
-    Args:
-        relative: of `relative_to_first`.
-        fallen:   share of the first value lost, in [0, 1).
-
-    Columns metric, first_fall (nan: never), end (mean at the last generation), low, high, n; in order of the fall.
+    relative: of `relative_to_first`; fallen: share of the first value lost, in [0, 1). Columns metric, first_fall (nan:
+    never), end (mean at the last generation), low, high, n; in order of the fall.
     """
     if not 0 <= fallen < 1:
         raise ValueError(f"fallen: {fallen} is not in [0, 1)")
@@ -507,13 +494,6 @@ def _at(rows: pd.DataFrame, metric: str, generation: int) -> pd.DataFrame:
     return by_seed(chosen, metric).droplevel("generation") if len(chosen) else pd.DataFrame()
 
 
-def _tested(a: pd.Series, b: pd.Series) -> tuple[int, float, float, float, float]:
-    """TESTED of a - b over the seeds (the index) that have both."""
-    a, b = a.to_dict(), b.to_dict()
-    mean, low, high, p = paired_difference(a, b)
-    return len(paired_values(a, b)), mean, low, high, p
-
-
 def _with_holm(lines: list[tuple], names: Sequence[str]) -> pd.DataFrame:
-    table = pd.DataFrame(lines, columns=[*names, *TESTED])
+    table = pd.DataFrame(lines, columns=[*names, *PAIRED])
     return table.assign(p_holm=holm(table["p"].astype(float)))

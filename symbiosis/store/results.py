@@ -5,8 +5,9 @@ import functools
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -149,11 +150,18 @@ def _merge_records(reports_dir: Path, new: list[dict], run_ids: set[str]) -> pd.
 
 
 def _read_record(folder: Path) -> dict:
+    def flat(record: dict) -> dict:
+        values = {**record, **record["versions"]}
+        return {name: "" if values[name] is None else str(values[name]) for name in RECORD_COLUMNS}
+
+    return from_record(folder, flat)
+
+
+def from_record(folder: Path, take: Callable[[dict], Any]) -> Any:
+    """What `take` takes from a run's record; ResultsError where the file is damaged or lacks it."""
     path = folder / "record.json"
     try:
-        record = json.loads(path.read_text())
-        flat = {**record, **record["versions"]}
-        return {name: "" if flat[name] is None else str(flat[name]) for name in RECORD_COLUMNS}
+        return take(json.loads(path.read_text()))
     except json.JSONDecodeError as error:
         raise ResultsError(f"{path}: not valid JSON ({error}); delete the run's folder and run it again") from None
     except (KeyError, TypeError) as error:
