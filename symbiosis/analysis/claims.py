@@ -111,7 +111,7 @@ def early_falls(arm: str, metric: str, than: str) -> NamedFormula:
     return f"{metric} - {than}", lambda values: kept(values, metric) - kept(values, than)
 
 
-def tail_gap(arm: str, measure: str) -> NamedFormula:
+def tail_against_real(arm: str, measure: str) -> NamedFormula:
     """`hidden_states.tail_gap` of the arm against real lessons, at the last generation."""
 
     def formula(values: SeedValues) -> pd.Series:
@@ -131,7 +131,7 @@ VERBS: dict[str, Callable[..., NamedFormula]] = {
     "beats_teacher": over_teacher,
     "gains": gains,
     "outlasts": early_falls,
-    "tail_loses": tail_gap,
+    "tail_loses": tail_against_real,
     "follows_theory": theory_agreement,
 }
 BELOW_ZERO = ("trails", "falls", "tail_loses")
