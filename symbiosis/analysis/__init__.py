@@ -1,1 +1,13 @@
-"""What many runs say together: statistics, tables, studies, claims, figures."""
+"""What many runs say together. Long tables in, tables, verdicts and figures out; nothing here trains a model.
+
+statistics       intervals and tests over seeds
+tables           means, paired differences and growth of one study, the published accuracies beside ours
+studies          what several studies or two crossed factors say together
+interaction      models that train on each other's outputs: beside the theory and the published losses
+lesson_measures  the measures of every lesson: reports/measures.csv and null_bands.csv
+verdicts         the rule that decides a claim
+claims           the claims (claims.yaml), decided: reports/claims.md
+published        the published table against its own sentences
+figures, interaction_figures  every plot
+verify           are the committed tables those of the committed rows?
+"""

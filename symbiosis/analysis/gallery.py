@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from symbiosis.analysis import claims, factorial, figures, hidden_states, interaction_claims, studies
-from symbiosis.analysis.lesson_measures import held, read_band
+from symbiosis.analysis import claims, figures, hidden_states, studies
+from symbiosis.analysis import interaction as interaction_tables
+from symbiosis.analysis.lesson_measures import read, read_band
 from symbiosis.analysis.tables import last_generation, paired_table
 from symbiosis.data.world import LABEL_NAMES, World
-from symbiosis.params import study_cells
+from symbiosis.params import study_cells, study_twins
 from symbiosis.settings import resolve
 from symbiosis.store.folders import write_atomic
 from symbiosis.store.results import ResultsError, read_records, read_studies, rows_digest
@@ -65,7 +66,7 @@ class Reports:
 
     def lessons(self, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Measures of the lessons of one study and the band of real ones; NotRun where they have not been measured."""
-        rows = held(self.folder, self.scale, study)
+        rows = read(self.folder, self.scale, study, missing_ok=True)
         rows = _some(rows, f"The lessons of the study '{study}' have not been measured at this scale: no figure.")
         return rows, read_band(self.folder, self.scale, study)
 
@@ -123,7 +124,7 @@ def lesson_levers(reports: Reports) -> Drawn:
 def ablation_effects(reports: Reports) -> Drawn:
     """Which part of the loop matters?"""
     reports.rows(study="ablation")  # NotRun where there are none
-    rows, cells = studies.with_twins(reports.by_study), study_cells("ablation")
+    rows, cells = studies.with_twins(reports.by_study, study_twins("ablation")), study_cells("ablation")
     effects = _some(studies.ablation_effects(rows, cells), "No two cells of the ablation form a pair: no figure.")
     return figures.plot_ablation(effects), rows[(rows["metric"] == "accuracy") & rows["arm"].isin(cells)]
 
@@ -149,14 +150,14 @@ def which_moves_first(reports: Reports) -> Drawn:
     """What does a recursion lose first, and what would sampling alone lose?"""
     arm, metrics = "recursive-replace", list(figures.MEASURE_STYLE)
     used = reports.rows(metrics, [arm], "mixing")
-    relative = factorial.relative_to_first(used, arm, metrics)
+    relative = studies.relative_to_first(used, arm, metrics)
     lines = {m: figures.line_style(figures.METRIC_NAME[m], *style) for m, style in figures.MEASURE_STYLE.items()}
     fig, (ax,) = figures.new_figure(height=3.0)
     seeds = figures.plot_means(relative, lines, ax, ("generation", "metric"))
     expected, color = sampling_alone(used), lines["lesson_tail_coverage"]["color"]
     name = "rare subtopics, if only\nsampling lost them"
     ax.plot(range(1, len(expected) + 1), expected, label=name, color=color, linestyle="--")
-    ax.axhline(1 - factorial.FALLEN, color="0.4", linewidth=0.9, linestyle=":", zorder=0)
+    ax.axhline(1 - studies.FALLEN, color="0.4", linewidth=0.9, linestyle=":", zorder=0)
     ax.set(ylabel="multiple of generation 1", ylim=(0, None))
     figures.add_legend([ax], seeds)
     return fig, used
@@ -183,7 +184,7 @@ def ratio_or_diversity(reports: Reports) -> Drawn:
     titles = {"diversity": "effective subtopics\nper class", "quality": "synthetic labels\nthat are right"}
     fig, axes = figures.new_figure(2, 3.2, sharey=True)
     for (lever, title), ax in zip(titles.items(), axes, strict=True):
-        means = factorial.cell_means(factorial.read_factorial(used, study_cells("ratio_or_diversity"), lever))
+        means = studies.cell_means(studies.read_factorial(used, study_cells("ratio_or_diversity"), lever))
         levels = sorted(means["level"].unique())
         colors = plt.get_cmap("viridis")(np.linspace(0.8, 0, len(levels)))
         names = [f"{level:.0%}" if lever == "quality" else f"{level:.1f}" for level in levels]
@@ -243,7 +244,7 @@ def plot_hidden_states(students: pd.DataFrame) -> Figure:
 
 def regime_map(reports: Reports) -> Drawn:
     """Where does symbiosis overtake its rivals?"""
-    table = studies.regime_table(reports.by_study)
+    table = studies.regime_table(reports.by_study, studies.POOL_FREE_ARMS)
     if table["study"].nunique() < 2:
         raise NotRun("The best symbiosis has been run in fewer than two worlds: no figure.")
     used = studies.used_rows(reports.by_study, table, [studies.BEST, *table["rival"].unique()])
@@ -252,7 +253,7 @@ def regime_map(reports: Reports) -> Drawn:
 
 def dev_rows(reports: Reports) -> Drawn:
     """Are dev labels better taught or asked?"""
-    table = studies.dev_table(reports.by_study)
+    table = studies.dev_table(reports.by_study, studies.POOL_FREE_ARMS)
     if table["study"].nunique() < 2:
         raise NotRun("Fewer than two numbers of dev rows have been run: no figure.")
     points = table[["mean", "low", "high"]] * 100
@@ -274,11 +275,11 @@ def dev_rows(reports: Reports) -> Drawn:
 def interaction_alpha(reports: Reports) -> Drawn:
     """What do models learn from one another?"""
     used = _cells(reports)
-    cells = pd.DataFrame(used["arm"].map(interaction_claims.cell_of).to_list(), used.index, ["entities", "alpha"])
-    rows, held = used.join(cells), interaction_claims.entities_held(used)
+    cells = pd.DataFrame(used["arm"].map(interaction_tables.cell_of).to_list(), used.index, ["entities", "alpha"])
+    rows, held = used.join(cells), interaction_tables.entities_held(used)
     fig, axes = figures.new_figure(2 * len(held), 4.4, len(held), sharey="row")
     seeds = {}
-    for metric, line in zip(interaction_claims.LOSSES, axes.reshape(2, -1), strict=True):
+    for metric, line in zip(interaction_tables.OWN_AND_OTHERS, axes.reshape(2, -1), strict=True):
         panels = {entities: f"K = {entities}" for entities in held}
         of_metric = rows[rows["metric"] == metric]
         seeds |= figures.plot_panels(of_metric, panels, _alpha_lines(), line, ("entities", "generation", "alpha"))
@@ -291,22 +292,22 @@ def interaction_alpha(reports: Reports) -> Drawn:
 
 
 def _cells(reports: Reports) -> pd.DataFrame:
-    rows = reports.rows(interaction_claims.LOSSES)
+    rows = reports.rows(interaction_tables.OWN_AND_OTHERS)
     return _some(
-        rows[rows["arm"].map(interaction_claims.cell_of).notna()], "No cell of K by alpha has been run: no figure."
+        rows[rows["arm"].map(interaction_tables.cell_of).notna()], "No cell of K by alpha has been run: no figure."
     )
 
 
 def _alpha_lines() -> dict[float, dict]:
     styles = dict(zip((0.0, 0.5, 0.9, 1.0), figures.THEORY_STYLES, strict=False))  # as in theory's curves
-    return {alpha: figures.line_style(f"alpha = {alpha:g}", *styles[alpha]) for alpha in interaction_claims.ALPHAS}
+    return {alpha: figures.line_style(f"alpha = {alpha:g}", *styles[alpha]) for alpha in interaction_tables.ALPHAS}
 
 
 def interaction_similarity(reports: Reports) -> Drawn:
     """Do they become alike?"""
-    arms = [interaction_claims.arm(2, alpha) for alpha in interaction_claims.ALPHAS]
+    arms = [interaction_tables.arm(2, alpha) for alpha in interaction_tables.ALPHAS]
     used = reports.rows(list(figures.SIMILARITY_STYLE), arms)
-    titles = [f"K = 2, alpha = {alpha:g}" for alpha in interaction_claims.ALPHAS]
+    titles = [f"K = 2, alpha = {alpha:g}" for alpha in interaction_tables.ALPHAS]
     return plot_similarity(used, {a: t for a, t in zip(arms, titles, strict=True) if a in set(used["arm"])}), used
 
 
@@ -323,7 +324,7 @@ def plot_similarity(rows: pd.DataFrame, panels: dict[str, str]) -> Figure:
 
 def interaction_matrices(reports: Reports) -> Drawn:
     """Whose task does who learn? Three entities at alpha = 0.5."""
-    used = _losses(reports.rows(arms=[interaction_claims.arm(3, 0.5)]))
+    used = _losses(reports.rows(arms=[interaction_tables.arm(3, 0.5)]))
     return plot_losses(used), used
 
 
@@ -352,7 +353,7 @@ def plot_losses(rows: pd.DataFrame) -> Figure:
 def interaction_trends(reports: Reports) -> Drawn:
     """Do the trends follow the linear theory?"""
     used = _cells(reports)
-    trends = interaction_claims.trends(used)
+    trends = interaction_tables.trends(used)
     trends["cell"] = list(zip(trends["entities"], trends["alpha"], strict=True))
     alphas, markers = _alpha_lines(), {2: "o", 3: "^", 4: "s"}
     lines = {
@@ -360,7 +361,7 @@ def interaction_trends(reports: Reports) -> Drawn:
         for k, alpha in dict.fromkeys(trends["cell"])
     }
     fig, axes = figures.new_figure(2, 3.2)
-    panels = {metric: figures.METRIC_NAME[metric] for metric in interaction_claims.LOSSES}
+    panels = {metric: figures.METRIC_NAME[metric] for metric in interaction_tables.OWN_AND_OTHERS}
     seeds = figures.plot_panels(trends, panels, lines, axes, ("metric", "theory", "cell"))
     for ax in axes:
         ax.axhline(0, color="0.4", linewidth=0.9, linestyle=":", zorder=0)
@@ -372,7 +373,7 @@ def interaction_trends(reports: Reports) -> Drawn:
 
 def interaction_beyond(reports: Reports) -> Drawn:
     """And if the entities are not equal?"""
-    equal, unequal = interaction_claims.arm(3, 0.5), interaction_claims.BEYOND
+    equal, unequal = interaction_tables.arm(3, 0.5), interaction_tables.BEYOND
     used = _losses(reports.rows(arms=[equal, *unequal]))
     if equal not in set(used["arm"]) or used["arm"].nunique() < 2:
         raise NotRun("No unequal entities have been run, or no three equal ones: no figure.")
@@ -393,7 +394,7 @@ def interaction_beyond(reports: Reports) -> Drawn:
 def relative_efficiency(reports: Reports) -> tuple[Figure, dict]:
     """Which mixture is best? Theory alone."""
     grid = np.arange(1, 10) / 10
-    surfaces = interaction_claims.efficiency_surfaces(grid)
+    surfaces = interaction_tables.efficiency_surfaces(grid)
     source = {"from": "symbiosis.theory.many_models", "settings": list(surfaces), "alpha, beta": grid.tolist()}
     return figures.plot_surface(surfaces, grid), source
 

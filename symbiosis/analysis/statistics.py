@@ -9,48 +9,40 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-NO_SPREAD = 1e-12  # a spread below this share of the mean is rounding error of equal values, not variation
+PAIRED = ("n", "mean", "low", "high", "p")
+ROUNDING = 1e-12  # a spread below this share of the mean is rounding error of equal values, not variation
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
-    """Mean over seeds with its t-interval: (mean, low, high), in the unit of the values.
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean over seeds with its 95% t-interval: (mean, low, high), in the unit of the values.
 
-        mean -+ t[(1 + confidence) / 2, n - 1] * s / sqrt(n),   s^2 = sum_i (x_i - mean)^2 / (n - 1)
+        mean -+ t[0.975, n - 1] * s / sqrt(n),   s^2 = sum_i (x_i - mean)^2 / (n - 1)
 
-    Args:
-        values:     (n,) one number per seed; nan means not measured and is left out.
-        confidence: coverage if the values are normal and independent, in (0, 1).
+    values: (n,) one number per seed; nan means not measured and is left out. One seed says nothing about the spread:
+    the bounds are nan, never a width of 0. No seed: all nan.
 
-    One seed says nothing about the spread: the bounds are nan, never a width of 0. No seed: all nan.
-
-    Student 1908, Biometrika 6:1.
+    Student 1908, Biometrika 6:1. scipy's `confidence_interval` gives the same up to rounding, but not the last digit of
+    the committed tables.
     """
-    _check_confidence(confidence)
     x = np.asarray(values, dtype=float)
     x = x[~np.isnan(x)]
     if len(x) < 2:
         return (float(x[0]) if len(x) else np.nan), np.nan, np.nan
-    half = stats.t.ppf((1 + confidence) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
+    half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
     return float(x.mean()), float(x.mean() - half), float(x.mean() + half)
 
 
-def paired_difference(
-    a: Mapping[int, float], b: Mapping[int, float], confidence: float = 0.95
-) -> tuple[float, float, float, float]:
-    """Mean of a - b over the seeds both have, its t-interval and two-sided p: (mean, low, high, p).
+def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> tuple[float, float, float, float]:
+    """Mean of a - b over the seeds both have, its 95% t-interval and two-sided p: (mean, low, high, p).
 
         d_i = a_i - b_i,   t = mean(d) / (s_d / sqrt(n)),   p = 2 * P(T[n - 1] > |t|)
 
-    Args:
-        a, b: {seed: value}; nan means not measured.
-
-    p is nan with fewer than two common seeds, and where all differences are equal (t is then 0/0 or infinite).
-
-    The paired t-test: Student 1908, Biometrika 6:1.
+    a, b: {seed: value}; nan means not measured. p is nan with fewer than two common seeds, and where all differences
+    are equal (t is then 0/0 or infinite). The paired t-test: Student 1908, Biometrika 6:1.
     """
     d = paired_values(a, b)
-    mean, low, high = mean_interval(d, confidence)
-    if len(d) < 2 or d.std(ddof=1) <= NO_SPREAD * max(1.0, abs(mean)):
+    mean, low, high = mean_interval(d)
+    if len(d) < 2 or d.std(ddof=1) <= ROUNDING * max(1.0, abs(mean)):
         return mean, low, high, np.nan
     return mean, low, high, float(stats.ttest_1samp(d, 0.0).pvalue)
 
@@ -59,6 +51,12 @@ def paired_values(a: Mapping[int, float], b: Mapping[int, float]) -> np.ndarray:
     """(n,) differences a - b of the seeds for which both were measured, in order of the seed."""
     d = np.array([a[seed] - b[seed] for seed in sorted(set(a) & set(b))], dtype=float)
     return d[~np.isnan(d)]
+
+
+def paired_row(a: Mapping[int, float], b: Mapping[int, float]) -> tuple[int, float, float, float, float]:
+    """(n seeds both have, mean, low, high, p) of a - b: the columns PAIRED of a table. a, b may be pandas Series."""
+    a, b = dict(a.items()), dict(b.items())
+    return len(paired_values(a, b)), *paired_difference(a, b)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
@@ -81,29 +79,12 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
-def wilson_interval(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Score interval (low, high) of a share of n rows, both in [0, 1]: what n test rows alone leave open.
-
-        (share + z^2 / 2n -+ z * sqrt(share * (1 - share) / n + z^2 / 4n^2)) / (1 + z^2 / n)
-
-    Args:
-        share: share of the n rows that are right (accuracy), in [0, 1].
-        n:     rows, at least 1.
+def wilson_interval(share: float, n: int) -> tuple[float, float]:
+    """95% score interval (low, high) of a share of n rows, both in [0, 1]: what n test rows alone leave open.
 
     Covers the draw of the test rows only, not the draw of world, data, initialisation and order: for those take seeds.
-
-    Wilson 1927, Journal of the American Statistical Association 22:209.
+    ValueError where the share is not in [0, 1], or of no row. Wilson 1927, Journal of the American Statistical
+    Association 22:209.
     """
-    _check_confidence(confidence)
-    if not 0 <= share <= 1 or n < 1:
-        raise ValueError(f"wilson_interval: needs a share in [0, 1] of at least one row, got {share} of {n}")
-    z = stats.norm.ppf((1 + confidence) / 2)
-    centre = share + z**2 / (2 * n)
-    half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    low, high = (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
-    return max(0.0, float(low)), min(1.0, float(high))
-
-
-def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: {confidence} is not between 0 and 1; 0.95 means 95%")
+    interval = stats.binomtest(round(share * n), n).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)

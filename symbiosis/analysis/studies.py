@@ -1,18 +1,30 @@
-"""What several runs or several worlds say together: single factors, regimes, dev labels, long runs.
+"""What several runs or worlds say together: single factors, regimes, dev labels, long runs, two crossed factors.
 
 Every estimate is a mean over seeds with its 95% t-interval; the difference of two arms is taken seed by seed at the
 last generation that every arm of the study reached. Holm's correction covers each table as a whole.
+
+The layout of two crossed factors is a long table with a line per cell and seed: lever, real_share, level, arm, seed,
+value. Its levels rise from poor to rich, in the unit of the lever:
+
+    diversity   effective subtopics per class, exp(H(p)) with p ~ share^subtopic_power; every label is right
+    quality     share of right labels, 1 - label_noise; subtopics with their true shares
+
+Where every row is real there is no synthetic row to have a level: that one cell stands at all levels of a layout.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
-from symbiosis.analysis.statistics import holm, paired_difference, paired_values
+from symbiosis.analysis.statistics import PAIRED, ROUNDING, holm, mean_interval, paired_row
 from symbiosis.analysis.tables import by_seed, last_generation, order
-from symbiosis.params import study_twins
+from symbiosis.data.world import World
+from symbiosis.measures.diversity import entropy
 from symbiosis.settings import RunSettings
+from symbiosis.store.results import ResultsError
 
 DEFAULTS = {name: field.default for name, field in RunSettings.model_fields.items()}
 BEST = "symbiosis-best"
@@ -26,8 +38,8 @@ REFERENCE = {  # factor of the ablation: the level all others are held against
     "max_similarity": 1.0,
     "skip_hardest_share": 0.0,
 }
-NAMES = {"method", "variant", "study", "scale", "seed"}  # say which run it is, not what is done in it
-PART_OF = {  # settings that mean nothing at the reference level of their factor, so they may change along with it
+ID_KEYS = {"method", "variant", "study", "scale", "seed"}  # say which run it is, not what is done in it
+TUNED_WITH = {  # settings that mean nothing at the reference level of their factor, so they may change along with it
     "generator_update": {
         "update_temperature", "dpo_beta", "generator_epochs", "generator_learning_rate", "generator_lora_rank",
     },
@@ -50,12 +62,16 @@ RIVALS = (
     "static", "pseudo_label", "symbiosis-best_random", "symbiosis-label_hard", "symbiosis-fresh_filtered",
     "symbiosis-pool_and_write_50",
 )  # fmt: skip
-BLIND = ("static", "symbiosis-fresh_filtered")  # see neither pool nor dev
+POOL_FREE_ARMS = ("static", "symbiosis-fresh_filtered")  # see neither pool nor dev: the same for any of them
 
 DEV_STUDIES = {"dev_16": 16, "dev_64": 64, "main": 128, "dev_256": 256}  # study: labelled dev rows
 DEV_ARMS = ("static-dev", "symbiosis-best_influence")
 
-TESTED = ("n", "mean", "low", "high", "p")  # seeds both have, mean difference, 95% interval, two-sided p
+LEVERS_CROSSED = ("diversity", "quality")
+EFFECTS = ("real_share", "level", "interaction")
+LEAST_SEEDS = 3  # two are left when the jackknife leaves one out, the fewest that tell effect from noise
+MARGIN = 0.02  # accuracy that may be lost and still counts as no loss
+FALLEN = 0.05  # share of its first value that a measure must have lost to count as fallen
 
 
 def overview(rows_by_study: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -77,14 +93,19 @@ def used_rows(rows_by_study: Mapping[str, pd.DataFrame], table: pd.DataFrame, ar
 # ---- one factor at a time
 
 
-def with_twins(rows_by_study: Mapping[str, pd.DataFrame], study: str = "ablation") -> pd.DataFrame:
-    """The rows of a study, `arm` included, and those of cells that another study ran under another name."""
-    parts = [rows_by_study[study]]
-    for arm, twin in study_twins(study).items():
-        if arm not in set(parts[0]["arm"]) and twin["study"] in rows_by_study:
+def with_twins(
+    rows_by_study: Mapping[str, pd.DataFrame], twins: Mapping[str, Mapping[str, str]], study: str = "ablation"
+) -> pd.DataFrame:
+    """The rows of a study, `arm` included, and those of cells that another study ran under another name.
+
+    twins: {arm of this study: its `study` and `arm` there}, of the same settings; read only where this study has none.
+    """
+    tables = [rows_by_study[study]]
+    for arm, twin in twins.items():
+        if arm not in set(tables[0]["arm"]) and twin["study"] in rows_by_study:
             rows = rows_by_study[twin["study"]]
-            parts.append(rows[rows["arm"] == twin["arm"]].assign(arm=arm))
-    return pd.concat(parts, ignore_index=True)
+            tables.append(rows[rows["arm"] == twin["arm"]].assign(arm=arm))
+    return pd.concat(tables, ignore_index=True)
 
 
 def ablation_effects(
@@ -99,27 +120,27 @@ def ablation_effects(
         cells:  {arm: settings}; what a cell does not name has the default of RunSettings.
         metric: x, taken at the last generation every cell reached.
 
-    A pair is two cells that differ in this factor alone (and in what only tunes it, PART_OF). A seed counts where all
-    cells of all pairs have it, so that every seed averages over the same cells. Cells that were not run form no pair,
-    a level without a pair has no line.
+    A pair is two cells that differ in this factor alone (and in what only tunes it, TUNED_WITH). A seed counts where
+    all cells of all pairs have it, so that every seed averages over the same cells. Cells that were not run form no
+    pair, a level without a pair has no line.
 
     Columns factor, level, reference, pairs, n seeds, mean, low, high (95%), p, p_holm (over the table), in the unit of
     the metric.
     """
     final = _final(rows, metric)
     run = {arm: {**DEFAULTS, **cell} for arm, cell in cells.items() if arm in final.index}
-    found = []
+    lines = []
     for factor, reference in REFERENCE.items():
         for level in dict.fromkeys(cell[factor] for cell in run.values() if cell[factor] != reference):
             if pairs := _pairs(run, factor, level):
-                tested = _tested(*(final.loc[list(side)].mean(skipna=False) for side in zip(*pairs, strict=True)))
-                found.append((factor, str(level), str(reference), len(pairs), *tested))
-    return _with_holm(found, ["factor", "level", "reference", "pairs"])
+                tested = paired_row(*(final.loc[list(side)].mean(skipna=False) for side in zip(*pairs, strict=True)))
+                lines.append((factor, str(level), str(reference), len(pairs), *tested))
+    return _with_holm(lines, ["factor", "level", "reference", "pairs"])
 
 
 def _pairs(cells: dict[str, dict], factor: str, level: Any) -> list[tuple[str, str]]:
     """(arm with the level, arm with the reference) of cells that are the same but for the factor."""
-    ignored = NAMES | {factor} | PART_OF.get(factor, set())
+    ignored = ID_KEYS | {factor} | TUNED_WITH.get(factor, set())
 
     def rest(cell: dict) -> tuple:
         return tuple((name, value) for name, value in sorted(cell.items()) if name not in ignored)
@@ -132,62 +153,50 @@ def _pairs(cells: dict[str, dict], factor: str, level: Any) -> list[tuple[str, s
 # ---- one arm against its rivals, world by world
 
 
-def regime_table(
-    rows_by_study: Mapping[str, pd.DataFrame], arm: str = BEST, rivals: Sequence[str] = RIVALS, metric: str = "accuracy"
-) -> pd.DataFrame:
-    """The arm minus each rival in every world, seed by seed at the last generation.
+def regime_table(rows_by_study: Mapping[str, pd.DataFrame], borrow: Sequence[str] = ()) -> pd.DataFrame:
+    """The best arm minus each rival in every world, seed by seed at the last generation; accuracy.
 
     Args:
         rows_by_study: {study: rows with `arm`}, as `results.read_studies` gives it; those of REGIMES are read.
-                       Arms that see no pool (BLIND) are taken from `main` where a world of its Generator lacks them.
-        arm, rivals:   what is held against what; a pair that a study has not run has no line.
+        borrow:        arms whose rows are those of `main` where a world with main's Generator lacks them, such as
+                       POOL_FREE_ARMS.
 
-    Columns study (in the order of REGIMES), rival, n seeds both have, mean, low, high (95%), p, p_holm
-    (over the table), in the unit of the metric. One seed gives a mean without interval or p.
+    Columns study (in the order of REGIMES), rival, n seeds both have, mean, low, high (95%), p, p_holm (over the
+    table). A pair that was not run has no line. One seed gives a mean without interval or p.
     """
-    found = []
-    for study in REGIMES:
-        if study in rows_by_study:
-            found += [(study, *line[1:]) for line in _leads(_of_study(rows_by_study, study), [arm], rivals, metric)]
-    return _with_holm(found, ["study", "rival"])
+    lines = []
+    for study in (study for study in REGIMES if study in rows_by_study):
+        leads = _leads(_borrowed(rows_by_study, study, borrow), [BEST], RIVALS)
+        lines += [(study, rival, *tested) for _, rival, *tested in leads]
+    return _with_holm(lines, ["study", "rival"])
 
 
-def dev_table(
-    rows_by_study: Mapping[str, pd.DataFrame],
-    arms: Sequence[str] = DEV_ARMS,
-    baseline: str = "static",
-    metric: str = "accuracy",
-) -> pd.DataFrame:
-    """What labelled dev rows buy: each arm minus the baseline of the same study, by number of dev rows.
+def dev_table(rows_by_study: Mapping[str, pd.DataFrame], borrow: Sequence[str] = ()) -> pd.DataFrame:
+    """What labelled dev rows buy: each of DEV_ARMS minus static of the same study, by number of dev rows; accuracy.
 
-    Args:
-        rows_by_study: {study: rows with `arm`}; only those of DEV_STUDIES are read.
-
-    Columns study, dev_rows, arm, n seeds both have, mean, low, high (95%), p, p_holm (over the table), in the unit of
-    the metric. What was not run has no line.
+    Arguments as for `regime_table`; the studies read are DEV_STUDIES. Columns study, dev_rows, arm, n seeds both have,
+    mean, low, high (95%), p, p_holm (over the table). What was not run has no line.
     """
-    found = []
-    for study, dev_rows in DEV_STUDIES.items():
-        if study in rows_by_study:
-            lines = _leads(_of_study(rows_by_study, study), arms, [baseline], metric)
-            found += [(study, dev_rows, arm, *tested) for arm, _, *tested in lines]
-    return _with_holm(found, ["study", "dev_rows", "arm"])
+    lines = []
+    for study in (study for study in DEV_STUDIES if study in rows_by_study):
+        leads = _leads(_borrowed(rows_by_study, study, borrow), DEV_ARMS, ["static"])
+        lines += [(study, DEV_STUDIES[study], arm, *tested) for arm, _, *tested in leads]
+    return _with_holm(lines, ["study", "dev_rows", "arm"])
 
 
-def _of_study(rows_by_study: Mapping[str, pd.DataFrame], study: str) -> pd.DataFrame:
-    """Rows of a study; arms that see neither pool nor dev are the same in all worlds of one Generator: main's."""
-    rows = rows_by_study[study]
-    if "main" not in rows_by_study or REGIMES.get(study, ("", ""))[1] == LABELLER:
+def _borrowed(rows_by_study: Mapping[str, pd.DataFrame], study: str, borrow: Sequence[str]) -> pd.DataFrame:
+    """Rows of a study, and main's of the arms to borrow that it lacks; none where the Generator is another one."""
+    rows, main = rows_by_study[study], rows_by_study.get("main")
+    if main is None or REGIMES.get(study, ("", ""))[1] == LABELLER:
         return rows
-    main = rows_by_study["main"]
-    return pd.concat([rows, main[main["arm"].isin(set(BLIND) - set(rows["arm"]))]], ignore_index=True)
+    return pd.concat([rows, main[main["arm"].isin(set(borrow) - set(rows["arm"]))]], ignore_index=True)
 
 
-def _leads(rows: pd.DataFrame, arms: Sequence[str], rivals: Sequence[str], metric: str) -> list[tuple]:
+def _leads(rows: pd.DataFrame, arms: Sequence[str], rivals: Sequence[str]) -> list[tuple]:
     """(arm, rival, n, mean, low, high, p) of every pair that has a seed in common."""
-    final = _final(rows, metric)
+    final = _final(rows, "accuracy")
     pairs = [(a, b) for a in arms for b in rivals if a != b and {a, b} <= set(final.index)]
-    lines = [(a, b, *_tested(final.loc[a], final.loc[b])) for a, b in pairs]
+    lines = [(a, b, *paired_row(final.loc[a], final.loc[b])) for a, b in pairs]
     return [line for line in lines if line[2]]
 
 
@@ -213,13 +222,248 @@ def beyond_teacher(rows: pd.DataFrame, since: int = 3) -> pd.DataFrame:
         raise ValueError(f"since: {since} is not before the last generation, {last}")
     accuracy, end = _at(rows, "accuracy", since), _at(rows, "accuracy", last)
     kinds = {TO_THE_END.format(since): accuracy, OVER_TEACHER: _at(rows, "generator_accuracy", 0)}
-    found = [
-        (arm, kind, *_tested(end.loc[arm], start.loc[arm]))
+    lines = [
+        (arm, kind, *paired_row(end.loc[arm], start.loc[arm]))
         for kind, start in kinds.items()
         for arm in order(rows)
         if arm in end.index and arm in start.index
     ]
-    return _with_holm([line for line in found if line[2]], ["arm", "comparison"])
+    return _with_holm([line for line in lines if line[2]], ["arm", "comparison"])
+
+
+# ---- two crossed factors: the layout
+
+
+def effective_subtopics(power: float) -> float:
+    """Diversity of a writer of the miniature: how many equally frequent subtopics would be as varied as its own.
+
+        exp(-sum_k p_k ln p_k),   p_k ~ share_k^power
+
+    In [1, K] per class: K, the number of subtopics, at power 0; 1 for a large one. Hill 1973, Ecology 54:427 (order 1).
+    """
+    shares = World.make(0).shares  # the same in every world
+    p = (shares / shares.max()) ** power
+    return float(np.exp(entropy(p / p.sum())))
+
+
+def level_of(cell: Mapping[str, Any], lever: str) -> float | None:
+    """Level of a cell's synthetic rows, None where it is not of this layout: the other lever has been moved too."""
+    if lever == "diversity":
+        return effective_subtopics(cell["subtopic_power"]) if cell["label_noise"] == 0 else None
+    return 1 - cell["label_noise"] if cell["subtopic_power"] == 1 else None
+
+
+def read_factorial(
+    rows: pd.DataFrame, cells: Mapping[str, Mapping[str, Any]], lever: str, metric: str = "accuracy"
+) -> pd.DataFrame:
+    """The layout of one lever, at the last generation that all of its cells reached.
+
+    Args:
+        rows:   the long table of the study, with `arm`.
+        cells:  {arm: settings} with real_share, subtopic_power and label_noise.
+        lever:  one of LEVERS_CROSSED.
+        metric: value, in its own unit.
+
+    Columns as above; nan where a cell lacks a seed that another has. ResultsError where no cell was run.
+    """
+    if lever not in LEVERS_CROSSED:
+        raise ValueError(f"lever: {lever!r} is not one of {', '.join(LEVERS_CROSSED)}")
+    level = {arm: level_of(cell, lever) for arm, cell in cells.items()}
+    arms = [arm for arm in cells if level[arm] is not None]
+    rows = rows[rows["arm"].isin(arms)]
+    if rows.empty:
+        raise ResultsError(f"results.csv: none of the cells of lever '{lever}' has been run")
+    table = by_seed(rows, metric)
+    final = table.xs(last_generation(rows), level="generation").reindex(arms)
+    shares = {arm: cells[arm]["real_share"] for arm in arms}
+    levels = sorted({level[arm] for arm in arms if shares[arm] < 1})
+    lines = [
+        (lever, shares[arm], at_level, arm, seed, value)
+        for arm, values in final.iterrows()
+        for at_level in (levels if shares[arm] == 1 else [level[arm]])
+        for seed, value in values.items()
+    ]
+    layout = pd.DataFrame(lines, columns=["lever", "real_share", "level", "arm", "seed", "value"])
+    return layout.sort_values(["real_share", "level", "seed"], ignore_index=True)
+
+
+def missing_cells(layout: pd.DataFrame) -> list[str]:
+    """The arms of a layout of which no seed has been run, sorted."""
+    run = layout.groupby("arm")["value"].count()
+    return sorted(run.index[run == 0])
+
+
+def cell_means(layout: pd.DataFrame) -> pd.DataFrame:
+    """A line per cell: lever, real_share, level, mean, low, high (95% over seeds; unit of the value), n seeds."""
+    cells = layout.groupby(["lever", "real_share", "level"])["value"]
+    lines = [(*cell, *mean_interval(values), values.count()) for cell, values in cells]
+    return pd.DataFrame(lines, columns=["lever", "real_share", "level", "mean", "low", "high", "n"])
+
+
+# ---- their shares of the variance
+
+
+def factorial_effects(layout: pd.DataFrame) -> pd.DataFrame:
+    """How much of the variance between cells is due to the real share, to the level, and to their interplay.
+
+        x[s, r, l] = seed s + A[r] + B[l] + AB[r, l] + noise,   P_k x: the part of x that belongs to effect k
+        v_k     = mean over cells of <P_k x_s, P_k x_s'>, averaged over pairs of seeds s != s'
+        share_k = v_k / (v_A + v_B + v_AB)
+        F       = [S ||P_k mean_s x_s||^2 / df_k] / [sum_s ||P_k (x_s - mean x)||^2 / (df_k (S - 1))]
+
+    layout: of one lever. Only cells with synthetic rows (real_share below 1) are crossed, and only seeds that all of
+    these have are used.
+
+    A product of two different seeds has no noise in it on average, so v_k is the variance of the cells' true values and
+    may come out a little below 0 where there is no effect. Shares sum to 1; their bounds are those of the jackknife
+    over seeds, not cut to [0, 1].
+
+    Columns effect, df, rms (sqrt v_k, 0 where v_k is below 0; unit of the value), share, low, high (95%), F, p, p_holm
+    (over the three), n seeds. p is nan where seeds agree to rounding. ResultsError names cells that were not run;
+    ValueError for fewer than two levels of a factor or fewer than LEAST_SEEDS seeds.
+
+    Fisher 1935, The Design of Experiments (seeds as blocks, each effect against its own scatter); Miller 1974,
+    Biometrika 61:1 (jackknife). The noise-free share from products of seeds is this project's choice.
+    """
+    x = _crossed(layout)
+    seeds, reals, levels = x.shape
+    free = np.array([reals - 1, levels - 1, (reals - 1) * (levels - 1)])
+    parts = _parts(x)
+    v = _variances(parts)
+    shares = [mean_interval(pseudo) for pseudo in _pseudo_values(parts).T]
+    f, p = _f_tests(parts, free)
+    table = pd.DataFrame(shares, columns=["share", "low", "high"])
+    table.insert(0, "effect", EFFECTS)
+    table.insert(1, "df", free)
+    table.insert(2, "rms", np.sqrt(v.clip(0)))
+    return table.assign(F=f, p=p, p_holm=holm(p), n=seeds)
+
+
+def _crossed(layout: pd.DataFrame) -> np.ndarray:
+    """(S, R, L) values of the cells with synthetic rows, of the seeds that all of these have."""
+    crossed = layout[layout["real_share"] < 1]
+    if missing := missing_cells(crossed):
+        raise ResultsError(f"cells not run: {', '.join(missing)}; an effect needs all of them")
+    table = crossed.pivot(index="seed", columns=["real_share", "level"], values="value")
+    shape = crossed["real_share"].nunique(), crossed["level"].nunique()
+    if min(shape) < 2 or table.shape[1] != shape[0] * shape[1]:
+        raise ValueError(f"layout: {table.shape[1]} cells are not {shape[0]} shares crossed with {shape[1]} levels")
+    table = table.dropna().sort_index(axis=1)
+    if len(table) < LEAST_SEEDS:
+        raise ValueError(f"layout: {len(table)} seeds have all cells; run at least {LEAST_SEEDS}")
+    return table.to_numpy().reshape(-1, *shape)
+
+
+def _parts(x: np.ndarray) -> np.ndarray:
+    """(3, S, R, L) orthogonal parts of each seed's table, in the order of EFFECTS; with its mean they add up to it."""
+    centred = x - x.mean(axis=(1, 2), keepdims=True)
+    real, level = centred.mean(axis=2, keepdims=True), centred.mean(axis=1, keepdims=True)
+    return np.stack([np.broadcast_to(real, x.shape), np.broadcast_to(level, x.shape), centred - real - level])
+
+
+def _variances(parts: np.ndarray) -> np.ndarray:
+    """(3,) v_k: products of different seeds are all products less those of a seed with itself."""
+    seeds, cells = parts.shape[1], parts[0, 0].size
+    all_pairs, own = (parts.sum(axis=1) ** 2).sum(axis=(1, 2)), (parts**2).sum(axis=(1, 2, 3))
+    return (all_pairs - own) / (seeds * (seeds - 1) * cells)
+
+
+def _pseudo_values(parts: np.ndarray) -> np.ndarray:
+    """(S, 3) of the shares: S times that of all seeds less (S - 1) times that of all but one."""
+    seeds = parts.shape[1]
+    without = np.array([_shares(np.delete(parts, s, axis=1)) for s in range(seeds)])
+    return seeds * _shares(parts) - (seeds - 1) * without
+
+
+def _shares(parts: np.ndarray) -> np.ndarray:
+    v = _variances(parts)
+    return v / v.sum() if v.sum() > 0 else np.full(len(v), np.nan)
+
+
+def _f_tests(parts: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(3,) F and p; nan where an effect does not scatter over seeds."""
+    seeds, mean = parts.shape[1], parts.mean(axis=1, keepdims=True)
+    effect = seeds * (mean[:, 0] ** 2).sum(axis=(1, 2)) / free
+    error = ((parts - mean) ** 2).sum(axis=(1, 2, 3)) / (free * (seeds - 1))
+    f = np.where(error > ROUNDING**2, effect / np.maximum(error, ROUNDING**2), np.nan)
+    return f, stats.f.sf(f, free, free * (seeds - 1))
+
+
+# ---- how rich is rich enough
+
+
+def loss_without_real(layout: pd.DataFrame) -> pd.DataFrame:
+    """Every cell with synthetic rows minus the cell of real rows only, seed by seed.
+
+    Columns lever, real_share, level, n seeds both have, mean, low, high (95%), p, in the unit of the value; empty
+    where the cell of real rows has not been run.
+    """
+    columns = ["lever", "real_share", "level", *PAIRED]
+    wide = layout.pivot_table(index=["real_share", "level"], columns="seed", values="value")
+    if 1 not in wide.index.get_level_values("real_share"):
+        return pd.DataFrame(columns=columns)
+    lever, synthetic = layout["lever"].iloc[0], wide.drop(1, level="real_share").iterrows()
+    lines = [(lever, real, level, *paired_row(values, wide.loc[(1, level)])) for (real, level), values in synthetic]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def smallest_diversity(losses: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
+    """At each real share the lowest level that loses no more than the margin against real rows only.
+
+        at_least: lowest level with high >= -margin   (all below it are shown to lose more)
+        estimate: lowest level with mean >= -margin
+        at_most:  lowest level with low  >= -margin   (shown not to lose more: non-inferiority)
+
+    losses: of `loss_without_real`; the levels are those of either lever. margin: what may be lost, in the unit of the
+    value. Columns real_share, at_least, estimate, at_most in the unit of the level, and mean, low, high of the
+    estimate's level; nan where no level does: then more is needed than was tried (or, for the bounds, one seed has no
+    interval). Levels between those tried are not judged, and the bounds are not corrected for the number of cells.
+    """
+    if not margin >= 0:
+        raise ValueError(f"margin: {margin} is below 0")
+    bounds = {"at_least": "high", "estimate": "mean", "at_most": "low"}
+    lines = []
+    for real, of_share in losses.groupby("real_share"):
+        levels = {name: of_share.loc[of_share[bound] >= -margin, "level"].min() for name, bound in bounds.items()}
+        estimate = of_share[of_share["level"] == levels["estimate"]][["mean", "low", "high"]]
+        lines.append({"real_share": real, **levels, **(estimate.iloc[0] if len(estimate) else {})})
+    return pd.DataFrame(lines, columns=["real_share", *bounds, "mean", "low", "high"])
+
+
+# ---- which measure moves first
+
+
+def relative_to_first(rows: pd.DataFrame, arm: str, metrics: Sequence[str]) -> pd.DataFrame:
+    """Measures of one arm as multiples of their own value at generation 1, seed by seed, from generation 1 on.
+
+        y[g, s] = x[g, s] / x[1, s]
+
+    Columns metric, generation, mean, low, high (95% over seeds), n seeds; dimensionless, 1 at generation 1. A metric
+    that was not taken has no line; a first value of 0 leaves the seed out.
+    """
+    lines = []
+    chosen = rows[(rows["arm"] == arm) & (rows["generation"] >= 1)].dropna(subset="value")
+    for metric in [m for m in metrics if m in set(chosen["metric"])]:
+        table = by_seed(chosen, metric).xs(arm)
+        ratio = table / table.loc[1].where(table.loc[1] != 0)
+        lines += [(metric, g, *mean_interval(values), values.count()) for g, values in ratio.iterrows()]
+    return pd.DataFrame(lines, columns=["metric", "generation", "mean", "low", "high", "n"])
+
+
+def first_fall(relative: pd.DataFrame, fallen: float = FALLEN) -> pd.DataFrame:
+    """For each measure the first generation at which its whole interval lies below 1 - fallen, and where it ends.
+
+    relative: of `relative_to_first`; fallen: share of the first value lost, in [0, 1). Columns metric, first_fall (nan:
+    never), end (mean at the last generation), low, high, n; in order of the fall.
+    """
+    if not 0 <= fallen < 1:
+        raise ValueError(f"fallen: {fallen} is not in [0, 1)")
+    last = relative.sort_values("generation").groupby("metric", sort=False).last().rename(columns={"mean": "end"})
+    below = relative[relative["high"] < 1 - fallen].groupby("metric")["generation"].min()
+    table = last.assign(first_fall=below.reindex(last.index)).reset_index()
+    return table.sort_values(["first_fall", "end"], ignore_index=True)[
+        ["metric", "first_fall", "end", "low", "high", "n"]
+    ]
 
 
 # ---- shared
@@ -235,13 +479,6 @@ def _at(rows: pd.DataFrame, metric: str, generation: int) -> pd.DataFrame:
     return by_seed(chosen, metric).droplevel("generation") if len(chosen) else pd.DataFrame()
 
 
-def _tested(a: pd.Series, b: pd.Series) -> tuple[int, float, float, float, float]:
-    """TESTED of a - b over the seeds (the index) that have both."""
-    a, b = a.to_dict(), b.to_dict()
-    mean, low, high, p = paired_difference(a, b)
-    return len(paired_values(a, b)), mean, low, high, p
-
-
-def _with_holm(found: list[tuple], names: Sequence[str]) -> pd.DataFrame:
-    table = pd.DataFrame(found, columns=[*names, *TESTED])
+def _with_holm(lines: list[tuple], names: Sequence[str]) -> pd.DataFrame:
+    table = pd.DataFrame(lines, columns=[*names, *PAIRED])
     return table.assign(p_holm=holm(table["p"].astype(float)))

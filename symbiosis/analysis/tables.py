@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from symbiosis.analysis.statistics import holm, mean_interval, paired_difference, paired_values, wilson_interval
+from symbiosis.analysis.statistics import PAIRED, holm, mean_interval, paired_row, wilson_interval
 from symbiosis.store.results import ResultsError
 
 # Accuracy in percent before any training and after the last generation, by arm: the results sheet of the Symbiosis
@@ -120,17 +120,14 @@ def paired_table(
     Columns arm, baseline, difference (arm - baseline), low, high (95%), p, p_holm, n (seeds both have). The family of
     Holm's correction is this whole table; two baselines are compared once.
     """
-    table = by_seed(rows, metric)
     generation = last_generation(rows) if generation is None else generation
-    found = table.xs(generation, level="generation").T.to_dict()  # {arm: {seed: value}}
-    compared = []
-    for i, baseline in enumerate(b for b in baselines if b in found):
-        others = [arm for arm in order(rows) if arm in found and arm not in (baseline, *baselines[:i])]
-        compared += [_compare(found, arm, baseline) for arm in others]
-    columns = ["arm", "baseline", "difference", "low", "high", "p", "n"]
-    result = pd.DataFrame(compared, columns=columns)
-    result.insert(6, "p_holm", holm(result["p"]))
-    return result
+    values = by_seed(rows, metric).xs(generation, level="generation")
+    lines, baselines = [], [baseline for baseline in baselines if baseline in values.index]
+    for i, baseline in enumerate(baselines):
+        for arm in order(rows):
+            if arm in values.index and arm not in (baseline, *baselines[:i]):
+                lines.append((arm, baseline, *paired_row(values.loc[arm], values.loc[baseline])))
+    return _differences(lines, ["arm", "baseline"])
 
 
 def growth_table(rows: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
@@ -138,18 +135,17 @@ def growth_table(rows: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
 
     Columns arm, difference (last - generation 0), low, high (95%), p, p_holm (over the table), n.
     """
-    table, last = by_seed(rows, metric), last_generation(rows)
-    ends = {g: table.xs(g, level="generation").T.to_dict() for g in (0, last)}
-    arms = [arm for arm in order(rows) if arm in ends[0] and arm in ends[last]]
-    grown = [(arm, *paired_difference(ends[last][arm], ends[0][arm])) for arm in arms]
-    result = pd.DataFrame(grown, columns=["arm", "difference", "low", "high", "p"])
-    seeds = [len(paired_values(ends[last][arm], ends[0][arm])) for arm in arms]
-    return result.assign(p_holm=holm(result["p"]), n=seeds)
+    values = by_seed(rows, metric)
+    first, last = (values.xs(g, level="generation") for g in (0, last_generation(rows)))
+    arms = [arm for arm in order(rows) if arm in first.index and arm in last.index]
+    return _differences([(arm, *paired_row(last.loc[arm], first.loc[arm])) for arm in arms], ["arm"])
 
 
-def _compare(found: dict[str, dict[int, float]], arm: str, baseline: str) -> tuple:
-    pair = found[arm], found[baseline]
-    return arm, baseline, *paired_difference(*pair), len(paired_values(*pair))
+def _differences(lines: list[tuple], names: Sequence[str]) -> pd.DataFrame:
+    """Names and PAIRED as a table, with Holm's correction over all of it."""
+    table = pd.DataFrame(lines, columns=[*names, *PAIRED]).rename(columns={"mean": "difference"})
+    table["p_holm"] = holm(table["p"])
+    return table[[*names, "difference", "low", "high", "p", "p_holm", "n"]]
 
 
 def last_generation(rows: pd.DataFrame) -> int:

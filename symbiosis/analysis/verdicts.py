@@ -5,14 +5,15 @@ follows from the 95% t-interval over seeds alone:
 
     supported     the interval lies inside the region
     contradicted  the interval lies outside of it
-    undecided     otherwise, with fewer than MIN_SEEDS seeds, or where an arm was not run
+    undecided     otherwise, with fewer than MIN_SEEDS seeds, where an arm was not run, or the numbers cannot show it
 
 A claim is supported if all of its parts are, and contradicted if one is.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,15 +22,12 @@ from symbiosis.analysis.statistics import mean_interval, paired_difference
 from symbiosis.analysis.tables import arm_name, last_generation
 
 MIN_SEEDS = 3  # fewer give an interval too wide, or none, to decide anything
-PAPER, SHEET, NOTE = "Symbiosis paper", "results sheet", "ratio-or-diversity note"
-INTERACTION, PROJECT = "arXiv 2505.21677", "this project"
-SOURCES = PAPER, SHEET, NOTE, INTERACTION, PROJECT  # who says it, in the order of the ledger
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 LAST = -1  # generations below 0 count from the end, as indices do
 
 
-class Cells:
-    """Numbers of one scale and study, a value per seed; remembers what was asked for in vain."""
+class SeedValues:
+    """Numbers of one scale and study, a value per seed; `missing` names what was asked for and is not there."""
 
     def __init__(self, rows: pd.DataFrame):
         self.rows, self.missing = rows, []
@@ -39,22 +37,18 @@ class Cells:
         """Values by seed, nan-free; empty where the arm was not run or the metric not measured."""
         generation = self.last + 1 + generation if generation < 0 else generation
         of_arm = self.rows[self.rows["arm"] == arm]
-        found = of_arm[(of_arm["metric"] == metric) & (of_arm["generation"] == generation)].dropna(subset="value")
-        if found.empty:
+        rows = of_arm[(of_arm["metric"] == metric) & (of_arm["generation"] == generation)].dropna(subset="value")
+        if rows.empty:
             self.missing.append(f"{arm_name(arm)} (no {metric})" if len(of_arm) else arm_name(arm))
-        return found.set_index("seed")["value"]
-
-    def over_generations(self, arm: str, metric: str) -> pd.DataFrame:
-        """(seeds, generations 1..last) of one metric."""
-        return pd.DataFrame({g: self(arm, g, metric) for g in range(1, max(self.last, 1) + 1)})
+        return rows.set_index("seed")["value"]
 
 
 @dataclass(frozen=True)
 class Part:
-    """One number per seed, `formula(cells)`, and the region (low, high) the claim puts its mean in."""
+    """One number per seed, `formula(values)`, and the region (low, high) the claim puts its mean in."""
 
     name: str
-    formula: Callable[[Cells], pd.Series]
+    formula: Callable[[SeedValues], pd.Series]
     low: float = 0.0
     high: float = math.inf
 
@@ -69,6 +63,8 @@ class Claim:
     test: str
     parts: tuple[Part, ...]
     study: str = "main"
+    undecidable: str = ""  # why no verdict may follow from the numbers
+    published: Mapping[str, Any] | None = None  # the test in words, and sums, of `published`
 
 
 @dataclass(frozen=True)
@@ -93,11 +89,11 @@ def decide(part: Part, rows: pd.DataFrame) -> Finding:
 
     Equivalence by two one-sided tests: Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15:657.
     """
-    at = Cells(rows)
-    values = part.formula(at).dropna().sort_index()
-    if at.missing or len(values) < MIN_SEEDS:
-        return Finding(part, values, list(dict.fromkeys(at.missing)), *mean_interval(values))
+    seed_values = SeedValues(rows)
+    values = part.formula(seed_values).dropna().sort_index()
     mean, low, high = mean_interval(values)
+    if seed_values.missing or len(values) < MIN_SEEDS:
+        return Finding(part, values, list(dict.fromkeys(seed_values.missing)), mean, low, high)
     edge = min((part.low, part.high), key=lambda end: abs(mean - end))
     p = paired_difference(values.to_dict(), dict.fromkeys(values.index, edge))[-1]
     return Finding(part, values, [], mean, low, high, p, verdict(low, high, part))

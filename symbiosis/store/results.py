@@ -5,8 +5,9 @@ import functools
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -49,16 +50,28 @@ def collect(reports_dir: str | Path, scale: str | None = None) -> list[str]:
     Both files depend only on the runs and on what they held, so a repeat changes no byte. Scale 'smoke' never enters.
     """
     reports_dir = resolve(reports_dir)
-    folders = [path.parent for path in sorted(reports_dir.glob(f"runs/{scale or '*'}/*/*/record.json"))]
-    folders = [folder for folder in folders if folder.parts[-3] != UNREPORTED]
+    folders = finished_runs(reports_dir, scale)
     if not folders:
         return []
-    rows = pd.concat([read_rows(folder) for folder in folders], ignore_index=True)
-    rows = rows[rows["scale"] != UNREPORTED]
-    results = merge(read_or_empty(reports_dir / "results.csv", COLUMNS, NUMBERS), rows)
-    records = _merge_records(reports_dir, [_read_record(folder) for folder in folders], set(results["run_id"]))
-    write_atomic(reports_dir / "results.csv", csv_bytes(results, COLUMNS))
+    tables, records = [read_rows(folder) for folder in folders], [_read_record(folder) for folder in folders]
+    merged = merge_into(reports_dir / "results.csv", tables)
+    held = read_table(reports_dir / "results.csv", COLUMNS, NUMBERS)
+    records = _merge_records(reports_dir, records, set(held["run_id"]))
     write_atomic(reports_dir / "records.csv", csv_bytes(records, RECORD_COLUMNS))
+    return merged
+
+
+def finished_runs(reports_dir: Path, scale: str | None = None, study: str | None = None) -> list[Path]:
+    """Folders of the finished runs (of one scale, one study), sorted; those of scale 'smoke' are not reported."""
+    records = sorted(reports_dir.glob(f"runs/{scale or '*'}/{study or '*'}/*/record.json"))
+    return [path.parent for path in records if path.parts[-4] != UNREPORTED]
+
+
+def merge_into(path: Path, tables: Iterable[pd.DataFrame]) -> list[str]:
+    """Merge the rows of finished runs into a long table, by the rule of `collect`; returns their run_ids, sorted."""
+    rows = pd.concat(tables, ignore_index=True)
+    rows = rows[rows["scale"] != UNREPORTED]
+    write_atomic(path, csv_bytes(merge(read_or_empty(path, COLUMNS, NUMBERS), rows), COLUMNS))
     return sorted(set(rows["run_id"]))
 
 
@@ -126,11 +139,18 @@ def _merge_records(reports_dir: Path, new: list[dict], run_ids: set[str]) -> pd.
 
 
 def _read_record(folder: Path) -> dict:
+    def flat(record: dict) -> dict:
+        values = {**record, **record["versions"]}
+        return {name: "" if values[name] is None else str(values[name]) for name in RECORD_COLUMNS}
+
+    return from_record(folder, flat)
+
+
+def from_record(folder: Path, take: Callable[[dict], Any]) -> Any:
+    """What `take` takes from a run's record; ResultsError where the file is damaged or lacks it."""
     path = folder / "record.json"
     try:
-        record = json.loads(path.read_text())
-        flat = {**record, **record["versions"]}
-        return {name: "" if flat[name] is None else str(flat[name]) for name in RECORD_COLUMNS}
+        return take(json.loads(path.read_text()))
     except json.JSONDecodeError as error:
         raise ResultsError(f"{path}: not valid JSON ({error}); delete the run's folder and run it again") from None
     except (KeyError, TypeError) as error:

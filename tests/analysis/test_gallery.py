@@ -52,7 +52,7 @@ def test_published_figures_are_drawn_from_the_rows_their_sources_name(path):
 
 
 def test_the_theory_alone_is_a_figure_of_its_own(monkeypatch, tmp_path):
-    monkeypatch.setattr(gallery.interaction_claims, "efficiency_surfaces", lambda grid: {"one": np.eye(len(grid))})
+    monkeypatch.setattr(gallery.interaction_tables, "efficiency_surfaces", lambda grid: {"one": np.eye(len(grid))})
     path, source = gallery.save(gallery.relative_efficiency, gallery.Reports(tmp_path))
     assert path == tmp_path / "figures" / "theory" / "relative_efficiency.pdf"
     assert json.loads(path.with_suffix(".json").read_text()) == source and source["settings"] == ["one"]

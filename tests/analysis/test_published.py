@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from symbiosis.analysis.claims import CLAIMS
-from symbiosis.analysis.published import Sum, is_share, published_rows
+from symbiosis.analysis.published import FigureSum, is_share, published_rows
 from symbiosis.analysis.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
 
 
@@ -37,11 +37,11 @@ def test_the_published_table_by_hand_arithmetic():
 
 
 def test_published_standard_errors_are_those_of_500_rows():
-    one = Sum({"symbiosis final": 1, "guessing": -1}, +1)
+    one = FigureSum({"symbiosis final": 1, "guessing": -1}, +1)
     assert one.standard_error == pytest.approx(100 * math.sqrt(0.25 * 0.75 / 500))  # 1.94 points
-    gap = Sum({"symbiosis final": 1, "static final": -1}, +1)
+    gap = FigureSum({"symbiosis final": 1, "static final": -1}, +1)
     assert gap.standard_error == pytest.approx(100 * math.sqrt((0.25 * 0.75 + 0.41 * 0.59) / 500))  # 2.93
-    assert Sum({"recursive final": 1, "guessing": -1}, +1).verdict == UNDECIDED  # +1.8 points, 0.9 SE
+    assert FigureSum({"recursive final": 1, "guessing": -1}, +1).verdict == UNDECIDED  # +1.8 points, 0.9 SE
 
 
 def test_published_figures_cannot_be_shares_of_the_official_test_set():

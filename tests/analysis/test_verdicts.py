@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from symbiosis.analysis import claims, verdicts
+from symbiosis.analysis import verdicts
 from symbiosis.analysis.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, Part
 
 
@@ -17,7 +17,10 @@ def hand_rows(**values):
 
 
 def level(low=0.0, high=math.inf):
-    return Part("real", lambda at: at("real"), low, high)
+    return Part("real", lambda values: values("real"), low, high)
+
+
+LEAD = Part("Real data - Static synthetic", lambda values: values("real") - values("static"))
 
 
 def test_the_interval_and_p_of_a_part_by_hand():
@@ -57,29 +60,30 @@ def test_p_is_taken_against_the_nearest_end_of_the_region():
 
 def test_differences_are_taken_over_the_seeds_both_have():
     rows = hand_rows(real=[0.9, 0.8, 0.7, 0.9], static=[0.5, 0.5, 0.5])
-    found = verdicts.decide(claims.lead("real", "static"), rows)
+    found = verdicts.decide(LEAD, rows)
     assert found.values.tolist() == pytest.approx([0.4, 0.3, 0.2]) and found.values.index.tolist() == [0, 1, 2]
 
 
 def test_two_seeds_decide_nothing_and_are_shown_one_by_one():
     rows = hand_rows(real=[0.9, 0.8], static=[0.5, 0.45])
-    found = verdicts.decide(claims.lead("real", "static"), rows)
+    found = verdicts.decide(LEAD, rows)
     assert found.verdict == UNDECIDED and math.isnan(found.p)
     assert verdicts.in_words(found) == "Real data - Static synthetic: +0.400 (seed 0), +0.350 (seed 1)"
     third = hand_rows(real=[0.9, 0.8, 0.86], static=[0.5, 0.45, 0.5])  # one seed more, and it is decided
-    assert verdicts.decide(claims.lead("real", "static"), third).verdict == SUPPORTED
+    assert verdicts.decide(LEAD, third).verdict == SUPPORTED
 
 
 def test_what_is_missing_is_named():
-    found = verdicts.decide(claims.lead("symbiosis", "static"), hand_rows(static=[0.5, 0.6, 0.5]))
+    found = verdicts.decide(LEAD, hand_rows(static=[0.5, 0.6, 0.5]))
     assert found.verdict == UNDECIDED
-    assert verdicts.in_words(found) == "Symbiosis - Static synthetic: not run: Symbiosis"
-    unmeasured = verdicts.decide(claims.beats_teacher("pseudo_label"), hand_rows(pseudo_label=[0.5, 0.6, 0.7]))
-    assert verdicts.in_words(unmeasured).endswith("not run: Pseudo-labelled pool (no generator_accuracy)")
+    assert verdicts.in_words(found) == "Real data - Static synthetic: not run: Real data"
+    unmeasured = Part("teacher", lambda values: values("pseudo_label", 0, "generator_accuracy"))
+    found = verdicts.decide(unmeasured, hand_rows(pseudo_label=[0.5, 0.6, 0.7]))
+    assert verdicts.in_words(found).endswith("not run: Pseudo-labelled pool (no generator_accuracy)")
     nothing = hand_rows().astype({"generation": int})  # a study without any run
-    assert verdicts.decide(claims.SPIKES[1], nothing).missing == ["Symbiosis", "Static synthetic"]
+    assert verdicts.decide(LEAD, nothing).missing == ["Real data", "Static synthetic"]
     apart = pd.concat([hand_rows(real=[0.9]), hand_rows(static=[0.5]).assign(seed=7)])
-    assert verdicts.in_words(verdicts.decide(claims.lead("real", "static"), apart)).endswith(": no seed has all of it")
+    assert verdicts.in_words(verdicts.decide(LEAD, apart)).endswith(": no seed has all of it")
 
 
 def test_a_value_that_was_not_measured_takes_its_seed_out():

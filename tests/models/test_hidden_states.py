@@ -203,15 +203,11 @@ def test_a_probe_is_made_of_its_parts(student):
 
 
 def test_tail_gap_sees_only_what_the_tail_loses_more_than_the_head():
-    before = {"density_head": 0.4, "density_tail": 0.5, "effective_rank_head": 10, "effective_rank_tail": 20, "n": 9}
-    after = {"density_head": 0.2, "density_tail": 0.25, "effective_rank_head": 8, "effective_rank_tail": 8, "n": 9}
-    gap = tail_gap(after, before)
-    assert gap["density"] == pytest.approx(0)  # both halved
-    assert gap["effective_rank"] == pytest.approx(np.log(0.4 / 0.8))
-    assert tail_gap(before, before) == {"density": 0, "effective_rank": 0}
-    assert np.isnan(tail_gap(after | {"density_tail": np.nan}, before)["density"])
-    with pytest.raises(ValueError, match="8 texts"):
-        tail_gap(after | {"n": 8}, before)
+    assert tail_gap(0.25, 0.2, 0.5, 0.4) == pytest.approx(0)  # both halved
+    assert tail_gap(8, 8, 20, 10) == pytest.approx(np.log(0.4 / 0.8))
+    assert np.isnan(tail_gap(np.nan, 8, 20, 10))
+    by_seed = [pd.Series(values, index=[3, 4]) for values in ([8, 5], [8, 10], [20, 5], [10, 10])]
+    assert tail_gap(*by_seed).to_dict() == pytest.approx({3: np.log(0.5), 4: 0})
 
 
 # --- runs ----------------------------------------------------------------------------------------------------------
@@ -240,8 +236,8 @@ def test_a_run_that_probes_leaves_the_numbers_of_every_generation(tmp_path):
     gaps = tail_gaps(table)
     assert gaps["arm"].tolist() == ["recursive-warm"] * 2 and gaps["generation"].tolist() == [1, 2]
     at_two = table[table["generation"] == 2].set_index("arm")
-    expected = tail_gap(at_two.loc["recursive-warm"], at_two.loc["real"])
-    assert gaps.iloc[1][list(expected)].to_dict() == expected
+    ends = [at_two.loc[arm, f"density_{end}"] for arm in ("recursive-warm", "real") for end in ("tail", "head")]
+    assert gaps.loc[1, "density"] == tail_gap(*ends)
 
 
 def test_by_student_is_empty_without_such_rows():
@@ -256,6 +252,8 @@ def test_tail_gaps_are_taken_seed_by_seed():
     gaps = tail_gaps(pd.DataFrame(rows))
     assert gaps["seed"].tolist() == [3, 4]  # seed 5 has no `real` to stand beside
     assert gaps["effective_rank"].tolist() == pytest.approx([np.log(0.5), 0])
+    with pytest.raises(ValueError, match="tail_gaps: 8 texts per group here, 5 in the reference"):
+        tail_gaps(pd.DataFrame([*rows, rows[2] | {"seed": 4, "n": 8}]))
 
 
 def test_probing_needs_a_known_world():

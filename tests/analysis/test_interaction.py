@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from symbiosis.analysis import interaction_claims as interaction
-from symbiosis.analysis import verdicts
+from symbiosis.analysis import claims, interaction, verdicts
 from symbiosis.analysis.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
 from symbiosis.store import results
 from symbiosis.theory.many_models import theory_change
@@ -62,7 +61,7 @@ def swapped(metric, **by_alpha):
 def decided(rows):
     """{slug: verdict} of all claims of the interaction."""
     found = {}
-    for claim in interaction.CLAIMS:
+    for claim in claims.asked_of({"interaction": rows}):
         found[claim.slug] = verdicts.combine([verdicts.decide(part, rows).verdict for part in claim.parts])
     return found
 
@@ -97,11 +96,11 @@ def test_arms_and_cells_name_each_other():
 
 def test_rank_agreement_by_hand():
     rows = cell_rows(noise=0)
-    assert (interaction.rank_agreement(verdicts.Cells(rows), "loss_others") > 0.8).all()
+    assert (interaction.rank_agreement(verdicts.SeedValues(rows), "loss_others") > 0.8).all()
     worse = cell_rows(swapped("loss_others", a050=(3.0, 3.5), a100=(3.0, 3.3)), noise=0)
-    assert (interaction.rank_agreement(verdicts.Cells(worse), "loss_others") < -0.8).all()
+    assert (interaction.rank_agreement(verdicts.SeedValues(worse), "loss_others") < -0.8).all()
     without = rows[~((rows["seed"] == 1) & (rows["variant"] == "k4_alpha100"))]
-    assert list(interaction.rank_agreement(verdicts.Cells(without), "loss_own").index) == [0, 2, 3, 4]
+    assert list(interaction.rank_agreement(verdicts.SeedValues(without), "loss_own").index) == [0, 2, 3, 4]
 
 
 def test_changes_take_seeds_that_have_both_ends():
@@ -200,10 +199,3 @@ def test_own_loss_above_alone_but_below_its_start_is_no_harm():
 @pytest.mark.parametrize("rows", [cell_rows(cells=interaction.CELLS[:3]), cell_rows(seeds=[11, 12]), cell_rows()[:0]])
 def test_missing_cells_and_few_seeds_decide_nothing(rows):
     assert set(decided(rows).values()) == {UNDECIDED}
-
-
-def test_claims_have_slugs_of_their_own_and_one_study():
-    slugs = [claim.slug for claim in interaction.CLAIMS]
-    assert len(set(slugs)) == len(slugs) == 6
-    assert {claim.study for claim in interaction.CLAIMS} == {"interaction"}
-    assert {claim.source for claim in interaction.CLAIMS} == {"arXiv 2505.21677", verdicts.PROJECT}

@@ -1,4 +1,4 @@
-"""Numbers behind notebook 04: tables of the experiment beside the linear theory, and the claims they decide.
+"""Numbers behind notebook 04: tables of the experiment beside the linear theory and the published losses.
 
 A cell of the experiment is a pair (entities, alpha): K entities, of whose training text the share alpha is synthetic.
 The arm of two entities at alpha = 0.5 is `interaction-k2_alpha050`. Losses of entity k on task j, both counted from 1,
@@ -8,7 +8,6 @@ The setting: Vu, Reeves and Wenger 2025, arXiv:2505.21677.
 """
 
 import itertools
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from scipy.stats import spearmanr
 
 from symbiosis.analysis.statistics import holm, mean_interval
 from symbiosis.analysis.tables import last_generation, paired_table, summarise, with_interval
-from symbiosis.analysis.verdicts import INTERACTION, LAST, PROJECT, Cells, Claim, Part
+from symbiosis.analysis.verdicts import SeedValues
 from symbiosis.settings import resolve
 from symbiosis.store.results import COLUMNS, NUMBERS, arm_of, read_or_empty, with_arm
 from symbiosis.theory.many_models import (
@@ -38,9 +37,8 @@ BEYOND = {  # arm: name; three entities at alpha = 0.5
     "interaction-k3_listener": "entity 1 only listens",
     "interaction-k3_symbiotic": "entity 1 is symbiotic",
 }
-LOSSES = ("loss_own", "loss_others")
+OWN_AND_OTHERS = ("loss_own", "loss_others")
 SIMILARITIES = ("similarity_public", "similarity_private")
-AGREEMENT = 0.5  # rank correlation over the nine cells from which on trends are said to follow the theory
 
 
 def arm(entities: int, alpha: float) -> str:
@@ -50,8 +48,8 @@ def arm(entities: int, alpha: float) -> str:
 
 def cell_of(arm: str) -> tuple[int, float] | None:
     """(entities, alpha) of an arm; None for arms that are no such cell, as `interaction-k3_listener`."""
-    found = re.fullmatch(rf"{METHOD}-k(\d+)_alpha(\d{{3}})", arm)
-    return (int(found[1]), int(found[2]) / 100) if found else None
+    match = re.fullmatch(rf"{METHOD}-k(\d+)_alpha(\d{{3}})", arm)
+    return (int(match[1]), int(match[2]) / 100) if match else None
 
 
 def entities_held(rows: pd.DataFrame) -> list[int]:
@@ -89,13 +87,13 @@ def trends(rows: pd.DataFrame) -> pd.DataFrame:
     """
     held = set(rows["arm"])
     cells = [cell for cell in CELLS if arm(*cell) in held]
-    last, found = last_generation(rows) if len(rows) else 0, []
-    for (entities, alpha), metric in itertools.product(cells, LOSSES):
+    last, lines = last_generation(rows) if len(rows) else 0, []
+    for (entities, alpha), metric in itertools.product(cells, OWN_AND_OTHERS):
         change = changes(rows, arm(entities, alpha), metric, last)
         expected = theory_change(entities, alpha, last)[metric]
-        found.append((entities, alpha, metric, *mean_interval(change), len(change), expected))
+        lines.append((entities, alpha, metric, *mean_interval(change), len(change), expected))
     columns = ["entities", "alpha", "metric", "mean", "low", "high", "n", "theory"]
-    return pd.DataFrame(found, columns=columns)
+    return pd.DataFrame(lines, columns=columns)
 
 
 def changes(rows: pd.DataFrame, arm: str, metric: str, last: int) -> pd.Series:
@@ -105,32 +103,28 @@ def changes(rows: pd.DataFrame, arm: str, metric: str, last: int) -> pd.Series:
     return (ends[last] - ends[0]).dropna()
 
 
-def rank_agreement(at: Cells, metric: str) -> pd.Series:
+def rank_agreement(values: SeedValues, metric: str) -> pd.Series:
     """Spearman's correlation by seed, over the nine cells (K, alpha), of a loss's change and the theory's.
 
-    Both changes are from generation 0 to the last; K in 2, 3, 4 and alpha in 0, 0.5, 1; ties get their mean rank.
-
-    Args:
-        at:     the rows of one scale.
-        metric: 'loss_own' or 'loss_others'.
-
-    In [-1, 1]; a seed that lacks a cell has none.
+    Both changes are from generation 0 to the last; K in 2, 3, 4 and alpha in 0, 0.5, 1; ties get their mean rank. In
+    [-1, 1]; a seed that lacks a cell has none. metric: 'loss_own' or 'loss_others'.
     """
-    change = pd.DataFrame({cell: at(arm(*cell), -1, metric) - at(arm(*cell), 0, metric) for cell in CELLS}).dropna()
-    expected = [theory_change(*cell, max(at.last, 1))[metric] for cell in CELLS]
+    change = {cell: values(arm(*cell), -1, metric) - values(arm(*cell), 0, metric) for cell in CELLS}
+    change = pd.DataFrame(change).dropna()
+    expected = [theory_change(*cell, max(values.last, 1))[metric] for cell in CELLS]
     return pd.Series([spearmanr(row, expected)[0] for row in change.to_numpy()], index=change.index, dtype=float)
 
 
-def beyond_baseline(at: Cells, arm: str, metric: str) -> pd.Series:
-    """Cosine of outputs to the same prompt less that to different prompts, by seed, last generation: `at` as above."""
-    return at(arm, -1, metric) - at(arm, -1, f"{metric}_different_prompts")
+def beyond_baseline(values: SeedValues, arm: str, metric: str) -> pd.Series:
+    """Cosine of outputs to the same prompt less that to different prompts, by seed, last generation."""
+    return values(arm, -1, metric) - values(arm, -1, f"{metric}_different_prompts")
 
 
 # ---- beside the published losses
 
 # Token cross-entropy before the first and after the last round, two entities, beta = 0.5, one run each: as a summary of
 # the paper quotes them. Entity 1 has SciQ, entity 2 GSM8K, the public corpus is BookCorpus.
-PUBLISHED = {
+PUBLISHED_LOSSES = {
     ("OPT-350M", 0.0): {(1, 1): (3.3, 3.3), (2, 2): (1.8, 1.7), (1, 2): (3.1, 3.5), (2, 1): (5.1, 5.1)},
     ("OPT-350M", 0.5): {(1, 1): (3.3, 3.3), (2, 2): (1.8, 1.7), (1, 2): (3.1, 1.8), (2, 1): (5.1, 3.5)},
     ("Llama 3.2 1B", 0.5): {(1, 1): (2.8, 2.9), (2, 2): (1.2, 1.3), (1, 2): (2.0, 1.4), (2, 1): (3.7, 3.0)},
@@ -143,16 +137,16 @@ def initial_to_final(rows: pd.DataFrame, n_entities: int = 2) -> pd.DataFrame:
 
     Columns alpha, entity, task, initial, final, change, low, high (95% t-interval of the change over seeds), n seeds.
     """
-    found, last = [], last_generation(rows) if len(rows) else 0
+    lines, last = [], last_generation(rows) if len(rows) else 0
     for alpha in (a for a in ALPHAS if arm(n_entities, a) in set(rows["arm"])):
         of_arm = rows[rows["arm"] == arm(n_entities, alpha)]
         for k, j in itertools.product(range(1, n_entities + 1), repeat=2):
             entry = of_arm[of_arm["metric"] == f"loss_{k}_on_{j}"]
             ends = [entry.loc[entry["generation"] == g, "value"].mean() for g in (0, last)]
             change = changes(of_arm, arm(n_entities, alpha), f"loss_{k}_on_{j}", last)
-            found.append((alpha, k, j, *ends, *mean_interval(change), len(change)))
+            lines.append((alpha, k, j, *ends, *mean_interval(change), len(change)))
     columns = ["alpha", "entity", "task", "initial", "final", "change", "low", "high", "n"]
-    return pd.DataFrame(found, columns=columns)
+    return pd.DataFrame(lines, columns=columns)
 
 
 def beside_published(scales: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -162,7 +156,7 @@ def beside_published(scales: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """
     cells = {
         (alpha, f"entity {k} on task {j}", f"{model}, published"): f"{first:.1f} to {last:.1f}"
-        for (model, alpha), losses in PUBLISHED.items()
+        for (model, alpha), losses in PUBLISHED_LOSSES.items()
         for (k, j), (first, last) in losses.items()
     }
     for scale, rows in scales.items():
@@ -190,13 +184,13 @@ def against_alone(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
 
     Columns metric, entities, alpha, difference, low, high (95% t-interval), p, n, p_holm (over the whole table).
     """
-    found, last = [], last_generation(rows)
+    tables, last = [], last_generation(rows)
     for metric, entities in itertools.product(metrics, entities_held(rows)):
         of_k = rows[rows["arm"].isin([arm(entities, alpha) for alpha in ALPHAS])]
         table = paired_table(of_k, metric, last, baselines=(arm(entities, 0.0),))
         table = table.assign(metric=metric, entities=entities, alpha=[cell_of(one)[1] for one in table["arm"]])
-        found.append(table.drop(columns="p_holm"))
-    table = pd.concat(found, ignore_index=True)
+        tables.append(table.drop(columns="p_holm"))
+    table = pd.concat(tables, ignore_index=True)
     columns = ["metric", "entities", "alpha", "difference", "low", "high", "p", "n"]
     return table[columns].assign(p_holm=holm(table["p"]))
 
@@ -225,74 +219,3 @@ def similarity_changes(rows: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
         both = {"same prompt": same, "other prompts": other, "beyond the baseline": (same - other).dropna()}
         lines[*cell, kind] = {name: with_interval(*mean_interval(x), digits) for name, x in both.items()}
     return pd.DataFrame(lines).T.rename_axis(["entities", "alpha", "metric"])
-
-
-# ---- claims
-
-BELOW = {"low": -math.inf, "high": 0.0}
-
-
-def against(metric: str, k: int, alpha: float, other: float, **region: float) -> Part:
-    """A metric of K entities at `alpha`, last generation, minus that at the alpha `other`: above 0, or in `region`."""
-    name = f"K = {k}, {metric} at alpha {alpha:g} - {other:g}"
-    return Part(name, lambda at: at(arm(k, alpha), metric=metric) - at(arm(k, other), metric=metric), **region)
-
-
-def since_first(metric: str, k: int, alpha: float, **region: float) -> Part:
-    """A metric of the cell (K, alpha), last generation minus generation 0: above 0, or in `region`."""
-    name = f"K = {k}, alpha {alpha:g}, {metric}, last - generation 0"
-    return Part(name, lambda at: at(arm(k, alpha), LAST, metric) - at(arm(k, alpha), 0, metric), **region)
-
-
-def agreement(metric: str, k: int) -> Part:
-    """A cosine of K entities beyond its baseline, at alpha = 0.5 minus alpha = 0, last generation: above 0."""
-    name = f"K = {k}, {metric} beyond its baseline at alpha 0.5 - 0"
-    return Part(name, lambda at: beyond_baseline(at, arm(k, 0.5), metric) - beyond_baseline(at, arm(k, 0.0), metric))
-
-
-CLAIMS = (
-    Claim(
-        "interaction-transfers", INTERACTION, "A moderate share of one another's text transfers the others' tasks.",
-        "Loss on the others' tasks at alpha = 0.5 minus that at alpha = 0, last generation, seed by seed, is below "
-        "0 for K = 2, 3 and 4.",
-        tuple(against("loss_others", k, 0.5, 0.0, **BELOW) for k in ENTITIES), STUDY,
-    ),
-    Claim(
-        "interaction-alone-harms", INTERACTION, "Training on nothing but one another's text harms the own task.",
-        "Loss on the own task at alpha = 1, last generation, minus that at alpha = 0, and minus its own at "
-        "generation 0, is above 0 for K = 2, 3 and 4.",
-        tuple(p for k in ENTITIES for p in (against("loss_own", k, 1.0, 0.0), since_first("loss_own", k, 1.0))),
-        STUDY,
-    ),
-    Claim(
-        "interaction-coexist", INTERACTION, "Transfer and homogenisation come together.",
-        "At alpha = 0.5, last generation minus generation 0: loss on the others' tasks is below 0, and the cosine "
-        "of two entities' answers to one prompt, public and private, above 0, for K = 2, 3 and 4.",
-        tuple(
-            p for k in ENTITIES
-            for p in (since_first("loss_others", k, 0.5, **BELOW), *(since_first(s, k, 0.5) for s in SIMILARITIES))
-        ),
-        STUDY,
-    ),
-    *(
-        Claim(
-            f"interaction-agree-{prompts}", PROJECT,
-            f"Interaction makes entities agree on {prompts} prompts; it does not only make their texts narrower.",
-            "Cosine of two entities' answers to one prompt less that to different prompts at alpha = 0.5, minus "
-            "the same at alpha = 0, last generation, is above 0 for K = 2, 3 and 4.",
-            tuple(agreement(f"similarity_{prompts}", k) for k in ENTITIES), STUDY,
-        )
-        for prompts in ("public", "private")
-    ),
-    Claim(
-        "interaction-follows-theory", INTERACTION, "Language models follow the trends of the linear theory.",
-        "Spearman's correlation over the nine cells K = 2, 3, 4 by alpha = 0, 0.5, 1 of the change of a loss from "
-        f"generation 0 to the last and that of the linear counterpart is above {AGREEMENT:g}, for the others' "
-        "tasks and for the own.",
-        tuple(
-            Part(f"rank agreement of {m}", lambda at, m=m: rank_agreement(at, m), low=AGREEMENT)
-            for m in LOSSES[::-1]
-        ),
-        STUDY,
-    ),
-)  # fmt: skip
