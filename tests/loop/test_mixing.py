@@ -6,6 +6,7 @@ from test_runs import lessons_of, tiny
 
 from symbiosis.data.task import load_task
 from symbiosis.loop import mixing, runs
+from symbiosis.models.student import Student
 from symbiosis.settings import RunSettings, SettingsError, make_settings
 from symbiosis.store import stages
 
@@ -76,17 +77,17 @@ def test_lessons_accumulate_in_every_method_that_writes(method, tmp_path):
 
 def test_a_subsampled_run_that_was_stopped_gives_the_numbers_of_an_unbroken_one(tmp_path, monkeypatch):
     settings = tiny(tmp_path, method="recursive", variant="drawn", mixing="accumulate_subsample", generations=3)
-    train = runs.train_student
+    train = Student.learn
 
     def stop_in_generation_3(*args, **kwargs):
         if (stages.run_folder(settings) / "state" / "lesson-3").exists():
             raise KeyboardInterrupt
         return train(*args, **kwargs)
 
-    monkeypatch.setattr(runs, "train_student", stop_in_generation_3)
+    monkeypatch.setattr(Student, "learn", stop_in_generation_3)
     with pytest.raises(KeyboardInterrupt):
         runs.run(settings)
-    monkeypatch.setattr(runs, "train_student", train)
+    monkeypatch.setattr(Student, "learn", train)
     rows = runs.run(settings)
     elsewhere = settings.model_copy(update={"reports_dir": str(tmp_path / "again")})
     assert rows.equals(runs.run(elsewhere))

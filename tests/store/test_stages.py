@@ -49,15 +49,15 @@ def half_done(tmp_path_factory):
 
 
 def stopped_in(place, which) -> Path:
-    lesson = runs._lesson
+    lesson = runs.next_lesson
 
-    def stops(actors, generation, *rest):
+    def stops(state, generation):
         if generation == 3:
             raise KeyboardInterrupt
-        return lesson(actors, generation, *rest)
+        return lesson(state, generation)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(runs, "_lesson", stops)
+        patch.setattr(runs, "next_lesson", stops)
         runs.run(tiny(place, which))
     return place
 

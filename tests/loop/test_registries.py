@@ -1,0 +1,27 @@
+"""What settings allow is what is registered, and a name that is missing is told with its place."""
+
+import typing
+
+import pytest
+
+from symbiosis.loop.feedback import SIGNALS
+from symbiosis.loop.methods import METHODS, NEEDS_GENERATOR
+from symbiosis.settings import RunSettings
+
+PLACES = {
+    "feedback": (set(SIGNALS), "symbiosis/loop/feedback.py: a function under @signal(...)"),
+    "method": (set(METHODS), "symbiosis/loop/methods.py: a function under @method(...)"),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_settings_and_registry_name_the_same(name):
+    registered, place = PLACES[name]
+    allowed = set(typing.get_args(RunSettings.model_fields[name].annotation))
+    assert not allowed - registered, f"{place} is missing for {allowed - registered}"
+    missing = registered - allowed
+    assert not missing, f"symbiosis/settings.py: RunSettings.{name} does not list {missing}"
+
+
+def test_methods_that_ask_a_generator_are_methods():
+    assert set(METHODS) > NEEDS_GENERATOR
