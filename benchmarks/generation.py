@@ -31,7 +31,10 @@ from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM, Stoppi
 
 from symbiosis.data.world import World
 from symbiosis.models import loading, refill
-from symbiosis.models.refill import Refill, weights_as
+from symbiosis.models.fast import weights_as
+from symbiosis.models.generation import Sampling
+from symbiosis.models.loading import LanguageModel
+from symbiosis.models.refill import Refill
 from symbiosis.pretrain.miniature import SIZES, word_tokenizer
 from symbiosis.pretrain.recipe import new_model
 
@@ -92,8 +95,9 @@ def case(shape: str, n: int, batch: int, longest: int, device: str) -> Case:
 
 # --- the ways ------------------------------------------------------------------------------------------------------
 def by_refill(case: Case, top_p: float = TOP_P) -> None:
-    how = {"temperature": 1.0, "top_p": top_p, "batch_size": case.batch, "seed": common.SEED}
-    texts = refill.sample(case.model, case.tokenizer, case.prompts, case.limits.tolist(), **how)
+    sampling = Sampling(1.0, top_p, max(case.limits.tolist()), case.batch)
+    lm = LanguageModel(case.model, case.tokenizer)
+    texts = refill.sample(lm, case.prompts, case.limits.tolist(), sampling, seed=common.SEED)
     assert [len(text) for text in texts] == case.limits.tolist()
 
 

@@ -41,9 +41,9 @@ from scipy import stats
 from symbiosis import interaction
 from symbiosis.data.lesson import make_lesson
 from symbiosis.loop import methods, runs
-from symbiosis.loop.methods import Actors
+from symbiosis.loop.state import LoopState
 from symbiosis.measures import diversity
-from symbiosis.models import loading, training
+from symbiosis.models import loading
 from symbiosis.settings import InteractionSettings, RunSettings, make_settings, resolve
 
 TABLE = "growth.csv"
@@ -65,7 +65,7 @@ class Ground:
 
     folder: Path
     settings: RunSettings
-    actors: Actors
+    state: LoopState
     texts: list[str]
 
     def new_folder(self) -> str:
@@ -91,20 +91,18 @@ def calling(function: Callable, *arguments, **more) -> Work:
 def find_hard(on: Ground, n: int) -> Work:
     pool = Dataset.from_dict({"text": on.texts[:n], "source_id": [str(i) for i in range(n)]})
     settings = on.settings.model_copy(update={"scored_share": 1.0})
-    actors = replace(on.actors, settings=settings, task=replace(on.actors.task, pool=pool))
-    return calling(methods.step_c, actors, 1)
+    state = replace(on.state, settings=settings, task=replace(on.state.task, pool=pool))
+    return calling(methods.mine_hard_texts, state, 1)
 
 
 def train_student(on: Ground, n: int) -> Work:
-    actors = on.actors
-    lesson = make_lesson(on.texts[:n], actors.labels(n), "real", 1, "real", [""] * n)
-    settings = on.settings.model_copy(update={"epochs": 1})
-    student, names = (actors.student, actors.student_tokenizer), actors.task.label_names
-    return calling(training.train_student, *student, lesson, names, settings, seed=common.SEED)
+    lesson = make_lesson(on.texts[:n], on.state.balanced_labels(n), "real", 1, "real", [""] * n)
+    student = replace(on.state.student, settings=on.settings.model_copy(update={"epochs": 1}))
+    return calling(student.learn, lesson, seed=common.SEED)
 
 
 def write(on: Ground, n: int) -> Work:
-    return calling(methods.written, on.actors, n, 1)
+    return calling(methods.written, on.state, n, 1)
 
 
 def self_bleu(on: Ground, n: int) -> Work:
@@ -186,9 +184,9 @@ def turns(on: Ground, stage: str, sizes: Sequence[int], repeats: int) -> pd.Data
     for size in list(sizes) * repeats:
         work = STAGES[stage].prepare(on, size)
         gc.collect()
-        began = common.clock(on.actors.student.device)
+        began = common.clock(on.state.student.lm.device)
         parts = work()
-        spent = {"": common.clock(on.actors.student.device) - began, **parts}
+        spent = {"": common.clock(on.state.student.lm.device) - began, **parts}
         points += [{"part": part, "size": size, "seconds": s} for part, s in spent.items()]
         print(f"{stage}, {STAGES[stage].grows_with} {size}: {spent['']:.4g} s", flush=True)
     return pd.DataFrame(points)
@@ -206,7 +204,7 @@ def measure(on: Ground, largest: dict[str, int], *, repeats: int) -> list[dict]:
                 {"stage": stage, "part": part, "shape": "tiny", "grows_with": STAGES[stage].grows_with}
                 | {"smallest": sizes[0], "largest": last, "seconds_at_largest": seconds}
                 | {"exponent": slope, "low": low, "high": high, "n": repeats}
-                | common.about(on.actors.student.device)
+                | common.about(on.state.student.lm.device)
             )  # fmt: skip
     return rows
 

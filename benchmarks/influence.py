@@ -26,6 +26,8 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 from symbiosis.data.world import LABEL_NAMES, World
 from symbiosis.loop import influence
 from symbiosis.models import loading
+from symbiosis.models.loading import LanguageModel
+from symbiosis.models.student import LessonRows, Student
 from symbiosis.pretrain.miniature import SIZES, word_tokenizer
 from symbiosis.pretrain.recipe import new_model
 from symbiosis.settings import RunSettings, resolve
@@ -39,22 +41,21 @@ TABLE = "reports/benchmarks/influence.csv"
 class Case:
     """One Student and the texts it is timed on."""
 
-    student: Any
-    tokenizer: Any
+    student: Student
     candidates: Dataset
     lesson: Dataset
     dev: Dataset
-    settings: RunSettings
 
 
 def case(shape: str, n_candidates: int, n_dev: int) -> Case:
     world, rng = World.make(SEED), np.random.default_rng(SEED)
     tokenizer = word_tokenizer(world, "student")
     torch.manual_seed(SEED)
-    student = STUDENTS[shape](tokenizer).eval()
+    model = STUDENTS[shape](tokenizer).eval()
     settings = RunSettings(learning_rate=2e-3 if shape == "miniature" else 5e-5, dev_size=n_dev)
     lesson = rows(world, 4 * settings.batch_size, rng)
-    return Case(student, tokenizer, rows(world, n_candidates, rng), lesson, rows(world, n_dev, rng), settings)
+    student = Student(LanguageModel(model, tokenizer), LABEL_NAMES, settings)
+    return Case(student, rows(world, n_candidates, rng), lesson, rows(world, n_dev, rng))
 
 
 def rows(world: World, n: int, rng: np.random.Generator) -> Dataset:
@@ -80,21 +81,21 @@ STUDENTS = {"miniature": miniature, "pythia-160m": pythia_160m}
 
 def two_passes(case: Case, q) -> None:
     """Every candidate's slope along q: what `influence` does per candidate."""
-    losses, lengths = influence.row_losses(case.student, case.tokenizer, case.candidates, LABEL_NAMES, case.settings)
-    batches = loading.batches_by_length(lengths, case.settings.generation_batch_size)
-    forward = lambda: np.concatenate([losses(batch)[0].numpy() for batch in batches])  # noqa: E731
+    losses = LessonRows(case.student, case.candidates)
+    batches = loading.batches_by_length(losses.lengths, case.student.settings.generation_batch_size)
+    forward = lambda: np.concatenate([losses.row_losses(batch)[0].numpy() for batch in batches])  # noqa: E731
     influence.directional_slopes(case.student, q, forward, influence.STEP)
 
 
 def retraining(case: Case, step: influence.NextStep, theta) -> None:
     """Every candidate: a step on it alone from the checkpoint `theta` and the moments of `step`, then all of dev."""
-    losses, lengths = influence.row_losses(case.student, case.tokenizer, case.candidates, LABEL_NAMES, case.settings)
-    for i in range(len(lengths)):
-        loss = influence.batch_loss(losses(np.array([i])), torch.ones(1), case.settings.lm_weight)
-        influence.train_step(case.student, theta, step, loss, case.settings)
+    losses = LessonRows(case.student, case.candidates)
+    for i in range(losses.n):
+        loss = influence.batch_loss(losses.row_losses(np.array([i])), torch.ones(1), case.student.settings.lm_weight)
+        influence.train_step(case.student, theta, step, loss)
         with torch.inference_mode():
-            sum(influence.dev_losses(case.student, case.tokenizer, case.dev, LABEL_NAMES, case.settings))
-        for p, start in zip(case.student.parameters(), theta, strict=True):
+            sum(influence.dev_losses(case.student, case.dev))
+        for p, start in zip(case.student.lm.model.parameters(), theta, strict=True):
             p.data.copy_(start)
 
 
@@ -106,10 +107,9 @@ def cpu_s(work: Callable[[], Any]) -> tuple[float, Any]:
 
 def measure(whole: Case, few: Case, repeats: int) -> dict[str, float]:
     """CPU seconds: the direction once, then medians over interleaved turns; `few` has the candidates retrained on."""
-    student = (whole.student, whole.tokenizer)
-    state = lambda: influence.next_step(*student, whole.lesson, LABEL_NAMES, whole.settings, seed=SEED)  # noqa: E731
+    state = lambda: influence.next_step(whole.student, whole.lesson, seed=SEED)  # noqa: E731
     state_s, step = cpu_s(state)
-    direction = lambda: influence.dev_direction(*student, step, whole.dev, LABEL_NAMES, whole.settings)  # noqa: E731
+    direction = lambda: influence.dev_direction(whole.student, step, whole.dev)  # noqa: E731
     direction_s, q = cpu_s(direction)
     turns = []
     with influence.restored(whole.student) as theta:

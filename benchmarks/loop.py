@@ -37,8 +37,10 @@ import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from symbiosis.data.world import LABEL_NAMES, World
-from symbiosis.loop import methods, runs, teaching
+from symbiosis.loop import runs, teaching
 from symbiosis.models import loading, refill
+from symbiosis.models.generator import Generator
+from symbiosis.models.student import Student
 from symbiosis.pretrain.miniature import word_tokenizer
 from symbiosis.settings import RunSettings, make_settings, read_params
 from symbiosis.store import stages
@@ -72,12 +74,12 @@ SIZES = (
 )  # fmt: skip
 ROLES = {"gpt_neox": "student", "qwen2": "generator"}
 PARTS = {  # what is watched: where the caller looks the function up
-    "write": (methods, "lesson"),
-    "train the Student": (runs, "train_student"),
-    "evaluate": (runs, "evaluate"),
-    "find hard texts": (methods, "step_c"),
+    "write": (runs, "next_lesson"),
+    "train the Student": (Student, "learn"),
+    "evaluate": (runs, "evaluation"),
+    "find hard texts": (runs, "mine_hard_texts"),
     "explain": (teaching, "explain"),  # in step D; as a part of a lesson it counts as writing
-    "train the Generator": (teaching, "train_generator"),
+    "train the Generator": (Generator, "fine_tune"),
 }
 CLEAR = Path("/proc/self/clear_refs")
 REST = "the rest (saving, the Generator's accuracy and drift)"
@@ -109,7 +111,7 @@ def write_model(role: str, size: dict[str, int], tokenizer, folder: Path) -> Non
         model = GPTNeoXForCausalLM(GPTNeoXConfig(rotary_pct=0.25, max_position_embeddings=2048, **size, **ids))
     else:
         model = Qwen2ForCausalLM(Qwen2Config(tie_word_embeddings=True, **size, **ids))
-    loading.save(model, tokenizer, folder)
+    loading.LanguageModel(model, tokenizer).save(folder)
     path = folder / "tokenizer.json"
     known = json.loads(path.read_text())
     known["model"]["vocab"] |= {f"w{i}": i for i in range(len(tokenizer), size["vocab_size"])}
@@ -222,7 +224,8 @@ class Watch:
         """models.load, whose models count what passes through them, and so do copies of theirs."""
 
         def loaded(*args, **kwargs):
-            model, tokenizer = load(*args, **kwargs)
+            lm = load(*args, **kwargs)
+            model, tokenizer = lm
             role, trunk, head = ROLES[model.config.model_type], model.base_model, model.get_output_embeddings()
             per_token, per_row = common.linear_flops(trunk), common.linear_flops(head)
             passes = lambda: 3 if torch.is_grad_enabled() else 1  # noqa: E731
@@ -238,7 +241,7 @@ class Watch:
 
             trunk.register_forward_pre_hook(count_tokens, with_kwargs=True)
             head.register_forward_pre_hook(count_rows)
-            return model, tokenizer
+            return lm
 
         return loaded
 

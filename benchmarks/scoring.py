@@ -20,6 +20,7 @@ from scipy.stats import spearmanr
 from torch.nn.functional import cross_entropy
 
 from symbiosis.models import loading, scoring
+from symbiosis.models.loading import LanguageModel
 from symbiosis.settings import RunSettings
 
 TABLE = "scoring.csv"
@@ -61,12 +62,12 @@ def naive(model, tokenizer, rows, *, width: int | None) -> np.ndarray:
 
 def text_loss(model, tokenizer, rows, *, precision: str) -> np.ndarray:
     settings = RunSettings(precision=precision, generation_batch_size=BATCH)
-    return scoring.text_losses(model, tokenizer, rows, [1] * len(rows), settings)
+    return scoring.text_losses(LanguageModel(model, tokenizer), rows, [1] * len(rows), settings)
 
 
 def label_words(model, tokenizer, rows, *, precision: str) -> np.ndarray:
     settings = RunSettings(precision=precision, generation_batch_size=BATCH)
-    return scoring.label_log_probs(model, tokenizer, rows, LABELS, settings)
+    return scoring.label_log_probs(LanguageModel(model, tokenizer), rows, LABELS, settings)
 
 
 WAYS: dict[str, tuple[Callable[..., np.ndarray], dict[str, Any]]] = {

@@ -22,6 +22,9 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from symbiosis.data.world import LABEL_NAMES
 from symbiosis.models import loading, scoring, training
+from symbiosis.models.fast import malloc_without_trim
+from symbiosis.models.loading import LanguageModel
+from symbiosis.models.student import Student
 from symbiosis.settings import RunSettings
 
 TABLE = "training.csv"
@@ -38,22 +41,21 @@ Work = Callable[[], Any]
 # --- the ways ------------------------------------------------------------------------------------------------------
 def ours(model, tokenizer, rows, precision: str) -> Work:
     """symbiosis.models.training.fit on the texts alone: what Trainer learns from, token for token."""
-    settings = RunSettings(precision=precision, batch_size=BATCH)
+    settings, lm = RunSettings(precision=precision, batch_size=BATCH), LanguageModel(model, tokenizer)
 
     def losses(some: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
-        nll, _ = scoring.token_losses(model, tokenizer, [rows[i] for i in some], [1] * len(some), settings)
+        nll, _ = scoring.token_losses(lm, [rows[i] for i in some], [1] * len(some), settings)
         return {"loss": nll.sum() / sum(len(rows[i]) - 1 for i in batch)}
 
     batches = training.epochs_of([len(r) for r in rows], BATCH, 1, common.SEED)
-    return lambda: training.fit(model, losses, batches, learning_rate=RATE, what="Student")
+    return lambda: training.fit(model, losses, batches, training.Steps("Student", RATE))
 
 
 def both_formats(model, tokenizer, rows, precision: str) -> Work:
-    """symbiosis.models.training.train_student: step B of the loop as it runs."""
+    """Student.learn: step B of the loop as it runs."""
     settings = RunSettings(precision=precision, batch_size=BATCH, epochs=1, learning_rate=RATE, max_length=WIDTH)
-    return lambda: training.train_student(
-        model, tokenizer, lesson(tokenizer, rows), LABEL_NAMES, settings, seed=common.SEED
-    )
+    student = Student(LanguageModel(model, tokenizer), LABEL_NAMES, settings)
+    return lambda: student.learn(lesson(tokenizer, rows), seed=common.SEED)
 
 
 def lesson(tokenizer, rows) -> Dataset:
@@ -125,12 +127,11 @@ def n_tokens(tokenizer, rows, name: str) -> tuple[int, int]:
         n = sum(len(row) - 1 for row in rows)
         return n, n
     given = lesson(tokenizer, rows)
-    words = [scoring.student_labels(tokenizer, LABEL_NAMES)[i] for i in given["label"]]
-    asked = scoring.student_prefixes(tokenizer, given["text"], WIDTH)
-    names = [LABEL_NAMES[i] for i in given["label"]]
-    written, known = scoring.student_texts(tokenizer, given["text"], names, WIDTH)
+    student = Student(LanguageModel(None, tokenizer), LABEL_NAMES, RunSettings(max_length=WIDTH))
+    words, asked = [student.label_rows()[i] for i in given["label"]], student.questions(given["text"])
+    written, prompt_lengths = student.written_rows(given["text"], given["label"])
     read = sum(len(row) + len(word) - 1 for row, word in zip(asked, words, strict=True)) + sum(map(len, written))
-    return read - len(written), sum(map(len, words)) + sum(map(len, written)) - sum(known)
+    return read - len(written), sum(map(len, words)) + sum(map(len, written)) - sum(prompt_lengths)
 
 
 def products_s(model, read: int, predicted: int, flops: float) -> float:
@@ -153,7 +154,7 @@ def held_out_loss(start, tokenizer, n_texts: int, precision: str) -> float:
     model = copy.deepcopy(start)
     ours(model, tokenizer, rows, precision)()
     settings = RunSettings(generation_batch_size=8)
-    return float(scoring.text_losses(model, tokenizer, held_out, [1] * len(held_out), settings).mean())
+    return float(scoring.text_losses(LanguageModel(model, tokenizer), held_out, [1] * len(held_out), settings).mean())
 
 
 def peaks(shape: str) -> dict[str, float]:
@@ -176,7 +177,7 @@ def measure(
     tokens = {name: n_tokens(tokenizer, rows, name) for name in seconds}
     rates = {name: tokens[name][0] / s for name, s in seconds.items()}
     per_batch = round(sum(map(len, rows)) / len(rows)) * BATCH
-    with loading.kept_memory():  # as training has it
+    with malloc_without_trim():  # as training has it
         flops = {p: common.gemm_flops(start, per_batch, getattr(torch, p), repeats) for p in ("float32", "bfloat16")}
     share = {
         name: products_s(start, *tokens[name], flops["float32" if "fp32" in name else "bfloat16"]) / s

@@ -217,9 +217,10 @@ def test_tokens_and_arithmetic_are_those_that_a_part_needs(tmp_path):
     settings = loop.prepare(tmp_path, "tiny", "cpu", **FEW)
     watch, rows = loop.Watch(torch.device("cpu"), {"scoring": (scoring, "text_losses")}), [[1, 9, 8, 7], [1, 6]]
     with watch.on():
-        model, tokenizer = loading.load(settings.student, device="cpu")
-        scoring.text_losses(model, tokenizer, rows, [1, 1], settings)
-        scoring.token_losses(model, tokenizer, rows, [1, 1], settings)
+        lm = loading.load(settings.student, device="cpu")
+        scoring.text_losses(lm, rows, [1, 1], settings)
+        scoring.token_losses(lm, rows, [1, 1], settings)
+    model = lm.model
     trunk, head = (common.linear_flops(m) for m in (model.base_model, model.get_output_embeddings()))
     assert watch.rows[0]["tokens"] == 5  # the longest row's last one is not read, padding is not counted
     assert watch.rows[0]["student"] == 5 * trunk + 4 * head  # four tokens are predicted
