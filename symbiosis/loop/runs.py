@@ -143,6 +143,7 @@ class Loop:
 
         made = self.stage(f"lesson-{generation}", make, path)
         state.lesson = load_lesson(path)
+        state.first_lesson = state.first_lesson or state.lesson
         if (made / "so_far.parquet").exists():
             state.accumulated = load_lesson(made / "so_far.parquet")
 
