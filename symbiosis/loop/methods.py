@@ -72,11 +72,9 @@ def real(state: LoopState, generation: int, n: int) -> Dataset:
 @method("static", needs_generator=True)
 def static(state: LoopState, generation: int, n: int) -> Dataset:
     """One lesson written by the untouched Generator, taught again every generation."""
-    first = state.lesson if state.accumulated is None else state.accumulated
-    if first is None:
+    if state.first_lesson is None:
         return written(state, n, generation)
-    of_generator = [kind == "write" for kind in first["prompt_kind"]]
-    return first.select(np.flatnonzero(of_generator)[:n])
+    return state.first_lesson.select(range(n))  # what `real_share` and `dev_rows` add comes behind
 
 
 @method("recursive")

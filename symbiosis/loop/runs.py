@@ -6,6 +6,7 @@ Randomness is derived from (seed, generation, stage), so a continued run gives t
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -41,11 +42,14 @@ UNITS = {"accuracy": "share", "label_loss": "nats", "lm_loss": "nats/token"}
 DRIFT_TEXTS = 64  # own texts behind `generator_kl`
 
 
-def run(settings: RunSettings) -> pd.DataFrame:
-    """The rows of a run: read where it is finished, continued where it stopped, begun where it is new."""
+def run(settings: RunSettings, *, on_stage: Callable[[str], None] = lambda name: None) -> pd.DataFrame:
+    """The rows of a run: read where it is finished, continued where it stopped, begun where it is new.
+
+    on_stage: called with a stage's name when its work is done and nothing of it is kept yet.
+    """
     keys = {role: cache_key(role, settings) for role in _roles(settings)}
     inputs = {role: key for role, key in keys.items() if key}
-    return run_once(settings, inputs, lambda folder: _run_all(folder, settings))
+    return run_once(settings, inputs, lambda folder: _run_all(folder, settings, on_stage))
 
 
 def prepare(settings: RunSettings, task: Task | None = None) -> LoopState:
@@ -73,8 +77,8 @@ def _roles(settings: RunSettings) -> tuple[str, ...]:
 # --- the loop ------------------------------------------------------------------------------------------------------
 
 
-def _run_all(folder: Path, settings: RunSettings) -> Made:
-    loop = Loop(prepare(settings), folder)
+def _run_all(folder: Path, settings: RunSettings, on_stage: Callable[[str], None]) -> Made:
+    loop = Loop(prepare(settings), folder, on_stage)
     inputs = loop.inputs()
     invalidate(folder / "state", stage_names(settings))
     loop.begin()
@@ -104,11 +108,18 @@ class Loop:
 
     state: LoopState
     folder: Path
+    on_stage: Callable[[str], None]
     results: list[dict] = field(default_factory=list)
 
-    def stage(self, name: str, make, *also: Path) -> Path:
+    def stage(self, name: str, make: Callable[[Path], dict], *also: Path) -> Path:
         """Make the stage or find it made; its folder."""
-        self.results.append(stage(self.folder / "state", name, make, also=also))
+
+        def work(out: Path) -> dict:
+            result = make(out)
+            self.on_stage(name)
+            return result
+
+        self.results.append(stage(self.folder / "state", name, work, also=also))
         return self.folder / "state" / name
 
     def begin(self) -> None:
@@ -143,6 +154,7 @@ class Loop:
 
         made = self.stage(f"lesson-{generation}", make, path)
         state.lesson = load_lesson(path)
+        state.first_lesson = state.first_lesson or state.lesson
         if (made / "so_far.parquet").exists():
             state.accumulated = load_lesson(made / "so_far.parquet")
 

@@ -22,6 +22,7 @@ class LoopState:
     student: Student
     generator: Generator | None = None
     lesson: Dataset | None = None  # what the Student was taught last
+    first_lesson: Dataset | None = None  # that of generation 1
     hard: Dataset | None = None  # the pool texts step C found hard after the last lesson
     accumulated: Dataset | None = None  # the new rows of every generation, where `mixing` asks for them
     counts: Counter = field(default_factory=Counter)  # what the writers were asked and gave in this stage

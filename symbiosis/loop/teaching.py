@@ -90,8 +90,8 @@ def best_of_n(drafts: list[str], labels: np.ndarray, probs: np.ndarray, counts: 
     m, rows = len(drafts) // len(labels), np.arange(len(labels))
     best = rows * m + probs.reshape(len(labels), m, -1)[rows, :, labels].argmax(1)
     agreed = int((probs[best].argmax(1) == labels).sum())
-    told = Counter(filtered=len(drafts) - len(labels), kept=len(labels), agreed=agreed)
-    return LabeledTexts([drafts[i] for i in best], labels, probs[best], Counter(counts | told))
+    kept = {"filtered": len(drafts) - len(labels), "kept": len(labels), "agreed": agreed}
+    return LabeledTexts([drafts[i] for i in best], labels, probs[best], Counter({**counts, **kept}))  # | loses zeros
 
 
 # --- step D --------------------------------------------------------------------------------------------------------

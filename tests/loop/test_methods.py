@@ -69,11 +69,15 @@ def test_real_rows_come_in_order_and_start_over():
     assert second["source_id"][:] == [f"train:{i}" for i in [*range(12, 20), *range(4)]]
 
 
-def test_static_teaches_its_first_lesson_again():
-    state = state_of()
-    state.lesson = methods.static(state, 1, 12)
-    assert set(state.lesson["prompt_kind"]) == {"write"} and len(state.lesson) == 12
-    assert methods.static(state, 2, 12)["text"][:] == state.lesson["text"][:]
+@pytest.mark.parametrize("mixing", ["replace", "accumulate"])
+def test_static_teaches_its_first_lesson_again_whatever_comes_beside_it(mixing):
+    state = state_of(method="static", mixing=mixing, real_share=0.5)
+    state.first_lesson = first = methods.next_lesson(state, 1)
+    assert first["prompt_kind"][:] == ["write"] * 6 + ["real"] * 6
+    for generation in (2, 3):
+        state.lesson = methods.next_lesson(state, generation)
+        assert state.lesson["text"][-12:-6] == first["text"][:6]
+        assert state.lesson["source_id"][-6] == f"train:{6 * generation - 6}"  # real rows go on
 
 
 def test_pseudo_labels_are_the_generators_and_no_text_is_written():
@@ -134,3 +138,21 @@ def test_an_update_learns_from_the_hard_texts(update, columns):
     assert set(hard.column_names) == {"text", "source_id"} | columns and history == [1]
     ((asked, answers),) = learned
     assert len(asked) == len(answers) == 2 and (answers == state.hard["text"][:]) == (update == "pool_lm")
+
+
+@pytest.mark.parametrize("update", ["influence", "dpo"])
+def test_of_two_drafts_the_one_that_helps_the_student_counts_more(update, monkeypatch):
+    state, learned = state_of(generator_update=update), []
+    scores = lambda state, drafts, generation: np.tile([1.0, -1.0], len(drafts) // 2)  # noqa: E731
+    monkeypatch.setattr(methods, "influence_of_drafts", scores)
+    state.generator.fine_tune = lambda asked, answers, *, seed, weights: learned.append((answers, weights)) or [1]
+    state.generator.prefer = lambda asked, best, worst, *, seed: learned.append((best, worst)) or [1]
+    state.hard = state.task.pool.select([7, 2])
+    hard, history = methods.update_generator(state, 1)
+    first, second = learned[0]
+    if update == "influence":
+        assert len(first) == 4 and second == pytest.approx(np.tile([np.exp(-1), np.exp(1)], 2) / np.cosh(1))
+    else:
+        assert [text.split()[-1] for text in first] == ["1", "3"]  # the second draft of each hard text
+        assert [text.split()[-1] for text in second] == ["0", "2"]
+    assert hard["text"][:] == state.hard["text"][:] and history == [1]

@@ -6,7 +6,6 @@ from test_runs import lessons_of, tiny
 
 from symbiosis.data.task import load_task
 from symbiosis.loop import mixing, runs
-from symbiosis.models.student import Student
 from symbiosis.settings import RunSettings, SettingsError, make_settings
 from symbiosis.store import stages
 
@@ -75,19 +74,15 @@ def test_lessons_accumulate_in_every_method_that_writes(method, tmp_path):
         assert second["text"].tolist()[24:] == first["text"].tolist()
 
 
-def test_a_subsampled_run_that_was_stopped_gives_the_numbers_of_an_unbroken_one(tmp_path, monkeypatch):
+def test_a_subsampled_run_that_was_stopped_gives_the_numbers_of_an_unbroken_one(tmp_path):
     settings = tiny(tmp_path, method="recursive", variant="drawn", mixing="accumulate_subsample", generations=3)
-    train = Student.learn
 
-    def stop_in_generation_3(*args, **kwargs):
-        if (stages.run_folder(settings) / "state" / "lesson-3").exists():
+    def stop(name):
+        if name == "student-3":
             raise KeyboardInterrupt
-        return train(*args, **kwargs)
 
-    monkeypatch.setattr(Student, "learn", stop_in_generation_3)
     with pytest.raises(KeyboardInterrupt):
-        runs.run(settings)
-    monkeypatch.setattr(Student, "learn", train)
+        runs.run(settings, on_stage=stop)
     rows = runs.run(settings)
     elsewhere = settings.model_copy(update={"reports_dir": str(tmp_path / "again")})
     assert rows.equals(runs.run(elsewhere))

@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import json
 import os
@@ -29,6 +30,10 @@ TINY = {
     "generations": 2, "lesson_size": 24, "train_size": 48, "pool_size": 60, "dev_size": 16, "test_size": 40,
     "student_steps": 20, "generator_steps": 40, "hard_examples": 6, "scale": "tiny",
 }  # fmt: skip
+BEST = {
+    "variant": "best", "generator_update": "none", "candidates": 2, "first_lesson_sources": "random",
+    "teaching_share": 0.5, "pool_share": 0.25,
+}  # fmt: skip
 
 
 def tiny(reports_dir, **changes) -> RunSettings:
@@ -36,10 +41,24 @@ def tiny(reports_dir, **changes) -> RunSettings:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
+def reports(tmp_path_factory):
+    """Where runs that several tests look at are made once: a finished run is read, not repeated."""
+    return tmp_path_factory.mktemp("reports")
+
+
+@pytest.fixture(scope="module")
+def unbroken(reports):
     """The whole loop, never interrupted."""
-    settings = tiny(tmp_path_factory.mktemp("unbroken"))
+    settings = tiny(reports)
     return settings, runs.run(settings)
+
+
+@pytest.fixture(scope="module")
+def best(reports):
+    """A run whose lessons have rows of every kind, and whose Generator stays as it is."""
+    settings = tiny(reports, **BEST)
+    runs.run(settings)
+    return settings
 
 
 def test_a_run_leaves_rows_lessons_and_a_record(unbroken):
@@ -128,28 +147,22 @@ def test_the_same_settings_give_the_same_numbers_elsewhere(unbroken, tmp_path):
     pd.testing.assert_frame_equal(runs.run(tiny(tmp_path)), unbroken[1])
 
 
-CALLS = [  # of functions that stages call, and the how manieth of a run breaks
-    ("evaluation", 1), ("next_lesson", 1), ("lesson_rows", 1), ("evaluation", 2), ("mine_hard_texts", 1),
-    ("update_generator", 1), ("next_lesson", 2), ("evaluation", 3),
-]  # fmt: skip
+def test_a_run_stopped_in_every_stage_and_continued_equals_an_unbroken_one(unbroken, tmp_path):
+    settings, stopped = tiny(tmp_path), []
+    state = stages.run_folder(settings) / "state"
 
+    def stop_once(name):
+        if name not in stopped:
+            stopped.append(name)
+            raise KeyboardInterrupt
 
-@pytest.mark.parametrize("where, call", CALLS)
-def test_a_run_stopped_anywhere_and_continued_equals_an_unbroken_one(unbroken, tmp_path, monkeypatch, where, call):
-    settings, real, calls = tiny(tmp_path), getattr(runs, where), []
-
-    def breaks(*args, **kwargs):
-        calls.append(1)
-        if len(calls) < call:
-            return real(*args, **kwargs)
-        real(*args, **kwargs)  # the stage's work is done, nothing of it is kept
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(runs, where, breaks)
-    with pytest.raises(KeyboardInterrupt):
-        runs.run(settings)
-    monkeypatch.setattr(runs, where, real)
-    pd.testing.assert_frame_equal(runs.run(settings), unbroken[1])
+    names = runs.stage_names(settings)
+    for name in names:
+        with pytest.raises(KeyboardInterrupt):
+            runs.run(settings, on_stage=stop_once)
+        assert stopped[-1] == name and not (state / name).exists()  # its work was done, nothing of it is kept
+    pd.testing.assert_frame_equal(runs.run(settings, on_stage=stop_once), unbroken[1])
+    assert stopped == names and len(names) == 6
     same_lessons(settings, unbroken[0])
 
 
@@ -191,16 +204,16 @@ def test_two_writers_of_one_run_are_refused_by_name(tmp_path):
 
 
 def test_a_full_disk_is_one_sentence_and_the_run_continues(unbroken, tmp_path, monkeypatch):
-    settings, save = tiny(tmp_path), loading.LanguageModel.save
+    settings = tiny(tmp_path)
 
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(loading.LanguageModel, "save", full)
-    with pytest.raises(RunError, match=r"No space left on device.*free some space"):
-        runs.run(settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(loading.LanguageModel, "save", full)
+        with pytest.raises(RunError, match=r"No space left on device.*free some space"):
+            runs.run(settings)
     assert not list((stages.run_folder(settings) / "state").glob(".*")), "something half-written is left"
-    monkeypatch.setattr(loading.LanguageModel, "save", save)
     pd.testing.assert_frame_equal(runs.run(settings), unbroken[1])
 
 
@@ -219,18 +232,13 @@ def test_a_diverging_student_stops_and_keeps_the_last_good_stage(tmp_path):
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_every_method_teaches_the_same_number_of_rows_and_steps(method, tmp_path, unbroken):
-    settings = tiny(tmp_path, method=method)
-    rows = runs.run(settings)
+def test_every_method_teaches_the_same_number_of_rows_and_steps(method, reports, unbroken):
+    settings = tiny(reports, method=method)
+    start, usual = (r.set_index(["metric", "generation"])["value"] for r in (runs.run(settings), unbroken[1]))
     state = stages.run_folder(settings) / "state"
     steps = [len(json.loads((state / f"student-{g}" / "result.json").read_text())["history"]) for g in (1, 2)]
     assert steps == [2 * 2, 2 * 2]  # 2 epochs of ceil(24 / 16) batches
-    start = rows[(rows["generation"] == 0) & (rows["metric"] == "accuracy")]["value"].item()
-    unbroken_rows = unbroken[1]
-    assert (
-        start
-        == unbroken_rows[(unbroken_rows["generation"] == 0) & (unbroken_rows["metric"] == "accuracy")]["value"].item()
-    )
+    assert start["accuracy", 0] == usual["accuracy", 0]
 
 
 def test_warm_recursion_starts_from_a_student_that_saw_real_rows(tmp_path):
@@ -243,30 +251,19 @@ def test_warm_recursion_starts_from_a_student_that_saw_real_rows(tmp_path):
     assert losses[1] < losses[0] - 0.3
 
 
-def test_static_repeats_its_lesson_and_real_does_not(tmp_path):
+def test_static_repeats_its_lesson_and_real_does_not(reports):
     texts = {}
     for method in ("static", "real"):
-        settings = tiny(tmp_path, method=method)
+        settings = tiny(reports, method=method)
         runs.run(settings)
-        texts[method] = [
-            load_lesson(stages.run_folder(settings) / "lessons" / f"gen-{g}.parquet")["text"][:] for g in (1, 2)
-        ]
+        texts[method] = [lesson["text"].tolist() for lesson in lessons_of(settings, 1, 2)]
     assert texts["static"][0] == texts["static"][1]
     assert not set(texts["real"][0]) & set(texts["real"][1])
 
 
-def test_symbiosis_without_update_leaves_the_generator_alone(tmp_path):
-    settings = tiny(tmp_path, generator_update="none", variant="frozen")
-    runs.run(settings)
-    assert (stages.run_folder(settings) / "state" / "teach-1" / "hard.parquet").exists()
-    assert not (stages.run_folder(settings) / "state" / "teach-1" / "model").exists()
-
-
-BEST = {
-    "variant": "whole", "generator_update": "none",
-    "candidates": 2, "first_lesson_sources": "random", "teaching_share": 0.5,
-    "pool_share": 0.25,
-}  # fmt: skip
+def test_symbiosis_without_update_leaves_the_generator_alone(best):
+    made = stages.run_folder(best) / "state" / "teach-1"
+    assert (made / "hard.parquet").exists() and not (made / "model").exists()
 
 
 def lessons_of(settings, *generations):
@@ -283,18 +280,17 @@ def test_every_update_changes_the_generator_and_measures_its_drift(update, tmp_p
     assert at["generator_kl", 1] != 0 and {("generator_accuracy", 0), ("generator_accuracy", 1)} <= set(at.index)
 
 
-def test_a_lesson_holds_hard_texts_explanations_and_written_texts_in_their_shares(tmp_path):
-    settings = tiny(tmp_path, **BEST)
-    runs.run(settings)
-    first, second = lessons_of(settings, 1, 2)
+def test_a_lesson_holds_hard_texts_explanations_and_written_texts_in_their_shares(best):
+    first, second = lessons_of(best, 1, 2)
     for lesson in (first, second):
         assert lesson["prompt_kind"].value_counts().to_dict() == {"explain": 12, "label": 6, "write": 6}
-    hard = pd.read_parquet(stages.run_folder(settings) / "state" / "teach-1" / "hard.parquet")
+    hard = pd.read_parquet(stages.run_folder(best) / "state" / "teach-1" / "hard.parquet")
     labelled = second[second["prompt_kind"] == "label"]
     assert labelled["text"].tolist() == hard["text"].tolist()[:6]  # six hard examples, six rows
     assert set(first.loc[first["prompt_kind"] == "label", "source_id"]) != set(hard["source_id"])
-    record = read_record(settings)["writing_counts"]
-    assert record[0]["filtered"] == 18 and record[0]["kept"] == 18  # 18 texts were written, of two drafts each
+    record = read_record(best)["writing_counts"]
+    assert record[0]["filtered"] == record[0]["kept"] == 18  # 18 texts were written, of two drafts each
+    assert record[0]["asked"] == 36 and {"empty", "duplicate"} <= set(record[0])  # counted where there was none, too
     assert {"purity_explain", "purity_label", "purity_write"} <= set(record[0]) and "agreed" in record[0]
 
 
@@ -320,24 +316,21 @@ def test_dev_rows_take_the_place_of_lesson_rows(tmp_path):
     assert (dev[drawn["text"]].to_numpy() == drawn["label"].to_numpy()).all()
 
 
-def test_a_foreign_student_names_other_texts_and_a_stopped_run_still_continues(tmp_path, monkeypatch):
-    own, foreign = (tiny(tmp_path, **BEST | {"variant": v, "feedback_student": v}) for v in ("own", "foreign"))
-    runs.run(own)
-    mine = runs.mine_hard_texts
+def test_a_foreign_student_names_other_texts_and_a_stopped_run_still_continues(best, reports, tmp_path):
+    foreign = tiny(reports, **BEST | {"variant": "foreign", "feedback_student": "foreign"})
 
-    def stop(*args):
-        mine(*args)
-        raise KeyboardInterrupt
+    def stop(name):
+        if name == "teach-1":
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "mine_hard_texts", stop)
-    with pytest.raises(KeyboardInterrupt):
-        runs.run(foreign)
-    monkeypatch.setattr(runs, "mine_hard_texts", mine)
-    runs.run(foreign)
-    hard = [pd.read_parquet(stages.run_folder(s) / "state" / "teach-1" / "hard.parquet") for s in (own, foreign)]
+    with contextlib.suppress(KeyboardInterrupt):
+        runs.run(foreign, on_stage=stop)
+    assert not (stages.run_folder(foreign) / "state" / "teach-1").exists()
+    rows = runs.run(foreign)
+    hard = [pd.read_parquet(stages.run_folder(s) / "state" / "teach-1" / "hard.parquet") for s in (best, foreign)]
     assert hard[0]["text"].tolist() != hard[1]["text"].tolist()
-    elsewhere = foreign.model_copy(update={"reports_dir": str(tmp_path / "again")})
-    pd.testing.assert_frame_equal(runs.run(elsewhere), runs.run(foreign))
+    elsewhere = foreign.model_copy(update={"reports_dir": str(tmp_path)})
+    pd.testing.assert_frame_equal(runs.run(elsewhere), rows)
 
 
 def test_soft_labels_are_kept_and_sum_to_one(tmp_path):
@@ -352,7 +345,7 @@ def test_soft_labels_are_kept_and_sum_to_one(tmp_path):
 def test_arms_that_see_no_pool_do_not_depend_on_it(tmp_path):
     at = []
     for i, world in enumerate([{}, {"pool_size": 40, "dev_size": 8}, {"pool_skew": "rare_tail"}]):
-        static = tiny(tmp_path / str(i), method="static", **world)
+        static = tiny(tmp_path / str(i), method="static", generations=1, **world)
         rows = runs.run(static)
         at.append(rows[rows["metric"].isin(["accuracy", "label_loss", "lesson_distinct_2"])]["value"].tolist())
     assert at[0] == at[1] == at[2]

@@ -73,6 +73,12 @@ def test_of_several_drafts_the_one_read_most_clearly_as_its_label_is_kept(lm):
     assert {name: written.counts[name] for name in expected} == expected
 
 
+def test_what_did_not_happen_is_counted_as_zero(lm):
+    counts = teaching.write(generator(lm), [0, 1], seed=1).counts  # one draft each: none is passed over
+    assert counts.keys() == {"asked", "empty", "duplicate", "filtered", "kept", "agreed"}
+    assert counts["filtered"] == counts["empty"] == 0 and counts["kept"] == 2
+
+
 def test_the_label_of_an_explanation_is_the_vote_of_the_hard_text_and_its_drafts(lm):
     asked, hard = generator(lm, candidates=3), ["A probe landed.", "Her serve won."]
     explained, (drafts, _) = (f(asked, hard, seed=2) for f in (teaching.explain, teaching.explanations))
