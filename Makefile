@@ -75,7 +75,7 @@ runs: $(READY)  ## the runs of one study (STUDY=, SEEDS=), without the reports
 	@$(SNAKEMAKE) $(ONE) -- runs
 
 # recursion_5 is for real text: make runs SCALE=agnews_small STUDY=recursion_5
-STUDIES := ablation dev_16 dev_64 dev_256 inside labeller_strong labeller_weak long mixing no_class no_tail pool_25 \
+STUDIES := ablation dev_16 dev_64 dev_256 hidden_states labeller_strong labeller_weak long mixing no_class no_tail pool_25 \
   pool_100 pool_300 rare_tail rare_tail_300 ratio_or_diversity
 studies: $(READY)  ## every control, the ablation, the regimes, the long runs (hours on two cores), then the reports
 	@test "$(SCALE)" = miniature || { echo "the studies are worlds of the miniature; SCALE=$(SCALE) has none"; exit 1; }

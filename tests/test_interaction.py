@@ -188,9 +188,9 @@ def test_the_symbiotic_entity_keeps_what_is_hard_for_the_others(unbroken, tmp_pa
         drafts.extend(texts)
         kept.extend(whole(experiment, texts, entity, generation))
         for other in (1, 3):
-            model, tokenizer = experiment.load(other, generation - 1)
-            rows = interaction.text_rows(tokenizer, texts, settings.max_length)
-            losses.append(interaction.text_losses(model, tokenizer, rows, [1] * len(rows), settings))
+            lm = experiment.load(other, generation - 1)
+            rows = interaction.text_rows(lm.tokenizer, texts, settings.max_length)
+            losses.append(interaction.text_losses(lm, rows, [1] * len(rows), settings))
         return kept
 
     losses: list = []
@@ -212,25 +212,23 @@ def test_a_local_model_and_encoder_are_taken(neox_folder, tmp_path):
 
 # --- training ------------------------------------------------------------------------------------------------------
 def test_the_step_size_warms_up_and_falls(neox_folder, monkeypatch):
-    model, tokenizer = loading.load(str(neox_folder), device="cpu")
+    lm = loading.load(str(neox_folder), device="cpu")
     seen, whole = [], torch.optim.AdamW.step
     monkeypatch.setattr(
         torch.optim.AdamW, "step", lambda self, *a: seen.append(self.param_groups[0]["lr"]) or whole(self, *a)
     )
     settings = InteractionSettings(steps=8, warmup_ratio=0.5, learning_rate=1e-3)
-    history = interaction.fit_texts(model, tokenizer, ["Shares fell again."] * 5, settings, seed=1, who="entity 1")
+    history = interaction.fit_texts(lm, ["Shares fell again."] * 5, settings, seed=1, who="entity 1")
     assert len(history) == len(seen) == 8 and history[-1] < history[0]
     assert seen[0] < seen[1] < seen[2] and seen[4] > seen[5] > seen[7] > 0 and max(seen) <= 1e-3
 
 
 def test_a_loss_that_is_no_number_stops_in_one_sentence(neox_folder):
-    model, tokenizer = loading.load(str(neox_folder), device="cpu")
+    lm = loading.load(str(neox_folder), device="cpu")
     with torch.no_grad():
-        model.get_input_embeddings().weight.fill_(float("nan"))
+        lm.model.get_input_embeddings().weight.fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"entity 2, generation 1: the loss became nan at step 1 of 3; .*lower"):
-        interaction.fit_texts(
-            model, tokenizer, ["a text"], InteractionSettings(steps=3), seed=1, who="entity 2, generation 1"
-        )
+        interaction.fit_texts(lm, ["a text"], InteractionSettings(steps=3), seed=1, who="entity 2, generation 1")
 
 
 def test_a_cut_text_has_no_end(neox_folder):
@@ -241,7 +239,7 @@ def test_a_cut_text_has_no_end(neox_folder):
 
 
 def test_entities_that_fall_silent_are_one_sentence(unbroken, tmp_path, monkeypatch):
-    monkeypatch.setattr(interaction, "generate", lambda model, tokenizer, prompts, *a, **k: [""] * len(prompts))
+    monkeypatch.setattr(interaction, "generate", lambda lm, prompts, *a, **k: [""] * len(prompts))
     monkeypatch.setattr(interaction, "_answers", lambda *a: [[""] * 8] * 3)
     with pytest.raises(
         InteractionError, match=r"generation 1: entity 1 wrote 0 texts that are not empty, of 12; lower"

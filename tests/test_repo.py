@@ -25,10 +25,10 @@ OF_THE_RUN = {"method", "variant", "study", "seed", "reports_dir", "keep_checkpo
 OF_THE_ARM = {  # what arms set, or leave at defaults that are the same at every size
     "dev_rows", "attributes", "recursive_start", "mixing",
     "real_share", "real_rows_from", "weak_accuracy", "subtopic_power",
-    "label_noise", "inside", "first_lesson_sources", "teaching_share",
+    "label_noise", "probe_hidden_states", "first_lesson_sources", "teaching_share",
     "pool_share", "candidates", "soft_labels", "feedback",
     "feedback_student", "hard_examples", "scored_share", "skip_hardest_share", "max_similarity", "generator_update",
-    "update_temperature", "dpo_beta", "generator_lora_rank", "entities", "alpha", "beta", "talk", "symbiotic",
+    "update_temperature", "dpo_beta", "generator_lora_rank", "entities", "alpha", "beta", "writer_weights", "symbiotic",
 }  # fmt: skip
 OF_THE_MACHINE = {"num_processes", "sharding", "gradient_accumulation_steps", "generation_engine"}
 

@@ -53,8 +53,9 @@ def with_(settings, **changed):
 
 @pytest.mark.parametrize("role", ["student", "generator"])
 def test_a_model_survives_the_disk(role, made, tmp_path):
-    model, tokenizer = initial_model(role, made)
-    loading.save(model, tokenizer, tmp_path / role)
+    lm = initial_model(role, made)
+    lm.save(tmp_path / role)
+    tokenizer = lm.tokenizer
     loaded, again = loading.load(str(tmp_path / role))
     text = "  Zürich – 'coach' says:\n2-1, 5% & more…"
     assert loading.token_ids(again, [text]) == loading.token_ids(tokenizer, [text])
@@ -64,7 +65,7 @@ def test_a_model_survives_the_disk(role, made, tmp_path):
         again.eos_token_id
     ]
     assert bool(again.chat_template) == (role == "generator")
-    for key, value in model.state_dict().items():
+    for key, value in lm.model.state_dict().items():
         assert value.equal(loaded.state_dict()[key]), key
 
 
