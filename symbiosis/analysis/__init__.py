@@ -8,6 +8,8 @@ lesson_measures  the measures of every lesson: reports/measures.csv and null_ban
 verdicts         the rule that decides a claim
 claims           the claims (claims.yaml), decided: reports/claims.md
 published        the published table against its own sentences
-figures, interaction_figures  every plot
+figures          kinds of picture: means, forest, matrix, theory
+gallery          every published figure, and how it is saved
+hidden_states    Students side by side, and what rare texts have lost
 verify           are the committed tables those of the committed rows?
 """

@@ -1,1 +1,14 @@
-"""Language models: loading, scoring, training, writing."""
+"""Language models.
+
+loading        model and tokenizer as one LanguageModel, from a folder or the hub; token rows, padding
+student        is taught lessons, and says which label a text has
+generator      writes, explains, labels, and is fine-tuned
+scoring        likelihoods of label words and of texts
+training       one optimiser loop, adapters, batches of like length
+generation     sampling: by transformers, by refill, by vllm
+hidden_states  vectors of texts and the density of units inside a model
+encoders       vectors of texts by another encoder
+fast           speed that changes no number
+refill         our own sampling loop
+ranks, devices several processes that train as one; which GPUs a run may use
+"""
