@@ -90,10 +90,10 @@ verify: $(READY)  ## compute the committed tables again from the committed rows,
 	@$(BIN)/python -m symbiosis.analysis.verify
 
 # --- everyday ----------------------------------------------------------------------------------------------------------
-FAST := $(wildcard tests/theory tests/test_theory*.py tests/measures tests/store tests/test_settings.py tests/test_params.py \
+FAST := $(wildcard tests/theory tests/measures tests/store tests/test_settings.py tests/test_params.py \
   tests/test_pages.py tests/analysis/test_statistics.py)
 test-fast: $(READY)  ## what needs no model: theory, measures, store, settings, statistics (under a minute)
-	@$(BIN)/python -m pytest $(FAST) --ignore=tests/store/test_crash.py
+	@$(BIN)/python -m pytest $(FAST) --ignore=tests/store/test_stages.py
 
 test-slow: $(READY)  ## what takes minutes or a machine of its own: a batch on Slurm (as root), runs killed 38 times
 	@$(BIN)/python -m pytest -m slow tests
