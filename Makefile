@@ -99,11 +99,16 @@ test-slow: $(READY)  ## what takes minutes or a machine of its own: a batch on S
 	@$(BIN)/python -m pytest -m slow tests
 	$(BIN)/python tests/kill_harness.py --kills 30 --kernel 4 --papermill 4
 
-test: $(READY)  ## all but the slow tests, then every notebook with its defaults
-	@status=0; \
-	$(BIN)/python -m pytest tests || status=$$?; \
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks || status=$$?; \
-	exit $$status
+# Two halves side by side, as every test runs on one thread: what trains models, and the notebooks after it, tell at the end.
+HEAVY := tests/models tests/loop
+test: $(READY)  ## all but the slow tests, and every notebook with its defaults, on two cores
+	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
+	{ status=0; $(BIN)/python -m pytest $(HEAVY) || status=$$?; \
+	  $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks || status=$$?; \
+	  exit $$status; } > "$$log" 2>&1 & heavy=$$!; \
+	status=0; $(BIN)/python -m pytest tests $(HEAVY:%=--ignore=%) || status=$$?; \
+	echo "--- $(HEAVY) and the notebooks:"; wait $$heavy || status=$$?; \
+	cat "$$log"; exit $$status
 
 bench: $(READY)  ## what it costs beside what others do, at true shapes (an hour and more of one idle core); tables in reports/benchmarks
 	$(BIN)/python benchmarks/training.py --shape pythia-160m
