@@ -192,6 +192,9 @@ def launch(trainer: Callable, model, settings: RunSettings, arguments: tuple, na
                     pass
             except ProcessException as error:
                 raise TrainingError(failure_reason(error, n)) from None
+            finally:
+                for path in context.error_files:  # torch reads at most one of them and deletes none
+                    Path(path).unlink(missing_ok=True)
             if (folder / "error").exists():
                 raise TrainingError((folder / "error").read_text())
             return json.loads((folder / "history.json").read_text())
