@@ -2,7 +2,6 @@
 
 import importlib.util
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +9,15 @@ import pandas as pd
 import pytest
 import torch
 
-from symbiosis.data.lesson import load_lesson
 from symbiosis.models import loading, scoring
 from symbiosis.settings import root
 from symbiosis.store import stages
 
 FOLDER = root() / "benchmarks"
+FEW = {
+    "generations": 2, "lesson_size": 8, "pool_size": 24, "hard_examples": 4, "test_size": 8, "dev_size": 4,
+    "train_size": 4, "epochs": 1, "generator_epochs": 1, "max_new_tokens": 8,
+}  # fmt: skip
 
 
 def script(name: str):
@@ -49,6 +51,18 @@ def check(rows: list[dict], rate: str) -> pd.DataFrame:
     return table
 
 
+def test_common_counts_two_operations_per_weight_and_keeps_the_rows_of_other_shapes(tmp_path):
+    common = script("common")
+    row = {"shape": "tiny", "way": "a", "device": "CPU, 1 thread", "clock": "", "versions": "", "rate": 1.0}
+    for changes in ({}, {"shape": "large", "rate": 2.0}, {"rate": 3.0}):
+        common.write(str(tmp_path / "t.csv"), [row | changes])
+    table = pd.read_csv(tmp_path / "t.csv").set_index("shape")
+    assert table["rate"].to_dict() == {"large": 2.0, "tiny": 3.0}
+    model, _ = common.student("tiny")
+    h, inner, layers, words = 64, 256, 2, 4096
+    assert common.linear_flops(model) == 2 * (layers * (3 * h * h + h * h + 2 * h * inner) + words * h)
+
+
 def test_training_compares_the_same_steps_and_both_precisions_learn_alike():
     benchmark = script("training")
     rows = benchmark.measure("tiny", n_texts=8, held_out=16, repeats=1, device="cpu", memory={})
@@ -58,15 +72,6 @@ def test_training_compares_the_same_steps_and_both_precisions_learn_alike():
     assert losses[benchmark.BF16] != losses[benchmark.FP32]
     shares = table.loc[table["peer"] == "", "share_of_ceiling"]
     assert (shares > 0).all()  # below 1 at true shapes; not in the blink of a test
-
-
-def test_trainers_rows_are_padded_and_only_texts_are_learned():
-    benchmark, common = script("training"), script("common")
-    _, tokenizer = common.student("tiny")
-    batch = benchmark.collate(tokenizer, 6)([{"input_ids": [9, 8, 7]}, {"input_ids": [5]}])
-    assert batch["labels"].tolist() == [[9, 8, 7, -100, -100, -100], [5, -100, -100, -100, -100, -100]]
-    assert batch["attention_mask"].sum(1).tolist() == [3, 1]
-    assert benchmark.collate(tokenizer, None)([{"input_ids": [9, 8, 7]}])["input_ids"].shape == (1, 3)
 
 
 def test_scoring_ways_agree_on_the_losses_they_are_timed_on():
@@ -81,6 +86,30 @@ def test_scoring_ways_agree_on_the_losses_they_are_timed_on():
     for name in (benchmark.FIXED, benchmark.LOSS_FP32):
         np.testing.assert_allclose(losses[name], losses[benchmark.NAIVE], rtol=1e-4)
     np.testing.assert_allclose(losses[benchmark.LOSS_BF16], losses[benchmark.NAIVE], rtol=1e-2)
+
+
+def test_generation_refills_what_the_library_leaves_idle():
+    benchmark = script("generation")
+    case = benchmark.case("miniature", 12, 4, 8, "cpu")
+    table = check(benchmark.table(case, "miniature", list(benchmark.WAYS), 1, {}), "tokens_per_s")
+    wasted = table[table["peer"] == ""].set_index("way")["wasted_rows"]
+    refill = wasted.index.str.startswith("refill")
+    widest = [max(case.limits[i : i + 4]) - 1 for i in range(0, 12, 4)]  # the first tokens come with the prompts
+    assert (wasted[refill] == 0).all()  # and by_refill asserts each text's length
+    assert wasted[~refill].to_numpy() == pytest.approx(1 - (case.new - 12) / (4 * sum(widest)))
+
+
+def test_influence_times_both_ways_from_the_same_weights():
+    benchmark = script("influence")
+    whole = benchmark.case("miniature", 4, 8)
+    few = replace(whole, candidates=whole.candidates.select([0]))
+    seconds = benchmark.measure(whole, few, repeats=1)
+    assert set(seconds) == {"state_s", "direction_s", "two_passes_s", "retraining_s"} and min(seconds.values()) > 0
+    weights = list(whole.student.lm.model.parameters())
+    theta = [p.detach().clone() for p in weights]
+    step = benchmark.influence.next_step(whole.student, whole.lesson, seed=benchmark.SEED)
+    benchmark.retraining(few, step, theta)
+    assert all(torch.equal(p, start) for p, start in zip(weights, theta, strict=True))
 
 
 def test_embeddings_of_every_way_are_the_plain_loops(tmp_path):
@@ -103,95 +132,24 @@ def test_self_bleu_and_vendi_are_the_peers_numbers():
     assert 0.01 < benchmark.diversity.self_bleu(few) < 0.99  # a number that two ways could disagree on
 
 
-def test_texts_have_the_lengths_of_news():
-    common = script("common")
-    size = common.lengths(100_000, np.random.default_rng(0))
-    # AG News under GPT-NeoX's tokenizer: mean 53.8, median 52, p95 80, p99 119, max 248
-    assert np.percentile(size, [50, 95, 99]) == pytest.approx([52, 80, 119], rel=0.03)
-    assert size.mean() == pytest.approx(53.8, rel=0.03) and size.max() <= 248
-    _, tokenizer = common.student("tiny")
-    rng = np.random.default_rng(1)
-    rows = common.token_rows(tokenizer, 200, rng)
-    assert max(map(len, rows)) <= 128 and np.median([len(r) for r in rows]) == pytest.approx(52, abs=4)
-
-
-def test_a_table_keeps_the_rows_of_other_shapes(tmp_path, capsys):
-    common = script("common")
-    row = {"shape": "tiny", "way": "a", "device": "CPU, 1 thread", "clock": "", "versions": "", "rate": 1.0}
-    for changes in ({}, {"shape": "large", "rate": 2.0}, {"rate": 3.0}):
-        common.write(str(tmp_path / "t.csv"), [row | changes])
-    table = pd.read_csv(tmp_path / "t.csv").set_index("shape")
-    assert table["rate"].to_dict() == {"large": 2.0, "tiny": 3.0}
-    assert "versions" not in capsys.readouterr().out
-
-
-def test_linear_flops_are_two_per_weight_of_every_product():
-    common = script("common")
-    model, _ = common.student("tiny")
-    h, inner, layers, words = 64, 256, 2, 4096
-    assert common.linear_flops(model) == 2 * (layers * (3 * h * h + h * h + 2 * h * inner) + words * h)
-
-
-FEW = {
-    "generations": 2, "lesson_size": 8, "pool_size": 24, "hard_examples": 4, "test_size": 8, "dev_size": 4,
-    "train_size": 4, "epochs": 1, "generator_epochs": 1, "max_new_tokens": 8,
-}  # fmt: skip
-
-
-def test_growth_finds_an_exponent_it_is_given():
-    benchmark = script("growth")
+def test_growth_measures_stages_and_finds_an_exponent_it_is_given(tmp_path, monkeypatch):
+    growth, largest = script("growth"), {"find hard texts": 24, "train the Student": 8, "write": 8, "self-BLEU": 64}
+    for stage in largest:  # two sizes, twice each, are the fewest that give an interval
+        monkeypatch.setitem(growth.STAGES, stage, replace(growth.STAGES[stage], quotients=(2, 1)))
+    on = growth.ground(tmp_path, 192, "cpu", FEW)
+    table = pd.DataFrame(growth.measure(on, largest, repeats=2))
+    assert table["stage"].tolist() == list(largest) and table["smallest"].tolist() == [12, 4, 4, 32]
+    assert np.isfinite(table[["exponent", "low", "high", "seconds_at_largest"]].to_numpy()).all()
+    for work in (growth.run_loop(on, 1, mixing="accumulate"), growth.interact(on, 2, 1)):
+        assert min(work().values()) > 0  # every part that is told apart was called
     sizes = np.array([10, 20, 40, 80] * 3)
     noise = np.exp(0.01 * np.random.default_rng(0).normal(size=len(sizes)))
-    slope, low, high = benchmark.exponent(sizes, 3 * sizes**1.5 * noise)
+    slope, low, high = growth.exponent(sizes, 3 * sizes**1.5 * noise)
     assert low < 1.5 < high and high - low < 0.1 and slope == pytest.approx(1.5, abs=0.05)
 
 
-def test_growth_measures_stages_alone(tmp_path, monkeypatch):
-    growth, largest = script("growth"), {"find hard texts": 100, "train the Student": 8, "write": 8, "self-BLEU": 64}
-    for stage in largest:  # two sizes, twice each, are the fewest that give an interval
-        monkeypatch.setitem(growth.STAGES, stage, replace(growth.STAGES[stage], quotients=(2, 1)))
-    table = pd.DataFrame(growth.measure(growth.ground(tmp_path, 100, "cpu", FEW), largest, repeats=2))
-    assert table["stage"].tolist() == list(largest) and table["smallest"].tolist() == [50, 4, 4, 32]
-    assert np.isfinite(table[["exponent", "low", "high", "seconds_at_largest"]].to_numpy()).all()
-
-
-def test_growth_runs_whole_turns_and_tells_parts_apart(tmp_path):
-    growth = script("growth")
-    on = growth.ground(tmp_path, 192, "cpu", FEW)
-    for work, stage in (
-        (growth.run_loop(on, 1, mixing="accumulate"), "teach-1"),
-        (growth.interact(on, 2, 1), "compare-1"),
-    ):
-        began = time.process_time()
-        parts = work()
-        assert min(parts.values()) > 0 and sum(parts.values()) < time.process_time() - began
-        assert len(list(tmp_path.rglob(stage))) == 1  # the last stage that belongs to it, and it is whole
-
-
-def test_growth_of_some_stages_leaves_the_others_in_the_table(tmp_path, monkeypatch, capsys):
-    growth, known = (
-        script("growth"),
-        {"part": "", "shape": "tiny", "device": "CPU, 1 thread", "clock": "", "versions": ""},
-    )
-    path = str(tmp_path / growth.TABLE)
-    script("common").write(path, [known | {"stage": s, "exponent": 1.25} for s in ("write", "self-BLEU")])
-    monkeypatch.setattr(growth, "ground", lambda *sizes: None)
-    monkeypatch.setattr(growth, "measure", lambda *_, **__: [known | {"stage": "self-BLEU", "exponent": 0.5}])
-    monkeypatch.setattr(sys, "argv", ["growth.py", "--stages", "self-BLEU", "--folder", str(tmp_path)])
-    growth.main()
-    table = pd.read_csv(path)
-    assert dict(zip(table["stage"], table["exponent"], strict=True)) == {"write": 1.25, "self-BLEU": 0.5}
-
-
-def test_growth_knows_the_sizes_of_every_stage():
-    growth = script("growth")
-    assert list(growth.LARGEST) == list(growth.STAGES)
-    for last, stage in zip(growth.LARGEST.values(), growth.STAGES.values(), strict=True):
-        assert last % stage.quotients[0] == 0 and len(stage.quotients) > 2
-
-
-def test_every_part_of_one_turn_is_measured(tmp_path):
-    loop = script("loop")
+def test_loop_measures_every_part_of_one_turn_and_counts_the_tokens_it_needs(tmp_path):
+    loop, common = script("loop"), script("common")
     settings = loop.prepare(tmp_path, "tiny", "cpu", **FEW)
     watched = loop.run_stages(settings, last="teach-1")
     assert not (stages.run_folder(settings) / "record.json").exists()  # it ended there
@@ -200,21 +158,6 @@ def test_every_part_of_one_turn_is_measured(tmp_path):
     assert (table[["seconds", "tokens", "share_of_ceiling"]] > 0).all(axis=None)
     assert table["of_all"].sum() == pytest.approx(1)
     assert table.loc[list(loop.PARTS), "peak_gb"].gt(0.1).all() == loop.CLEAR.exists()  # libraries alone hold more
-
-
-def test_the_next_stage_alone_continues_the_run(tmp_path):
-    loop = script("loop")
-    settings = loop.prepare(tmp_path, "tiny", "cpu", **FEW)
-    for name, part in (("student-0", "evaluate"), ("lesson-1", "write")):
-        watched = loop.run_stages(settings, alone=True)
-        assert {row["stage"] for row in watched} == {name} and part in {row["way"] for row in watched}
-    lesson = load_lesson(stages.run_folder(settings) / "lessons" / "gen-1.parquet")
-    assert np.mean([len(text.split()) for text in lesson["text"]]) > 7  # nearly every text goes on to max_new_tokens
-
-
-def test_tokens_and_arithmetic_are_those_that_a_part_needs(tmp_path):
-    loop, common = script("loop"), script("common")
-    settings = loop.prepare(tmp_path, "tiny", "cpu", **FEW)
     watch, rows = loop.Watch(torch.device("cpu"), {"scoring": (scoring, "text_losses")}), [[1, 9, 8, 7], [1, 6]]
     with watch.on():
         lm = loading.load(settings.student, device="cpu")
