@@ -114,10 +114,11 @@ def test_the_pool_is_learned_under_the_labels_the_generator_gives_it(lm):
     assert history[-1]["loss"] < history[0]["loss"] - 0.1 and learner.kl_to(lm, n=8, seed=0) > 0.01
 
 
-def test_preferred_drafts_become_likelier_than_the_others(lm):
-    changes = {"generator_learning_rate": 3e-3, "generator_epochs": 6, "candidates": 2}
-    learner, drafts = generator(copy.deepcopy(lm), **changes), ["Shares fell.", "A probe landed."] * 4
-    scores = np.array([-1.0, 1.0] * 4)  # the first draft of each pair helps
-    history = teaching.update_dpo(learner, ["Oil rose."] * 4, drafts, scores, seed=0)
-    assert history[-1]["preferred"] == 1 and history[-1]["loss"] < history[0]["loss"] - 0.05
-    assert history[0]["loss"] == pytest.approx(np.log(2), abs=1e-3)  # before any step the two margins are equal
+def test_of_each_hard_texts_drafts_the_lowest_score_is_preferred_to_the_highest(lm, monkeypatch):
+    monkeypatch.setattr(Generator, "prefer", lambda self, asked, best, worst, seed: (asked, best, worst, seed))
+    scores = np.array([0.5, -1.0, 2.0, 3.0, 0.0, 1.0])
+    asked, best, worst, seed = teaching.update_dpo(
+        generator(lm, candidates=3), ["Oil rose.", "Her serve won."], list("abcdef"), scores, seed=4
+    )
+    assert (best, worst, seed) == (["b", "e"], ["c", "d"], 4)
+    assert "Oil rose." in asked[0] and "Her serve won." in asked[1] and len(asked) == 2

@@ -1,0 +1,92 @@
+"""The Generator: what it is asked and how it answers, fine-tuning, preferences, how far it moved."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from model_helpers import LABELS, TEXTS, label_log_probs_one_by_one, with_
+
+from symbiosis.models import loading
+from symbiosis.models.generator import Generator
+from symbiosis.models.scoring import text_losses
+from symbiosis.prompts import chat, label_prompt
+from symbiosis.settings import RunSettings
+
+SETTINGS = RunSettings(batch_size=3, max_length=32, max_new_tokens=12, generation_batch_size=3)
+
+
+@pytest.fixture
+def generator(qwen_folder):
+    return Generator(loading.load(str(qwen_folder), device="cpu"), LABELS, SETTINGS)
+
+
+def test_label_scores_equal_one_row_at_a_time(generator):
+    model, tokenizer = generator.lm
+    prefixes = loading.token_ids(tokenizer, [label_prompt(tokenizer, text, LABELS) for text in TEXTS])
+    expected = label_log_probs_one_by_one(model, prefixes, loading.token_ids(tokenizer, LABELS))
+    np.testing.assert_allclose(generator.label_log_probs(TEXTS), expected, atol=1e-5)
+    np.testing.assert_allclose(generator.label_probs(TEXTS), np.exp(expected), atol=1e-5)
+    assert np.ptp(expected, axis=0).min() > 1e-3  # texts differ, so the order was checked
+
+
+def test_it_learns_the_answer_and_its_end_after_the_turn_it_is_asked_by(generator):
+    _, tokenizer = generator.lm
+    (row,), (given,) = generator.answered(["Write."], ["Shares fell."])
+    assert tokenizer.decode(row[:given]) == chat(tokenizer, "Write.")
+    assert tokenizer.decode(row[given:-1]) == "Shares fell." and row[-1] == tokenizer.eos_token_id
+
+
+def test_its_answers_are_of_the_prompts_in_order_samples_side_by_side(generator):
+    cold = with_(generator, temperature=1e-6)
+    prompts = cold.write_prompts([0, 2])
+    assert "World" in prompts[0] and "Business" in prompts[1]
+    one = [cold.answers([prompt], seed=0)[0] for prompt in prompts]
+    assert cold.answers(prompts, seed=0, samples=2) == [text for text in one for _ in range(2)] and one[0] != one[1]
+
+
+# --- what it learns -------------------------------------------------------------------------------------------------
+def test_weighted_answers_of_weight_zero_teach_the_generator_nothing(generator):
+    asked, answers = ["Write.", "Write more."], ["Shares fell.", "A probe landed on the moon."]
+    learner = with_(generator, generator_epochs=8, generator_learning_rate=5e-3)
+    losses = lambda: text_losses(learner.lm, *learner.answered(asked, answers), SETTINGS)  # noqa: E731
+    before = losses()
+    history = learner.fine_tune(asked, answers, seed=0, weights=np.array([1.0, 0.0]))
+    after = losses()
+    assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+    assert after[0] < before[0] - 1 and after[1] > after[0] + 1
+
+
+def test_adapters_train_few_weights_and_leave_a_plain_model(generator):
+    pytest.importorskip("peft", reason="peft is an extra: pip install -e '.[train]'")
+    model, _ = generator.lm
+    names, head = set(model.state_dict()), model.get_output_embeddings().weight.detach().clone()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    changes = {"generator_epochs": 10, "generator_learning_rate": 2e-2, "generator_lora_rank": 4}
+    learner = replace(generator, settings=SETTINGS.model_copy(update=changes))
+    history = learner.fine_tune(["Write."] * 4, ["Shares fell."] * 4, seed=0)
+    assert history[-1]["loss"] < history[0]["loss"] - 0.5
+    assert set(model.state_dict()) == names and torch.equal(model.get_output_embeddings().weight, head)
+    changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert changed and all("proj" in name for name in changed)  # merged into the linear layers, nothing else moved
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_the_generator_has_not_drifted_from_itself_and_has_after_learning(generator):
+    learner = with_(generator, generator_learning_rate=1e-2, generator_epochs=5, max_new_tokens=12)
+    assert learner.kl_to(generator.lm, n=8, seed=0) == 0
+    learner.fine_tune(["Write."] * 8, ["Shares fell.", "A probe landed."] * 4, seed=0)
+    assert learner.kl_to(generator.lm, n=8, seed=0) > 0.01
+
+
+def test_the_preferred_of_two_answers_becomes_likelier_than_the_other(generator):
+    learner = with_(generator, generator_learning_rate=3e-3, generator_epochs=6)
+    asked, best, worst = ["Write."] * 4, ["A probe landed."] * 4, ["Shares fell."] * 4
+    ahead = lambda: np.subtract(  # noqa: E731
+        *(text_losses(learner.lm, *learner.answered(asked, texts), SETTINGS).mean() for texts in (worst, best))
+    )
+    before = ahead()
+    history = learner.prefer(asked, best, worst, seed=0)
+    assert history[0]["loss"] == pytest.approx(np.log(2), abs=1e-3)  # before any step the two margins are equal
+    assert history[-1]["preferred"] == 1 and history[-1]["loss"] < history[0]["loss"] - 0.05
+    assert ahead() > before + 0.05
