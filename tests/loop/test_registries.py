@@ -4,13 +4,19 @@ import typing
 
 import pytest
 
+from symbiosis.loop import teaching
 from symbiosis.loop.feedback import SIGNALS
 from symbiosis.loop.methods import METHODS, NEEDS_GENERATOR
 from symbiosis.settings import RunSettings
 
+UPDATES = {name.removeprefix("update_") for name in vars(teaching) if name.startswith("update_")} | {"none"}
 PLACES = {
     "feedback": (set(SIGNALS), "symbiosis/loop/feedback.py: a function under @signal(...)"),
     "method": (set(METHODS), "symbiosis/loop/methods.py: a function under @method(...)"),
+    "generator_update": (
+        UPDATES,
+        "symbiosis/loop/teaching.py: a function update_..., called in methods.update_generator,",
+    ),
 }
 
 
