@@ -9,6 +9,7 @@ import copy
 import functools
 import json
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -110,6 +111,7 @@ def wrap_ddp_or_fsdp(model: torch.nn.Module, losses: Losses, sharding: str) -> L
 
 def _rank(rank: int, trainer: Callable, model, settings: RunSettings, arguments: tuple, named: dict, folder: Path):
     """What each rank runs. The model's memory is shared, so it trains a copy; the first copies weights back."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # torch sends it when the parent dies; Python's own handler may hang
     threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
     use_threads(settings.threads or max(1, (os.cpu_count() or 1) // settings.num_processes))
     cuda = pick_device(settings.device).type == "cuda"
