@@ -211,17 +211,31 @@ def test_make_studies_leaves_no_arm_and_no_study_out():
     assert set(studies) == set(params.read_studies()["studies"]) - {"main", "recursion_5", "interaction"}
 
 
-def test_readme_names_make_targets_that_exist():
-    targets = set(re.findall(r"^  make ([a-z]+)", make("help"), flags=re.M))
-    named = set(re.findall(r"`make ([a-z]+)|^make ([a-z]+)", (ROOT / "README.md").read_text(), flags=re.M))
-    named = {a or b for a, b in named}
-    assert {"reproduce", "test"} <= named <= targets
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_pages_name_make_targets_that_exist():
+    targets = set(re.findall(r"^  make ([a-z-]+)", make("help"), flags=re.M))
+    text = "\n".join(page.read_text() for page in PAGES)
+    named = set(re.findall(r"(?:`|^)make ([a-z]+(?:-[a-z]+)*)", text, flags=re.M))
+    assert {"reproduce", "test", "batch"} <= named <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_a_page_lead_to_files_of_the_project(page):
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if "://" not in link]
+    assert not [link for link in links if link[0] != "#" and not (page.parent / link.split("#")[0]).exists()]
+
+
+def test_the_readme_is_read_in_five_minutes():
+    assert 600 <= len((ROOT / "README.md").read_text().split()) <= 900
 
 
 def test_committed_tables_and_claims_are_those_of_the_committed_results():
     checks = dict(verify.verify())
     assert not [what for what, matches in checks.items() if not matches]
-    assert {"README.md: table of miniature", "README.md: table of agnews_small", "reports/claims.md"} < set(checks)
+    assert {f"docs/results.md: table of {scale}" for scale in ("miniature", "agnews_small")} < set(checks)
+    assert "reports/claims.md" in checks
 
 
 # --- files ---------------------------------------------------------------------------------------------------------

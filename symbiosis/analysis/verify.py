@@ -1,8 +1,8 @@
 """Are the committed tables those of the committed rows? Computes each again and says line by line whether it matches.
 
-`python -m symbiosis.analysis.verify` ends with 1 where something differs: README tables, reports/claims.md, every
-table, the rows behind every figure, the record of every run; and, where run folders are present, their rows against
-results.csv.
+`python -m symbiosis.analysis.verify` ends with 1 where something differs: tables of docs/results.md, reports/claims.md,
+every table, the rows behind every figure, the record of every run; and, where run folders are present, their rows
+against results.csv.
 """
 
 import json
@@ -16,7 +16,7 @@ from symbiosis.analysis import claims, tables
 from symbiosis.settings import root
 from symbiosis.store import results
 
-README_TABLES = {  # by scale: the studies that are columns; without any, the table has a column per seed
+RESULTS_TABLES = {  # by scale: the studies that are columns; without any, the table has a column per seed
     "miniature": {"pool as the test": "main", "pool rarely shows it": "rare_tail"},
     "agnews_small": {},
 }
@@ -25,16 +25,16 @@ README_TABLES = {  # by scale: the studies that are columns; without any, the ta
 def verify(reports: Path | None = None) -> list[tuple[str, bool]]:
     """[(what, whether it matches)] of all that is computed from reports/results.csv."""
     reports = reports or root() / "reports"
-    readme = (reports.parent / "README.md").read_text()
-    checks = [(f"README.md: table of {scale}", readme_table(reports, scale) in readme) for scale in README_TABLES]
+    page = (reports.parent / "docs/results.md").read_text()
+    checks = [(f"docs/results.md: table of {scale}", results_table(reports, scale) in page) for scale in RESULTS_TABLES]
     ledger = claims.markdown(claims.ledger(reports))
     checks.append(("reports/claims.md", ledger == (reports / "claims.md").read_text()))
     return [*checks, *_tables(reports), *_sources(reports), *_records(reports), *_runs(reports)]
 
 
-def readme_table(reports: Path, scale: str) -> str:
-    """A results table as it should stand in README.md."""
-    worlds = README_TABLES[scale]
+def results_table(reports: Path, scale: str) -> str:
+    """A table as it should stand in docs/results.md."""
+    worlds = RESULTS_TABLES[scale]
     if not worlds:
         return tables.markdown_by_seed(results.read_results(reports, scale))
     return tables.markdown_final({name: results.read_results(reports, scale, study) for name, study in worlds.items()})

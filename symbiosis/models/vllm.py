@@ -1,4 +1,4 @@
-"""Writing by vLLM, where it is installed: an environment of its own, as README describes.
+"""Writing by vLLM, where it is installed: an environment of its own, as docs/clusters.md describes.
 
 Tried against a stand-in of its interface only.
 """
@@ -26,7 +26,7 @@ def require_engine(engine: str) -> None:
     """Raises EngineError where this environment does not have the `generation_engine`."""
     if engine == "vllm" and importlib.util.find_spec("vllm") is None:
         raise EngineError(
-            "generation_engine: 'vllm' is not installed here; make the environment of its own that the README "
+            "generation_engine: 'vllm' is not installed here; make the environment of its own that docs/clusters.md "
             "describes and run from there, or set generation_engine to transformers"
         )
 
