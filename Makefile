@@ -32,7 +32,7 @@ export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
 # Every run is a process that imports torch and transformers: 4 s with stored bytecode, 15 s without.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup reproduce batch plan runs studies reports verify test test-fast test-slow bench lab lint clean
+.PHONY: help setup reproduce batch plan runs studies reports verify test test-fast test-slow bench paper lab lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
@@ -119,6 +119,9 @@ bench: $(READY)  ## what it costs beside what others do, at true shapes (an hour
 	$(BIN)/python benchmarks/embeddings.py --shape all-MiniLM-L6-v2
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/loop.py --shape paper
+
+paper: $(READY)  ## paper/paper.pdf, every number of it read from reports/ and params/
+	$(BIN)/python -m symbiosis.analysis.paper paper/paper.pdf
 
 lab: $(READY)  ## JupyterLab in this environment
 	$(BIN)/jupyter lab notebooks/03_symbiosis_loop.ipynb
