@@ -23,7 +23,7 @@ TEX_HEAD = r"""% \symbiosis{key} prints the number of that key: \input{numbers},
 
 
 def accuracies(reports: Path) -> pd.DataFrame:
-    """Final test accuracy of every arm and study of the miniature: study, arm, name, mean, low, high (95 %), n seeds."""
+    """Final test accuracy of every arm and study of the miniature: study, arm, name, mean, low, high, n."""
     rows = results.read_table(reports / "results.csv", results.COLUMNS, results.NUMBERS)
     studies = sorted(rows.loc[(rows["scale"] == SCALE) & (rows["metric"] == "accuracy"), "study"].unique())
     parts = []
