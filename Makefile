@@ -32,7 +32,7 @@ export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
 # Every run is a process that imports torch and transformers: 4 s with stored bytecode, 15 s without.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup reproduce batch plan runs studies reports verify test test-fast test-slow bench paper lab lint clean
+.PHONY: help setup reproduce batch plan runs studies reports verify test test-fast test-slow bench paper docs lab lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
@@ -122,6 +122,12 @@ bench: $(READY)  ## what it costs beside what others do, at true shapes (an hour
 
 paper: $(READY)  ## paper/paper.pdf, every number of it read from reports/ and params/
 	$(BIN)/python -m symbiosis.analysis.paper paper/paper.pdf
+
+docs: $(READY)  ## docs/_build/html: the pages and the executed notebooks as a site that works offline, search included
+	$(BIN)/python -c 'import myst_nb' 2>/dev/null || $(BIN)/python -m pip install --quiet -e '.[docs]' -c constraints.txt
+	@mkdir -p docs/notebooks
+	for name in notebooks/*.ipynb; do $(BIN)/papermill --cwd notebooks $$name docs/$$name || exit; done
+	$(BIN)/python -m sphinx -q -b html docs docs/_build/html
 
 lab: $(READY)  ## JupyterLab in this environment
 	$(BIN)/jupyter lab notebooks/03_symbiosis_loop.ipynb

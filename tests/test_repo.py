@@ -227,6 +227,11 @@ def test_links_of_a_page_lead_to_files_of_the_project(page):
     assert not [link for link in links if link[0] != "#" and not (page.parent / link.split("#")[0]).exists()]
 
 
+def test_every_page_stands_in_the_site():
+    listed = (ROOT / "docs/index.md").read_text().split()
+    assert {page.stem for page in PAGES if page.parent.name == "docs"} - {"index"} <= set(listed)
+
+
 def test_the_readme_is_read_in_five_minutes():
     assert 600 <= len((ROOT / "README.md").read_text().split()) <= 900
 

@@ -1,0 +1,21 @@
+"""The documentation site: these pages and the executed notebooks. `make docs`; then open _build/html/index.html."""
+
+import tomllib
+from pathlib import Path
+
+PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+
+project = PROJECT["name"].capitalize()
+author = "The Symbiosis contributors"
+release = PROJECT["version"]
+extensions = ["myst_nb", "sphinx-mathjax-offline"]  # formulas are drawn without a network, too
+exclude_patterns = ["_build"]
+nb_execution_mode = "off"  # they come executed
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3
+suppress_warnings = ["myst.xref_missing", "mystnb.unknown_mime_type"]  # links to files of the repo; widgets
+html_theme = "pydata_sphinx_theme"
+html_title = "Symbiosis"
+html_show_sourcelink = False
+html_sidebars = {"**": []}
+html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False, "secondary_sidebar_items": ["page-toc"]}
