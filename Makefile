@@ -12,6 +12,7 @@ SEEDS ?= 3
 FIRST_SEED ?=
 ARMS ?=
 ARGS ?=
+RUN ?=
 JOBS ?= all
 GPUS ?= 1
 PROFILE ?= profiles/default
@@ -32,7 +33,7 @@ export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
 # Every run is a process that imports torch and transformers: 4 s with stored bytecode, 15 s without.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup reproduce batch plan runs studies reports verify test test-fast test-slow bench paper docs lab lint clean
+.PHONY: help setup reproduce batch plan runs studies reports verify test test-fast test-slow bench paper docs share lab lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
@@ -128,6 +129,9 @@ docs: $(READY)  ## docs/_build/html: the pages and the executed notebooks as a s
 	@mkdir -p docs/notebooks
 	for name in notebooks/*.ipynb; do $(BIN)/papermill --cwd notebooks $$name docs/$$name || exit; done
 	$(BIN)/python -m sphinx -q -b html docs docs/_build/html
+
+share: $(READY)  ## reports/share: the lessons of RUN=miniature/main/symbiosis-s11 with a data set card, for the hub
+	@$(BIN)/python -m symbiosis.share "$(RUN)"
 
 lab: $(READY)  ## JupyterLab in this environment
 	$(BIN)/jupyter lab notebooks/03_symbiosis_loop.ipynb
