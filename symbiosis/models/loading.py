@@ -28,6 +28,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging as transformers_logging
 
 from symbiosis.errors import SymbiosisError
+from symbiosis.models.weights import folder_of
 from symbiosis.settings import resolve
 from symbiosis.store.folders import atomic_folder, digest
 
@@ -62,11 +63,11 @@ class ModelError(SymbiosisError):
 
 
 def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageModel:
-    """Model (fp32, eval mode) and tokenizer of a local folder or a hub id at a pinned commit.
+    """Model (fp32, eval mode) and tokenizer of fetched weights, a local folder or a hub id at a pinned commit.
 
     Raises ModelError where the folder holds no safetensors, the hub id has no pinned revision, or the hub is away.
     """
-    folder = resolve(name) if resolve(name).is_dir() else _download(name, revision)
+    folder = folder_of(name) or (resolve(name) if resolve(name).is_dir() else _download(name, revision))
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
             f"{folder}: no .safetensors file; convert it with `AutoModelForCausalLM.from_pretrained(...)"
