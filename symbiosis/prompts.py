@@ -1,5 +1,7 @@
 """Every text template, in one readable place. All models, from the miniature to Qwen2, meet exactly these words."""
 
+from collections.abc import Sequence
+
 # --- the Student: one causal LM that classifies and writes ---------------------------------------------------------
 STUDENT_CLASSIFY = "{text}\nTopic:"  # the label word follows: " Sports"
 STUDENT_WRITE = "{label} news:"  # the text follows: " The striker ..."
@@ -24,32 +26,12 @@ STYLES = (  # each ends the request: "..., as breaking news."
 LENGTHS = ("one long sentence", "two sentences", "three short sentences")
 
 
-def chat(tokenizer, content: str) -> str:
-    """One user turn in the tokenizer's chat template, up to where the answer begins; plain text where it has none."""
-    if not tokenizer.chat_template:
-        return f"{content}\n"
-    turn = [{"role": "user", "content": content}]
-    return tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-
-
-def write_prompt(tokenizer, label: str) -> str:
-    return chat(tokenizer, GENERATOR_WRITE.format(label=label))
-
-
-def explain_prompt(tokenizer, text: str) -> str:
-    return chat(tokenizer, GENERATOR_EXPLAIN.format(text=text))
-
-
-def label_prompt(tokenizer, text: str, label_names: list[str]) -> str:
+def label_turn(text: str, label_names: Sequence[str]) -> str:
+    """The user turn that asks for the label of a text."""
     labels = ", ".join(label_names[:-1]) + " or " + label_names[-1]
-    return chat(tokenizer, GENERATOR_LABEL.format(text=text, labels=labels))
+    return GENERATOR_LABEL.format(text=text, labels=labels)
 
 
-def name_prompt(tokenizer, label: str) -> str:
-    """Asks for one narrow subject; the answer is a few words, such as "tennis"."""
-    return chat(tokenizer, GENERATOR_NAME.format(label=label))
-
-
-def write_about_prompt(tokenizer, label: str, subject: str, style: str, length: str) -> str:
-    """Asks for a text on a subject; `style` is one of STYLES, `length` one of LENGTHS."""
-    return chat(tokenizer, GENERATOR_WRITE_ABOUT.format(label=label, subject=subject, style=style, length=length))
+def write_about_turn(label: str, subject: str, style: str, length: str) -> str:
+    """The user turn that asks for a text on a subject; `style` is one of STYLES, `length` one of LENGTHS."""
+    return GENERATOR_WRITE_ABOUT.format(label=label, subject=subject, style=style, length=length)

@@ -10,12 +10,10 @@ from symbiosis.models.generation import GenerationError
 from symbiosis.models.generator import Generator
 from symbiosis.prompts import (
     GENERATOR_EXPLAIN,
-    GENERATOR_WRITE,
+    GENERATOR_NAME,
     LENGTHS,
     STYLES,
-    explain_prompt,
-    name_prompt,
-    write_about_prompt,
+    write_about_turn,
 )
 from symbiosis.settings import derive_seed
 
@@ -35,23 +33,22 @@ class LabeledTexts:
 
 def write(generator: Generator, labels: Sequence[int], *, seed: int) -> LabeledTexts:
     """One new text per asked label. Of `candidates` drafts the one most clearly read back as its label is kept."""
-    prompts = generator.write_prompts(labels)
+    turns = generator.write_turns(labels)
     if generator.settings.attributes:
-        prompts = attribute_prompts(generator, labels, seed=derive_seed(seed, 0, "attributes"))
-    drafts, counts = sample_unique(generator, prompts, seed=seed, samples=generator.settings.candidates)
+        turns = attribute_turns(generator, labels, seed=derive_seed(seed, 0, "attributes"))
+    drafts, counts = sample_unique(generator, turns, seed=seed, samples=generator.settings.candidates)
     return best_of_n(drafts, np.asarray(labels), generator.label_probs(drafts), counts)
 
 
-def attribute_prompts(generator: Generator, labels: Sequence[int], *, seed: int) -> list[str]:
-    """Write prompts with a subject the Generator names itself, a style and a length drawn at random.
+def attribute_turns(generator: Generator, labels: Sequence[int], *, seed: int) -> list[str]:
+    """User turns that ask for texts with a subject the Generator names itself, a style and a length drawn at random.
 
     After AttrPrompt (Yu et al. 2023, arXiv 2306.15895), where a stronger model and a person name the attributes.
     """
-    rng, names, tokenizer = np.random.default_rng(seed), generator.names(labels), generator.lm.tokenizer
-    subjects = generator.answers([name_prompt(tokenizer, name) for name in names], seed=seed)
+    rng, names = np.random.default_rng(seed), generator.names(labels)
+    subjects = generator.answers([GENERATOR_NAME.format(label=name) for name in names], seed=seed)
     styles, lengths = rng.choice(STYLES, len(names)), rng.choice(LENGTHS, len(names))
-    attributes = zip(names, subjects, styles, lengths, strict=True)
-    return [write_about_prompt(tokenizer, *some) for some in attributes]
+    return [write_about_turn(*each) for each in zip(names, subjects, styles, lengths, strict=True)]
 
 
 def explain(generator: Generator, hard_texts: Sequence[str], *, seed: int) -> LabeledTexts:
@@ -72,8 +69,8 @@ def explain(generator: Generator, hard_texts: Sequence[str], *, seed: int) -> La
 
 def explanations(generator: Generator, hard_texts: Sequence[str], *, seed: int) -> tuple[list[str], Counter]:
     """`candidates` explanations of each hard text, side by side, and what was asked and given."""
-    prompts = [explain_prompt(generator.lm.tokenizer, text) for text in generator.shorten(hard_texts)]
-    return sample_unique(generator, prompts, seed=seed, samples=generator.settings.candidates)
+    turns = explain_turns(generator, hard_texts)
+    return sample_unique(generator, turns, seed=seed, samples=generator.settings.candidates)
 
 
 def label(generator: Generator, texts: Sequence[str]) -> LabeledTexts:
@@ -101,14 +98,14 @@ def best_of_n(drafts: list[str], labels: np.ndarray, probs: np.ndarray, counts: 
 
 def update_pool_lm(generator: Generator, hard_texts: Sequence[str], *, seed: int) -> list[dict]:
     """The Generator learns to write the hard pool texts, asked for the label it gives them."""
-    names = generator.names(label(generator, hard_texts).labels)
-    return generator.fine_tune([GENERATOR_WRITE.format(label=name) for name in names], hard_texts, seed=seed)
+    turns = generator.write_turns(label(generator, hard_texts).labels)
+    return generator.fine_tune(turns, hard_texts, seed=seed)
 
 
 def update_sft(generator: Generator, hard_texts: Sequence[str], *, seed: int) -> tuple[LabeledTexts, list[dict]]:
     """The paper's step D: explain the hard texts, then fine-tune on the explanations, which come back, too."""
     explained = explain(generator, hard_texts, seed=seed)
-    return explained, generator.fine_tune(asked_to_explain(generator, hard_texts), explained.texts, seed=seed)
+    return explained, generator.fine_tune(explain_turns(generator, hard_texts), explained.texts, seed=seed)
 
 
 def update_influence(
@@ -122,7 +119,7 @@ def update_influence(
     <p, s> + tau' KL(p || p0): without the KL term a first-order objective is linear in p and ends on a single draft.
     """
     weights = exponential_weights(scores, generator.settings.update_temperature)
-    asked = asked_to_explain(generator, hard_texts, generator.settings.candidates)
+    asked = explain_turns(generator, hard_texts, generator.settings.candidates)
     return generator.fine_tune(asked, drafts, seed=seed, weights=weights)
 
 
@@ -133,7 +130,7 @@ def update_dpo(
     m = generator.settings.candidates
     first, scores = np.arange(len(hard_texts)) * m, scores.reshape(-1, m)
     best, worst = ([drafts[i] for i in first + order] for order in (scores.argmin(1), scores.argmax(1)))
-    return generator.prefer(asked_to_explain(generator, hard_texts), best, worst, seed=seed)
+    return generator.prefer(explain_turns(generator, hard_texts), best, worst, seed=seed)
 
 
 def exponential_weights(scores: np.ndarray, tau: float) -> np.ndarray:
@@ -143,8 +140,8 @@ def exponential_weights(scores: np.ndarray, tau: float) -> np.ndarray:
     return np.exp(z) / np.exp(z).mean()
 
 
-def asked_to_explain(generator: Generator, hard_texts: Sequence[str], times: int = 1) -> list[str]:
-    """The user turns, each `times` times, side by side."""
+def explain_turns(generator: Generator, hard_texts: Sequence[str], times: int = 1) -> list[str]:
+    """The user turns that ask for explanations, each `times` times, side by side."""
     return [GENERATOR_EXPLAIN.format(text=text) for text in generator.shorten(hard_texts) for _ in range(times)]
 
 
@@ -152,15 +149,15 @@ def asked_to_explain(generator: Generator, hard_texts: Sequence[str], times: int
 
 
 def sample_unique(
-    generator: Generator, prompts: Sequence[str], *, seed: int, samples: int = 1
+    generator: Generator, turns: Sequence[str], *, seed: int, samples: int = 1
 ) -> tuple[list[str], Counter]:
-    """`samples` new texts per prompt, side by side; empty and duplicate ones are drawn again, see `redraw`."""
+    """`samples` new texts per user turn, side by side; empty and duplicate ones are drawn again, see `redraw`."""
 
     def draw(some: Sequence[str], seed: int, samples: int) -> list[str]:
         return generator.answers(some, seed=seed, samples=samples)
 
-    texts = draw(prompts, seed, samples)
-    return redraw(texts, [p for p in prompts for _ in range(samples)], draw, generator.settings.max_redraws, seed)
+    texts = draw(turns, seed, samples)
+    return redraw(texts, [turn for turn in turns for _ in range(samples)], draw, generator.settings.max_redraws, seed)
 
 
 def redraw(

@@ -7,45 +7,57 @@ import numpy as np
 import torch
 from torch.nn.functional import logsigmoid
 
+from symbiosis.models.chat import answer_ids, chat_ids, check_chat, end_ids
 from symbiosis.models.generation import Sampling, generate
-from symbiosis.models.loading import LanguageModel, token_ids
+from symbiosis.models.loading import LanguageModel
 from symbiosis.models.ranks import all_reduce_sum, distributed
 from symbiosis.models.scoring import label_log_probs, shorten, text_losses, token_losses
 from symbiosis.models.training import Steps, adapters, epochs_of, fit, token_weights
-from symbiosis.prompts import chat, label_prompt, write_prompt
+from symbiosis.prompts import GENERATOR_WRITE, label_turn
 from symbiosis.settings import RunSettings
 
 
 @dataclass(frozen=True)
 class Generator:
-    """A language model with the labels of its task. It never sees a label of the pool."""
+    """A language model with the labels of its task. It never sees a label of the pool.
+
+    Raises ChatError where its chat template cannot ask.
+    """
 
     lm: LanguageModel
     label_names: Sequence[str]
     settings: RunSettings
 
+    def __post_init__(self):
+        check_chat(self.lm.tokenizer)
+
     def names(self, labels: Sequence[int]) -> list[str]:
         return [self.label_names[i] for i in labels]
 
-    def write_prompts(self, labels: Sequence[int]) -> list[str]:
-        return [write_prompt(self.lm.tokenizer, name) for name in self.names(labels)]
+    def write_turns(self, labels: Sequence[int]) -> list[str]:
+        """The user turns that ask for a text of each label."""
+        return [GENERATOR_WRITE.format(label=name) for name in self.names(labels)]
 
     def shorten(self, texts: Sequence[str]) -> list[str]:
         return shorten(self.lm.tokenizer, texts, self.settings.max_length)
 
     def label_log_probs(self, texts: Sequence[str]) -> np.ndarray:
         """log p(label | text): (n, C) [nats]."""
-        tokenizer, names = self.lm.tokenizer, list(self.label_names)
-        prompts = [label_prompt(tokenizer, text, names) for text in self.shorten(texts)]
-        return label_log_probs(self.lm, token_ids(tokenizer, prompts), token_ids(tokenizer, names), self.settings)
+        turns = [label_turn(text, self.label_names) for text in self.shorten(texts)]
+        return label_log_probs(self.lm, chat_ids(self.lm.tokenizer, turns), self.label_rows(), self.settings)
+
+    def label_rows(self) -> list[list[int]]:
+        """Token rows of the label words as they answer the question for a label."""
+        turns = [label_turn("x", self.label_names)] * len(self.label_names)
+        return answer_ids(self.lm.tokenizer, turns, self.label_names)
 
     def label_probs(self, texts: Sequence[str]) -> np.ndarray:
         """p(label | text): (n, C), rows sum to 1."""
         return np.exp(self.label_log_probs(texts))
 
-    def answers(self, prompts: Sequence[str], *, seed: int, samples: int = 1) -> list[str]:
-        """`samples` texts per prompt, side by side, as they come."""
-        rows = token_ids(self.lm.tokenizer, prompts)
+    def answers(self, turns: Sequence[str], *, seed: int, samples: int = 1) -> list[str]:
+        """`samples` texts per user turn, side by side, as they come."""
+        rows = chat_ids(self.lm.tokenizer, turns)
         return generate(self.lm, rows, Sampling.of(self.settings), seed=seed, samples=samples)
 
     def fine_tune(self, asked: Sequence[str], answers: Sequence[str], *, seed: int, weights=None) -> list[dict]:
@@ -61,20 +73,17 @@ class Generator:
 
         mean over samples of the mean over tokens of log p(token) - log p0(token), label names asked in turn.
         """
-        prompts = self.write_prompts(np.arange(n) % len(self.label_names))
-        texts, questions = self.answers(prompts, seed=seed), token_ids(self.lm.tokenizer, prompts)
-        end = [self.lm.tokenizer.eos_token_id]
-        rows = [q + t + end for q, t in zip(questions, token_ids(self.lm.tokenizer, texts), strict=True)]
-        lengths = [len(q) for q in questions]
+        turns = self.write_turns(np.arange(n) % len(self.label_names))
+        rows, lengths = self.answered(turns, self.answers(turns, seed=seed))
         now, then = (text_losses(lm, rows, lengths, self.settings) for lm in (self.lm, initial))
         return float((then - now).mean())
 
     def answered(self, asked: Sequence[str], answers: Sequence[str]) -> tuple[list[list[int]], list[int]]:
-        """Token rows `chat turn, answer, <eos>` and how many leading tokens are the turn."""
-        tokenizer = self.lm.tokenizer
-        turns = token_ids(tokenizer, [chat(tokenizer, turn) for turn in asked])
-        bodies = token_ids(tokenizer, answers, self.settings.max_new_tokens)
-        rows = [turn + body + [tokenizer.eos_token_id] for turn, body in zip(turns, bodies, strict=True)]
+        """Token rows `chat turn, answer, its end` and how many leading tokens are the turn."""
+        tokenizer, limit = self.lm.tokenizer, self.settings.max_new_tokens
+        turns, end = chat_ids(tokenizer, asked), end_ids(tokenizer)
+        bodies = answer_ids(tokenizer, asked, answers)
+        rows = [turn + body[:limit] + end for turn, body in zip(turns, bodies, strict=True)]
         return rows, [len(turn) for turn in turns]
 
 

@@ -28,6 +28,8 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging as transformers_logging
 
 from symbiosis.errors import SymbiosisError
+from symbiosis.models.chat import stop_ids
+from symbiosis.models.tokens import start_ids, token_ids
 from symbiosis.models.weights import folder_of
 from symbiosis.settings import resolve
 from symbiosis.store.folders import atomic_folder, digest
@@ -90,7 +92,7 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
         tokenizer.pad_token_id is None or tokenizer.pad_token_id >= rows
     ):  # none, or one the library added past the model
         tokenizer.pad_token = tokenizer.eos_token  # padding is told by the attention mask, never by the id
-    stops = {tokenizer.eos_token_id, *_as_list(model.generation_config.eos_token_id)} - {None}
+    stops = {*stop_ids(tokenizer), *_as_list(model.generation_config.eos_token_id)} - {None}
     model.generation_config = GenerationConfig(eos_token_id=sorted(stops), pad_token_id=tokenizer.pad_token_id)
     return LanguageModel(model.to(pick_device(device)).eval(), tokenizer)
 
@@ -126,22 +128,6 @@ def autocast(model: PreTrainedModel, precision: str) -> Iterator[None]:
     finally:
         if slow:
             model.set_attn_implementation(usual)
-
-
-def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The token a document begins with: bos, or, in models without one, the end token that separates documents."""
-    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    return [] if first is None else [first]
-
-
-def token_ids(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int | None = None
-) -> list[list[int]]:
-    """Plain token ids of texts, without special tokens, cut at `max_length`."""
-    if not texts:
-        return []
-    encoded = tokenizer(list(texts[:]), add_special_tokens=False)["input_ids"]  # a data set's column is slow by the row
-    return [ids[:max_length] for ids in encoded]
 
 
 def document_rows(

@@ -18,7 +18,8 @@ from transformers import PreTrainedTokenizerFast
 from symbiosis import prompts
 from symbiosis.data.texts import public_world
 from symbiosis.data.world import LABEL_NAMES, World
-from symbiosis.models.loading import document_rows, token_ids
+from symbiosis.models.chat import chat
+from symbiosis.models.loading import document_rows
 from symbiosis.pretrain.recipe import Batch, Recipe, padded_batch
 
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>", "<user>", "<assistant>")
@@ -92,14 +93,15 @@ def generator_batches(world: World, tokenizer, steps: int, batch_size: int, rng:
     batches = []
     for kind, count in counts.items():
         rows = prompt_rows(kind, world, tokenizer, count * batch_size, rng)
-        batches += _batches(tokenizer, token_ids(tokenizer, rows), batch_size)
+        ids = tokenizer(rows, add_special_tokens=False)["input_ids"] if rows else []
+        batches += _batches(tokenizer, ids, batch_size)
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def prompt_rows(kind: str, world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
     """n rows `prompt answer <eos>` of one kind."""
     asked, answers = _KINDS[kind](world, tokenizer, _drawn(world, kind, n, rng), rng)
-    return [f"{prompt}{answer} <eos>" for prompt, answer in zip(asked, answers, strict=True)]
+    return [chat(tokenizer, turn, f"{answer} <eos>") for turn, answer in zip(asked, answers, strict=True)]
 
 
 def _drawn(world: World, kind: str, n: int, rng: np.random.Generator):
@@ -113,24 +115,24 @@ def _sharpened(shares: np.ndarray, power: float) -> np.ndarray:
 
 
 def _write(world: World, tokenizer, docs, rng):
-    asked = [prompts.write_prompt(tokenizer, label) for label in LABEL_NAMES]
+    asked = [prompts.GENERATOR_WRITE.format(label=label) for label in LABEL_NAMES]
     return [asked[label] for label in docs.label], docs.text
 
 
 def _explain(world: World, tokenizer, docs, rng):
     """The answer is another document of the same subtopic."""
     answers = world.sample(len(docs), rng, labels=docs.label.to_numpy(), subtopics=docs.subtopic.to_numpy())
-    return [prompts.explain_prompt(tokenizer, text) for text in docs.text], answers.text
+    return [prompts.GENERATOR_EXPLAIN.format(text=text) for text in docs.text], answers.text
 
 
 def _label(world: World, tokenizer, docs, rng):
-    asked = [prompts.label_prompt(tokenizer, text, list(LABEL_NAMES)) for text in docs.text]
+    asked = [prompts.label_turn(text, LABEL_NAMES) for text in docs.text]
     return asked, [LABEL_NAMES[label] for label in docs.label]
 
 
 def _name(world: World, tokenizer, docs, rng):
     """The answer is the name of a subtopic of the asked class."""
-    asked = [prompts.name_prompt(tokenizer, label) for label in LABEL_NAMES]
+    asked = [prompts.GENERATOR_NAME.format(label=label) for label in LABEL_NAMES]
     return [asked[label] for label in docs.label], _subjects(world, docs)
 
 
@@ -142,7 +144,7 @@ def _write_about(world: World, tokenizer, docs, rng):
     styles, lengths = rng.choice(prompts.STYLES, size=len(docs)), rng.choice(prompts.LENGTHS, size=len(docs))
     labels = [LABEL_NAMES[label] for label in docs.label]
     attributes = zip(labels, _subjects(world, docs), styles, lengths, strict=True)
-    return [prompts.write_about_prompt(tokenizer, *each) for each in attributes], docs.text
+    return [prompts.write_about_turn(*each) for each in attributes], docs.text
 
 
 def _subjects(world: World, docs) -> list[str]:

@@ -20,6 +20,7 @@ from symbiosis import prompts
 from symbiosis.data import corpora, readers
 from symbiosis.data.readers import DataError
 from symbiosis.data.task import match_key
+from symbiosis.models.chat import chat_ids
 from symbiosis.models.loading import token_ids
 from symbiosis.models.scoring import shorten
 from symbiosis.models.training import bucketed_batches
@@ -119,17 +120,18 @@ def generator_lesson(role: str, settings, tasks, rng: np.random.Generator):
 
 
 def _write(corpus: Labelled, tokenizer, rows: np.ndarray, rng: np.random.Generator):
-    asked = [prompts.write_prompt(tokenizer, name) for name in corpus.label_names]
+    asked = [prompts.GENERATOR_WRITE.format(label=name) for name in corpus.label_names]
     return [asked[corpus.labels[i]] for i in rows], [corpus.texts[i] for i in rows]
 
 
 def _explain(corpus: Labelled, tokenizer, rows: np.ndarray, rng: np.random.Generator):
     answers = corpus.near[rows, rng.integers(corpus.near.shape[1], size=len(rows))]
-    return [prompts.explain_prompt(tokenizer, corpus.texts[i]) for i in rows], [corpus.texts[i] for i in answers]
+    asked = [prompts.GENERATOR_EXPLAIN.format(text=corpus.texts[i]) for i in rows]
+    return asked, [corpus.texts[i] for i in answers]
 
 
 def _label(corpus: Labelled, tokenizer, rows: np.ndarray, rng: np.random.Generator):
-    asked = [prompts.label_prompt(tokenizer, corpus.texts[i], corpus.label_names) for i in rows]
+    asked = [prompts.label_turn(corpus.texts[i], corpus.label_names) for i in rows]
     return asked, [corpus.label_names[corpus.labels[i]] for i in rows]
 
 
@@ -149,7 +151,7 @@ def answer_rows(
 
     An answer cut at max_new_tokens has no end-of-text: the model is not taught to stop in mid-sentence.
     """
-    questions, texts = token_ids(tokenizer, asked), token_ids(tokenizer, answers)
+    questions, texts = chat_ids(tokenizer, asked), token_ids(tokenizer, answers)
     ends = [ids[:max_new_tokens] + [tokenizer.eos_token_id] * (len(ids) < max_new_tokens) for ids in texts]
     return [q + a for q, a in zip(questions, ends, strict=True)], [len(q) for q in questions]
 

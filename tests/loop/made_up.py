@@ -1,18 +1,15 @@
 """A loop without models: a Generator of three texts, a Student that finds long texts hard, a task of three words."""
 
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 
 import numpy as np
 from datasets import Dataset
 
 from symbiosis.data.task import Task
 from symbiosis.loop.state import LoopState
-from symbiosis.models.loading import LanguageModel
 from symbiosis.settings import RunSettings
 
 LABELS = ("cat", "dog", "bird")
-WORDLESS = LanguageModel(None, SimpleNamespace(chat_template=None))  # no model; prompts stay plain text
 TEXTS = ("The cat sleeps.", "A dog barks.", "Some bird sings.")
 
 
@@ -30,7 +27,6 @@ class ThreeTexts:
 
     settings: RunSettings
     label_names: tuple[str, ...] = LABELS
-    lm: LanguageModel = WORDLESS
     blind: tuple[str, ...] = ()
     seeds: list[int] = field(default_factory=list)
     learnt: list[tuple] = field(default_factory=list)
@@ -38,7 +34,7 @@ class ThreeTexts:
     def names(self, labels):
         return [self.label_names[i] for i in labels]
 
-    def write_prompts(self, labels):
+    def write_turns(self, labels):
         return [f"Write of a {name}." for name in self.names(labels)]
 
     def shorten(self, texts):
@@ -71,7 +67,7 @@ class Reader:
     sign: float = 1.0
     log_p: np.ndarray | None = None
     lessons: list[tuple[Dataset, int]] = field(default_factory=list)
-    lm: LanguageModel = WORDLESS
+    lm: None = None
 
     def text_losses(self, texts):
         return self.sign * np.array([len(text) for text in texts], float)

@@ -22,12 +22,8 @@ class ThreeTexts:
 
     def __init__(self, settings):
         self.settings, self.asked = settings, []
-        self.lm = SimpleNamespace(tokenizer=SimpleNamespace(apply_chat_template=self.chat, chat_template="as it is"))
 
-    def chat(self, messages, **how):
-        return messages[-1]["content"]
-
-    def write_prompts(self, labels):
+    def write_turns(self, labels):
         return [f"write {LABELS[label]}" for label in labels]
 
     def names(self, labels):

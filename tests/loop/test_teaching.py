@@ -8,7 +8,7 @@ from symbiosis.loop import teaching
 from symbiosis.loop.teaching import GenerationError, redraw
 from symbiosis.models import loading
 from symbiosis.models.generator import Generator
-from symbiosis.prompts import STYLES, name_prompt
+from symbiosis.prompts import GENERATOR_NAME, STYLES
 from symbiosis.settings import RunSettings
 
 SETTINGS = RunSettings(max_new_tokens=12, generation_batch_size=3, max_redraws=2)
@@ -64,7 +64,7 @@ def test_generator_labels_and_explains_in_its_chat_template(lm):
 def test_of_several_drafts_the_one_read_most_clearly_as_its_label_is_kept(lm):
     asked = generator(lm, candidates=4)
     written = teaching.write(asked, [0, 1, 1], seed=1)
-    drafts, _ = teaching.sample_unique(asked, asked.write_prompts([0, 1, 1]), seed=1, samples=4)
+    drafts, _ = teaching.sample_unique(asked, asked.write_turns([0, 1, 1]), seed=1, samples=4)
     probs = asked.label_probs(drafts)
     for i, label in enumerate([0, 1, 1]):
         assert written.texts[i] == drafts[4 * i + probs[4 * i : 4 * i + 4, label].argmax()]
@@ -88,8 +88,8 @@ def test_the_label_of_an_explanation_is_the_vote_of_the_hard_text_and_its_drafts
 
 def test_an_attribute_prompt_holds_a_subject_the_generator_named(lm):
     asked, names = generator(lm, attributes=True), ("World", "Sports")
-    prompts = teaching.attribute_prompts(asked, [0, 1], seed=3)
-    subjects = asked.answers([name_prompt(lm.tokenizer, name) for name in names], seed=3)
+    prompts = teaching.attribute_turns(asked, [0, 1], seed=3)
+    subjects = asked.answers([GENERATOR_NAME.format(label=name) for name in names], seed=3)
     assert all(s in p and n in p for s, p, n in zip(subjects, prompts, names, strict=True))
     assert any(style in prompts[0] for style in STYLES)
 

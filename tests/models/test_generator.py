@@ -8,9 +8,10 @@ import torch
 from model_helpers import LABELS, TEXTS, label_log_probs_one_by_one, with_
 
 from symbiosis.models import loading
+from symbiosis.models.chat import chat
 from symbiosis.models.generator import Generator
 from symbiosis.models.scoring import text_losses
-from symbiosis.prompts import chat, label_prompt
+from symbiosis.prompts import label_turn
 from symbiosis.settings import RunSettings
 
 SETTINGS = RunSettings(batch_size=3, max_length=32, max_new_tokens=12, generation_batch_size=3)
@@ -23,7 +24,7 @@ def generator(qwen_folder):
 
 def test_label_scores_equal_one_row_at_a_time(generator):
     model, tokenizer = generator.lm
-    prefixes = loading.token_ids(tokenizer, [label_prompt(tokenizer, text, LABELS) for text in TEXTS])
+    prefixes = tokenizer([chat(tokenizer, label_turn(text, LABELS)) for text in TEXTS])["input_ids"]
     expected = label_log_probs_one_by_one(model, prefixes, loading.token_ids(tokenizer, LABELS))
     np.testing.assert_allclose(generator.label_log_probs(TEXTS), expected, atol=1e-5)
     np.testing.assert_allclose(generator.label_probs(TEXTS), np.exp(expected), atol=1e-5)
@@ -39,7 +40,7 @@ def test_it_learns_the_answer_and_its_end_after_the_turn_it_is_asked_by(generato
 
 def test_its_answers_are_of_the_prompts_in_order_samples_side_by_side(generator):
     cold = with_(generator, temperature=1e-6)
-    prompts = cold.write_prompts([0, 2])
+    prompts = cold.write_turns([0, 2])
     assert "World" in prompts[0] and "Business" in prompts[1]
     one = [cold.answers([prompt], seed=0)[0] for prompt in prompts]
     assert cold.answers(prompts, seed=0, samples=2) == [text for text in one for _ in range(2)] and one[0] != one[1]

@@ -8,6 +8,7 @@ import torch
 
 from symbiosis import prompts
 from symbiosis.data.world import LABEL_NAMES, World
+from symbiosis.models.chat import chat
 from symbiosis.pretrain import miniature
 from symbiosis.pretrain.miniature import word_tokenizer
 
@@ -33,11 +34,11 @@ def test_prompts_and_labels_have_no_unknown_word():
     tokenizer = word_tokenizer(WORLD, "generator")
     text = WORLD.sample(1, np.random.default_rng(0)).text[0]
     asked = [
-        prompts.write_prompt(tokenizer, "Sports"),
-        prompts.explain_prompt(tokenizer, text),
-        prompts.label_prompt(tokenizer, text, list(LABEL_NAMES)),
-        *(prompts.name_prompt(tokenizer, label) for label in LABEL_NAMES),
-        *(prompts.write_about_prompt(tokenizer, *attributes) for attributes in attributes_of(WORLD)),
+        prompts.GENERATOR_WRITE.format(label="Sports"),
+        prompts.GENERATOR_EXPLAIN.format(text=text),
+        prompts.label_turn(text, LABEL_NAMES),
+        *(prompts.GENERATOR_NAME.format(label=label) for label in LABEL_NAMES),
+        *(prompts.write_about_turn(*attributes) for attributes in attributes_of(WORLD)),
         prompts.STUDENT_CLASSIFY.format(text=text) + " Science",
         prompts.STUDENT_WRITE.format(label="World"),
     ]
@@ -53,8 +54,8 @@ def test_label_words_are_one_token_each():
 
 def test_chat_template_by_hand():
     generator, student = word_tokenizer(WORLD, "generator"), word_tokenizer(WORLD, "student")
-    assert prompts.chat(generator, "report this.") == "<user> report this. <assistant> "
-    assert prompts.chat(student, "report this.") == "report this.\n"  # the Student has no chat template
+    assert chat(generator, "report this.") == "<user> report this. <assistant> "
+    assert chat(student, "report this.") == "report this.\n"  # the Student has no chat template
     ids = generator("<user> report this. <assistant> ")["input_ids"]
     assert generator.convert_ids_to_tokens(ids) == ["<user>", "report", "this", ".", "<assistant>"]
 

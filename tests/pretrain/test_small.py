@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from symbiosis.models import loading
+from symbiosis.models.chat import chat
 from symbiosis.pretrain import small
 from symbiosis.pretrain.initial import cache_key, initial_model
-from symbiosis.prompts import label_prompt, write_prompt
+from symbiosis.prompts import GENERATOR_WRITE, label_turn
 from symbiosis.settings import make_settings
 
 WORDS = {"World": "minister treaty border", "Sports": "coach goal stadium", "Business": "shares profit bank"}
@@ -92,7 +93,8 @@ def test_the_generator_is_asked_in_the_words_of_prompts_py(made):
     tokenizer, batches = small.generator_lesson("generator", made, (), np.random.default_rng(0))
     assert len(batches) == made.generator_steps == sum(small.kind_steps(made.generator_steps).values())
     names, seen = list(WORDS), set()
-    writes, question = [write_prompt(tokenizer, name) for name in names], label_prompt(tokenizer, "", names)
+    writes = [chat(tokenizer, GENERATOR_WRITE.format(label=name)) for name in names]
+    question = chat(tokenizer, label_turn("", names))
     for asked, answer in questions_and_answers(tokenizer, batches):
         if asked in writes:
             seen.add("write")
@@ -124,18 +126,18 @@ def class_of(text: str) -> str:
 
 
 def test_an_answer_is_learned_and_its_question_is_not():
-    tokenizer = small.byte_tokenizer(["a question and its answer"])
+    tokenizer = small.byte_tokenizer(["a question and its answer"], chat_template=small.CHAT_TEMPLATE)
     rows, lengths = small.answer_rows(tokenizer, ["a question"], [" its answer"], 40)
     [(ids, targets)] = small.answer_batches(tokenizer, rows, lengths, np.random.default_rng(0))
     learned = targets[targets != -100]
     assert tokenizer.decode(learned) == f" its answer{small.END}"
-    assert tokenizer.decode(ids[targets == -100]) == "a question"
+    assert tokenizer.decode(ids[targets == -100]) == "<|user|>a question<|assistant|>"
 
 
 def test_a_cut_answer_does_not_end():
     tokenizer = small.byte_tokenizer(["a question and its answer"])
     [row], [length] = small.answer_rows(tokenizer, ["a"], ["b c d e f"], 4)
-    assert len(row) == length + 4 and tokenizer.eos_token_id not in row
+    assert len(row) == length + 4 and tokenizer.eos_token_id not in row[1:]
 
 
 def test_packed_windows_are_full_and_begin_with_end_of_text():
