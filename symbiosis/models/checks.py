@@ -19,7 +19,7 @@ from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from symbiosis.errors import SymbiosisError
-from symbiosis.prompts import explain_prompt, label_prompt
+from symbiosis.prompts import LENGTHS, STYLES, explain_prompt, label_prompt, write_about_prompt
 
 STEERING = ("quantization_config", "fusion_config", "transformers_weights")  # other weights than the folder's own
 OTHER_HEAD = re.compile(r"For(?!CausalLM|ConditionalGeneration)\w+$|Encoder\w*$|Discriminator$")
@@ -34,8 +34,11 @@ class ModelError(SymbiosisError):
     """A model that cannot be had, with the remedy."""
 
 
+COPY = "copy or download it again, or delete it if it was pre-trained here: then it is made anew"
+
+
 @contextlib.contextmanager
-def library_errors(folder: Path) -> Iterator[None]:
+def library_errors(folder: Path | str, remedy: str = COPY) -> Iterator[None]:
     """Inside, whatever transformers raises or only warns of, where numbers would be meaningless, is a ModelError."""
     logger, told = logging.getLogger("transformers"), _Kept()
     before, propagate = logger.handlers, logger.propagate
@@ -46,10 +49,7 @@ def library_errors(folder: Path) -> Iterator[None]:
     except SymbiosisError:
         raise
     except Exception as error:  # of any class: the library leaves most damage to whatever line it meets first
-        raise ModelError(
-            f"{folder}: could not be loaded ({short(error)}); copy or download it again, or delete it if it was "
-            "pre-trained here: then it is made anew"
-        ) from error
+        raise ModelError(f"{folder}: could not be loaded ({short(error)}); {remedy}") from error
     finally:
         logger.handlers, logger.propagate = before, propagate
     for message in filter(MEANINGLESS.search, told.messages):
@@ -183,33 +183,44 @@ def check_positions(lm, settings, around: int, *keys: str) -> None:
     )
 
 
-def check_student_sizes(student) -> None:
-    """Raise ModelError where a question with its label, or a text that the Student learns or writes, does not fit."""
-    cue = max(map(len, student.cues(range(len(student.label_names)))))
+def check_sizes(student, generator=None) -> None:
+    """Raise ModelError where a text with the words around it is longer than the model that is to read or write it.
+
+    Of the Generator's chat template also where it fails, or drops what the user says.
+    """
+    settings, cue = student.settings, max(map(len, student.cues(range(len(student.label_names)))))
     asked = len(student.questions([""])[0]) + max(map(len, student.label_rows()))
-    check_positions(student.lm, student.settings, max(cue + 1, asked), "max_length")
-    if student.settings.method == "recursive":
-        check_positions(student.lm, student.settings, cue, "max_new_tokens")
+    check_positions(student.lm, settings, max(cue + 1, asked), "max_length")
+    if settings.method == "recursive":
+        check_positions(student.lm, settings, cue, "max_new_tokens")
+    if generator:
+        around = _prompt_lengths(generator)
+        check_positions(generator.lm, settings, around["write"], "max_new_tokens")
+        check_positions(generator.lm, settings, around["label"], "max_length")
+        if settings.needs_feedback:
+            check_positions(generator.lm, settings, around["explain"], "max_length", "max_new_tokens")
 
 
-def check_generator_sizes(generator) -> None:
-    """Raise ModelError where the chat template fails or drops the text, or a prompt with its answer does not fit."""
+def _prompt_lengths(generator) -> dict[str, int]:
+    """Tokens of the longest prompt of each kind beside its text, and of the end or the label that follows."""
     tokenizer, names, settings = generator.lm.tokenizer, list(generator.label_names), generator.settings
     folder = Path(generator.lm.model.config._name_or_path)
     try:
-        asked = {"explain": explain_prompt(tokenizer, TEXT), "label": label_prompt(tokenizer, TEXT, names)}
-        written = generator.write_prompts(range(len(names)))
+        explain, label = explain_prompt(tokenizer, TEXT), label_prompt(tokenizer, TEXT, names)
+        write = generator.write_prompts(range(len(names)))
+        if settings.attributes:
+            longest = (max(phrases, key=len) for phrases in (STYLES, LENGTHS))
+            write = [write_about_prompt(tokenizer, max(names, key=len), TEXT, *longest)]
     except Exception as error:  # a template raises what it likes
         raise ModelError(f"{folder}: its chat template fails ({short(error)}); correct chat_template") from None
-    if not all(TEXT in prompt for prompt in asked.values()):
+    if TEXT not in explain or TEXT not in label:
         raise ModelError(f"{folder}: its chat template drops what the user says; correct chat_template")
-    n = {kind: _length(tokenizer, prompt) - _length(tokenizer, TEXT) + SLACK for kind, prompt in asked.items()}
-    longest = max(_length(tokenizer, prompt) for prompt in written)
-    check_positions(generator.lm, settings, longest + 1, "max_new_tokens")
-    check_positions(generator.lm, settings, n["label"] + max(_length(tokenizer, x) for x in names), "max_length")
-    if settings.needs_feedback:
-        check_positions(generator.lm, settings, n["explain"] + 1, "max_length", "max_new_tokens")
-
-
-def _length(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
-    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    encoded = tokenizer([TEXT, explain, label, *names, *write], add_special_tokens=False)["input_ids"]
+    text, explain, label, *others = map(len, encoded)
+    longest_name, write = max(others[: len(names)]), max(others[len(names) :])
+    subject = settings.max_new_tokens if settings.attributes else 0  # the Generator's own answer
+    return {
+        "explain": explain - text + 1 + SLACK,
+        "label": label - text + longest_name + SLACK,
+        "write": write + subject + 1,
+    }

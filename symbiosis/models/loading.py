@@ -94,7 +94,7 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
     stops = {tokenizer.eos_token_id, *as_list(model.generation_config.eos_token_id)} - {None}
     model.generation_config = GenerationConfig(eos_token_id=sorted(stops), pad_token_id=tokenizer.pad_token_id)
     lm = LanguageModel(model.to(pick_device(device)).eval(), tokenizer)
-    with library_errors(folder):
+    with library_errors(folder, "name a model of another kind"):
         check_forward(lm)
     return lm
 
