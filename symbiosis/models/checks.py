@@ -168,18 +168,21 @@ def as_list(value) -> list:
 # --- sizes ---------------------------------------------------------------------------------------------------------
 
 
+def positions(model) -> int | None:
+    """Tokens the model can read at once; None where nothing limits them (ALiBi, recurrent models)."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
 def check_positions(lm, settings, around: int, *keys: str) -> None:
     """Raise ModelError where the settings `keys` and `around` more tokens are longer than the model can read."""
-    config = lm.model.config
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    values = [getattr(settings, key) for key in keys]
-    if not positions or sum(values) + around <= positions:
+    most, values = positions(lm.model), [getattr(settings, key) for key in keys]
+    if not most or sum(values) + around <= most:
         return
-    room = positions - around - sum(values[1:])
+    room = most - around - sum(values[1:])
     remedy = f"{keys[0]} may be at most {room}" if room > 0 else "name a model that reads longer texts"
     raise ModelError(
         f"{' + '.join(keys)}: {' + '.join(map(str, values))} and {around} tokens around them do not fit the "
-        f"{positions} positions of {Path(config._name_or_path).name or type(lm.model).__name__}; {remedy}"
+        f"{most} positions of {Path(lm.model.config._name_or_path).name or type(lm.model).__name__}; {remedy}"
     )
 
 

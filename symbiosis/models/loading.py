@@ -32,6 +32,7 @@ from symbiosis.models.checks import (
     check_vocabulary,
     check_weights,
     library_errors,
+    positions,
     read_config,
     short,
 )
@@ -103,8 +104,7 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
 def check_forward(lm: LanguageModel) -> None:
     """Raise ModelError unless a short row has the same logits in every way that they are asked for here."""
     model, size = lm.model, lm.model.get_input_embeddings().num_embeddings
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 6
-    row = [i * size // 7 for i in range(1, 1 + min(6, positions))]
+    row = [i * size // 7 for i in range(1, 1 + min(6, positions(model) or 6))]
     ids = torch.tensor([row], device=model.device)
     expected = model(input_ids=ids).logits[0]
     trunk = model.get_decoder()(input_ids=ids, use_cache=False)
