@@ -35,6 +35,7 @@ from symbiosis.loop.mixing import kept_rows
 from symbiosis.measures.diversity import distinct_n, homogenisation, self_bleu
 from symbiosis.measures.lessons import whole_lesson
 from symbiosis.models import encoders, loading
+from symbiosis.models.checks import check_positions
 from symbiosis.models.generation import Sampling, generate
 from symbiosis.models.hidden_states import hidden_states
 from symbiosis.models.loading import LanguageModel, document_rows, start_ids, token_ids
@@ -133,7 +134,10 @@ def _stage_names(settings: InteractionSettings) -> list[str]:
 
 def _base(experiment: Experiment) -> dict:
     """The common initial model on every task."""
-    return {"rows": _losses(experiment, experiment.load(0, -1), 0, "base")}
+    lm, settings = experiment.load(0, -1), experiment.settings
+    check_positions(lm, settings, 2, "max_length")  # start and end
+    check_positions(lm, settings, 1, "max_new_tokens", "prompt_tokens")
+    return {"rows": _losses(experiment, lm, 0, "base")}
 
 
 def _write(experiment: Experiment, generation: int) -> dict:

@@ -27,6 +27,7 @@ from symbiosis.loop.methods import (
 from symbiosis.loop.state import LoopState
 from symbiosis.measures.lessons import labels_right, whole_lesson
 from symbiosis.models import loading
+from symbiosis.models.checks import check_sizes
 from symbiosis.models.devices import claim
 from symbiosis.models.generator import Generator
 from symbiosis.models.hidden_states import probe, random_model
@@ -60,8 +61,10 @@ def prepare(settings: RunSettings, task: Task | None = None) -> LoopState:
         claim(settings.num_processes, wait=True)
     task = task or load_task(settings)
     models = {role: load_initial(role, settings) for role in _roles(settings)}
+    student = Student(models["student"], task.label_names, settings)
     generator = models.get("generator") and Generator(models["generator"], task.label_names, settings)
-    return LoopState(settings, task, Student(models["student"], task.label_names, settings), generator)
+    check_sizes(student, generator)
+    return LoopState(settings, task, student, generator)
 
 
 def load_initial(role: str, settings: RunSettings) -> LanguageModel:

@@ -4,7 +4,9 @@ Snakemake's `gpu` resource says how many runs go side by side, not which device 
 """
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Sequence
@@ -60,16 +62,32 @@ def _try(n: int, devices: Sequence[str]) -> list[str]:
     """Claim n devices and return [], or claim none and return who holds the others."""
     folder = Path(tempfile.gettempdir()) / f"symbiosis-devices-{os.getuid()}"
     holders, free = [], []
-    with locked(folder / "claiming.lock", wait=True), contextlib.ExitStack() as taken:  # two at once would share them
-        for device in devices:
-            try:
-                if len(free) < n:
-                    taken.enter_context(locked(folder / f"{device}.lock", wait=False))
-                    free.append(device)
-            except BlockingIOError as error:
-                holders.append(f"{device} is held by {error}")
-        if len(free) < n:
-            return holders
-        _own_locks.push(taken.pop_all())
+    try:
+        _own(folder)
+        with locked(folder / "claiming.lock", wait=True), contextlib.ExitStack() as taken:  # two at once would share
+            for device in devices:
+                try:
+                    if len(free) < n:
+                        taken.enter_context(locked(folder / f"{device}.lock", wait=False))
+                        free.append(device)
+                except BlockingIOError as error:
+                    holders.append(f"{device} is held by {error}")
+            if len(free) < n:
+                return holders
+            _own_locks.push(taken.pop_all())
+    except OSError as error:
+        raise DeviceError(
+            f"{folder}: cannot hold the locks of GPUs ({error.strerror}); remove it, set TMPDIR to a folder of your "
+            f"own, or set {VISIBLE}"
+        ) from None
     os.environ[VISIBLE] = ",".join(free)
     return []
+
+
+def _own(folder: Path) -> None:
+    """Make the folder of this user's locks; PermissionError for one that somebody else has planted, or a link."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if stat.S_ISLNK(found.st_mode) or found.st_uid != os.getuid():
+        raise PermissionError(errno.EPERM, "it is a link, or another user's")
+    folder.chmod(0o700)

@@ -6,16 +6,14 @@ remote code. What is trained or scored under bf16 is autocast, not stored.
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from huggingface_hub import get_token, snapshot_download
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -27,8 +25,18 @@ from transformers import (
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging as transformers_logging
 
-from symbiosis.errors import SymbiosisError
 from symbiosis.models.chat import stop_ids
+from symbiosis.models.checks import (
+    ModelError,
+    as_list,
+    check_causal,
+    check_vocabulary,
+    check_weights,
+    library_errors,
+    positions,
+    read_config,
+    short,
+)
 from symbiosis.models.tokens import start_ids, token_ids
 from symbiosis.models.weights import folder_of
 from symbiosis.settings import resolve
@@ -36,6 +44,7 @@ from symbiosis.store.folders import atomic_folder, digest
 
 transformers_logging.disable_progress_bar()  # a bar per weight file says nothing here
 
+LOGITS_DIFFER = 1e-3  # of the largest logit: far more than rounding, far less than a missing operation
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # never a pickle
 REVISIONS = {
     "EleutherAI/pythia-160m": "50f5173d932e8e61f858120bcb800b97af589f46",
@@ -60,41 +69,73 @@ class LanguageModel(NamedTuple):
             self.tokenizer.save_pretrained(temporary)
 
 
-class ModelError(SymbiosisError):
-    """A model that cannot be had, with the remedy."""
-
-
 def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageModel:
     """Model (fp32, eval mode) and tokenizer of fetched weights, a local folder or a hub id at a pinned commit.
 
-    Raises ModelError where the folder holds no safetensors, the hub id has no pinned revision, or the hub is away.
+    Raises ModelError where the folder holds no safetensors, the hub id has no pinned revision, or the hub is away, and
+    for whatever `models.checks` and `check_forward` refuse.
     """
-    folder = folder_of(name) or (resolve(name) if resolve(name).is_dir() else _download(name, revision))
+    folder = folder_of(name) or (resolve(name) if resolve(name).is_dir() else download(name, revision))
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
             f"{folder}: no .safetensors file; convert it with `AutoModelForCausalLM.from_pretrained(...)"
             ".save_pretrained(folder)` where you trust its pickle, none is ever loaded here"
         )
-    try:
+    with library_errors(folder):
+        config = read_config(folder)
+        check_causal(folder, config)
         tokenizer = _tokenizer_class(folder).from_pretrained(folder, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(
-            f"{folder}: could not be loaded ({_short(error)}); copy or download it again, or delete it if it was "
-            "pre-trained here: then it is made anew"
-        ) from error
-    if tokenizer.eos_token_id is None:
-        raise ModelError(f"{name}: its tokenizer has no end token; set eos_token in tokenizer_config.json")
-    rows = model.get_input_embeddings().num_embeddings
-    if (
-        tokenizer.pad_token_id is None or tokenizer.pad_token_id >= rows
-    ):  # none, or one the library added past the model
+        if (folder / "generation_config.json").exists():
+            GenerationConfig.from_pretrained(folder)  # the model itself would do without a broken one
+        model, told = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
+            ignore_mismatched_sizes=True, output_loading_info=True,
+        )  # fmt: skip
+        check_weights(folder, model, told)
+        check_vocabulary(folder, model, tokenizer)
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= model.get_input_embeddings().num_embeddings:
         tokenizer.pad_token = tokenizer.eos_token  # padding is told by the attention mask, never by the id
-    stops = {*stop_ids(tokenizer), *_as_list(model.generation_config.eos_token_id)} - {None}
+    stops = {*stop_ids(tokenizer), *as_list(model.generation_config.eos_token_id)} - {None}
     model.generation_config = GenerationConfig(eos_token_id=sorted(stops), pad_token_id=tokenizer.pad_token_id)
-    return LanguageModel(model.to(pick_device(device)).eval(), tokenizer)
+    lm = LanguageModel(model.to(pick_device(device)).eval(), tokenizer)
+    with library_errors(folder, "name a model of another kind"):
+        check_forward(lm)
+    return lm
+
+
+@torch.inference_mode()
+def check_forward(lm: LanguageModel) -> None:
+    """Raise ModelError unless a short row has the same logits in every way that they are asked for here."""
+    model, size = lm.model, lm.model.get_input_embeddings().num_embeddings
+    row = [i * size // 7 for i in range(1, 1 + min(6, positions(model) or 6))]
+    ids = torch.tensor([row], device=model.device)
+    expected = model(input_ids=ids).logits[0]
+    trunk = model.get_decoder()(input_ids=ids, use_cache=False)
+    padded = pad(lm.tokenizer, [row, row[:-1]], left=True, device=model.device)
+    found = {
+        "where only hidden states are given": own_logits(model, type(trunk), trunk.last_hidden_state[0])[-2],
+        "where the text goes on: it is not causal": model(input_ids=ids[:, :-1]).logits[0, -1],
+        "beside a longer text": model(**padded, logits_to_keep=1).logits[1, -1],
+    }
+    for where, logits in found.items():
+        if not (logits - expected[-2]).abs().max() <= LOGITS_DIFFER * expected.abs().max():  # also where one is nan
+            raise ModelError(
+                f"{model.config._name_or_path}: {type(model).__name__} gives other likelihoods {where}; name a causal "
+                "language model"
+            )
+
+
+def own_logits(model: PreTrainedModel, made: type, hidden: torch.Tensor) -> torch.Tensor:
+    """(n, V) logits of hidden states (n, d), by the model's own forward: its head, and all it does to what that gives.
+
+    Its trunk, whose output is a `made`, stands aside and hands over the states.
+    """
+    trunk, given = model.get_decoder(), made(last_hidden_state=hidden[None])
+    trunk.forward = lambda *args, **kwargs: given
+    try:
+        return model(input_ids=hidden.new_zeros(1, len(hidden), dtype=torch.long)).logits.squeeze(0)
+    finally:
+        vars(trunk).pop("forward")  # the class' own shows again
 
 
 def weights_digest(folder: Path) -> str:
@@ -164,7 +205,7 @@ def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[np.ndarra
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def _download(name: str, revision: str) -> Path:
+def download(name: str, revision: str) -> Path:
     """The folder of a hub model at its pinned commit; from the cache where the hub cannot be reached."""
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelError(f"{name}: no such folder, and not a hub id of the form owner/name")
@@ -175,7 +216,7 @@ def _download(name: str, revision: str) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise ModelError(
-            f"{name}: could not be fetched ({_short(error)}). Where the hub cannot be reached, download the model "
+            f"{name}: could not be fetched ({short(error)}). Where the hub cannot be reached, download the model "
             f"where it can (`hf download {name} --revision {revision} --local-dir models/{name.split('/')[-1]}`), copy "
             "that folder here and name it in `student:` or `generator:`; a gated model also needs its licence "
             "accepted and a token"
@@ -189,17 +230,3 @@ def _tokenizer_class(folder: Path):
     """
     declared = get_tokenizer_config(folder).get("tokenizer_class")
     return PreTrainedTokenizerFast if declared in ("TokenizersBackend", "PreTrainedTokenizerFast") else AutoTokenizer
-
-
-def _short(error: Exception) -> str:
-    return redact(" ".join(str(error).split()))[:200]
-
-
-def redact(text: str) -> str:
-    """The text without the user's hub token, nor anything that looks like one."""
-    token = get_token()
-    return re.sub(r"hf_[A-Za-z0-9]{16,}", "[token]", text.replace(token, "[token]") if token else text)
-
-
-def _as_list(value) -> list:
-    return value if isinstance(value, list) else [value]

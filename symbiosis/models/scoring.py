@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from symbiosis.models.fast import cast_linears
-from symbiosis.models.loading import LanguageModel, autocast, batches_by_length, pad, token_ids
+from symbiosis.models.loading import LanguageModel, autocast, batches_by_length, own_logits, pad, token_ids
 from symbiosis.settings import RunSettings
 
 HEAD_TOKENS = 2048  # tokens whose logits are held at once: 400 MB at a vocabulary of 50,000
@@ -87,18 +87,18 @@ def token_losses(
     predicted, ids = predicted[:, 1:], inputs["input_ids"]
     targets = ids[:, 1:][predicted]
     with autocast(model, settings.precision):
-        hidden = model.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state[predicted]
+        trunk = model.get_decoder()(input_ids=ids[:, :-1], use_cache=False)
         n = head_tokens or HEAD_TOKENS
-        parts = zip(hidden.split(n), targets.split(n), strict=True)
-        head = model.get_output_embeddings()
-        twice = torch.is_grad_enabled() and 4 * len(targets) * head.out_features > KEPT_LOGITS
+        parts = zip(trunk.last_hidden_state[predicted].split(n), targets.split(n), strict=True)
+        vocabulary = model.get_input_embeddings().num_embeddings
+        twice = torch.is_grad_enabled() and 4 * len(targets) * vocabulary > KEPT_LOGITS
         per_token = partial(checkpoint, _head_losses, use_reentrant=False) if twice else _head_losses
-        losses = [per_token(head, *part) for part in parts]
+        losses = [per_token(model, type(trunk), *part) for part in parts]
     return torch.cat(losses), predicted.nonzero()[:, 0]
 
 
-def _head_losses(head, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return cross_entropy(head(hidden).float(), targets, reduction="none")
+def _head_losses(model, made: type, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return cross_entropy(own_logits(model, made, hidden).float(), targets, reduction="none")
 
 
 @torch.inference_mode()

@@ -12,8 +12,14 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from symbiosis.errors import SymbiosisError
+
 SUMS = "SHA256SUMS"  # in the format of sha256sum: `sha256sum --check SHA256SUMS` says the same as `corrupted`
 PART = ".part"  # ends the hidden name of whatever is not complete yet
+
+
+class LockError(SymbiosisError):
+    """A file system without locks."""
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -128,15 +134,21 @@ def _files(folder: Path) -> list[Path]:
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
     """Hold the lock file at `path`; where another process has it, wait, or raise BlockingIOError that names it.
 
-    The system frees the lock of a process that is gone, however it went; what the file says is for people.
+    The system frees the lock of a process that is gone, however it went; what the file says is for people. No link is
+    followed. Raises LockError on a file system without locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as handle:
+    with open(path, "a+", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666)) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             handle.seek(0)
             raise BlockingIOError(handle.read().strip() or "another process") from None
+        except OSError as error:
+            raise LockError(
+                f"{path}: cannot be locked ({error.strerror}), and without a lock two processes could write the same "
+                "files; work on a disk with locks (some network file systems have none)"
+            ) from None
         handle.truncate(0)
         handle.write(f"process {os.getpid()} on {platform.node()} since {datetime.now(UTC).isoformat(' ', 'seconds')}")
         handle.flush()

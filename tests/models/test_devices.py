@@ -67,6 +67,32 @@ def test_a_claim_may_wait_until_enough_are_free_at_once(tmp_path, monkeypatch):
     run.wait()
 
 
+@pytest.mark.parametrize("planted", ["a link", "another user's folder", "a file", "a link in the folder"])
+def test_no_planted_link_is_followed(planted, tmp_path, monkeypatch):
+    folder, precious = tmp_path / f"symbiosis-devices-{os.getuid()}", tmp_path / "precious.txt"
+    precious.write_text("mine")
+    if planted == "a link":
+        (tmp_path / "elsewhere").mkdir()
+        folder.symlink_to(tmp_path / "elsewhere")
+    elif planted == "a file":
+        folder.write_text("")
+    else:
+        folder.mkdir(mode=0o777)
+        (folder / "claiming.lock").symlink_to(precious)
+        if planted == "another user's folder":
+            other = os.getuid() + 1
+            monkeypatch.setattr(devices.os, "getuid", lambda: other)
+            folder.rename(folder.with_name(f"symbiosis-devices-{other}"))
+    with pytest.raises(DeviceError, match=r"devices-\d+: cannot hold the locks of GPUs \(.+\); remove it"):
+        claim(1, devices=["0"])
+    assert precious.read_text() == "mine"
+
+
+def test_the_folder_of_locks_is_the_users_alone(tmp_path):
+    claim(1, devices=["0"])
+    assert (tmp_path / f"symbiosis-devices-{os.getuid()}").stat().st_mode & 0o777 == 0o700
+
+
 def test_a_choice_made_elsewhere_stands(monkeypatch):
     monkeypatch.setenv(devices.VISIBLE, "5,7")
     assert claim(1, devices=FOUR) == ["5", "7"]

@@ -76,7 +76,7 @@ def write_gguf(path, config):
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(config["width"] // 2)
-    tokens = ["<s>", *sorted(ByteLevel.alphabet()), "Ġa"]
+    tokens = ["<|endoftext|>", *sorted(ByteLevel.alphabet()), "Ġa"]
     writer.add_vocab_size(len(tokens))
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(tokens)

@@ -1,5 +1,6 @@
 """Files and folders that appear complete or not at all, their checksums, and locks."""
 
+import errno
 import os
 import platform
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 from symbiosis.store import folders
 from symbiosis.store.folders import (
     SUMS,
+    LockError,
     atomic_folder,
     corrupted,
     locked,
@@ -114,3 +116,24 @@ def test_a_lock_names_its_holder_and_dies_with_it(tmp_path):
         assert str(held.value).startswith(holder)
     with locked(path, wait=False):
         pass
+
+
+@pytest.mark.parametrize("refusal", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
+def test_a_disk_without_locks_is_one_sentence(refusal, tmp_path, monkeypatch):
+    def refuses(*_):
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr(folders.fcntl, "flock", refuses)
+    with (
+        pytest.raises(LockError, match=r"\.lock: cannot be locked \(.+\), and without a lock"),
+        locked(tmp_path / ".lock", wait=False),
+    ):
+        pass
+
+
+def test_a_lock_that_is_a_link_is_left_alone(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError), locked(tmp_path / ".lock", wait=True):
+        pass
+    assert (tmp_path / "precious").read_text() == "mine"

@@ -1,0 +1,221 @@
+"""What must hold of a model before a run spends time on it; each refusal is one sentence.
+
+Before its weights are read: that config.json names a causal model whose weights the files can hold. Once loaded: that
+no weight was made up or left out, that the vocabulary is the model's, and that texts, prompts and labels fit it.
+"""
+
+import contextlib
+import logging
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from huggingface_hub import get_token
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers.initialization import no_init_weights
+from transformers.utils import logging as transformers_logging
+
+from symbiosis.errors import SymbiosisError
+from symbiosis.models.chat import chat_ids
+from symbiosis.models.tokens import token_ids
+from symbiosis.prompts import GENERATOR_EXPLAIN, LENGTHS, STYLES, label_turn, write_about_turn
+
+STEERING = ("quantization_config", "fusion_config", "transformers_weights")  # other weights than the folder's own
+OTHER_HEAD = re.compile(r"For(?!CausalLM|ConditionalGeneration)\w+$|Encoder\w*$|Discriminator$")
+MEANINGLESS = re.compile(  # of what transformers only warns: then its numbers are not the checkpoint's
+    r"is_decoder=True|of type .+ to instantiate|`rope_parameters`'s|not implemented for|seem corrupted"
+)
+SLACK = 2  # tokens that a cut text may gain where it meets its prompt
+TEXT = "a text that is nowhere else"
+
+
+class ModelError(SymbiosisError):
+    """A model that cannot be had, with the remedy."""
+
+
+COPY = "copy or download it again, or delete it if it was pre-trained here: then it is made anew"
+
+
+@contextlib.contextmanager
+def library_errors(folder: Path | str, remedy: str = COPY) -> Iterator[None]:
+    """Inside, whatever transformers raises or only warns of, where numbers would be meaningless, is a ModelError."""
+    logger, told = logging.getLogger("transformers"), _Kept()
+    before, propagate = logger.handlers, logger.propagate
+    transformers_logging.warning_once.cache_clear()  # or the second folder of a kind would pass
+    logger.handlers, logger.propagate = [told], False
+    try:
+        yield
+    except SymbiosisError:
+        raise
+    except Exception as error:  # of any class: the library leaves most damage to whatever line it meets first
+        raise ModelError(f"{folder}: could not be loaded ({short(error)}); {remedy}") from error
+    finally:
+        logger.handlers, logger.propagate = before, propagate
+    for message in filter(MEANINGLESS.search, told.messages):
+        raise ModelError(f"{folder}: transformers warns of it ({short(message)}); correct its config.json")
+
+
+class _Kept(logging.Handler):
+    """Keeps what is logged instead of printing it."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+def short(error: object) -> str:
+    """What an error says, in one line of at most 120 characters."""
+    said = redact(" ".join(str(error).split())) or type(error).__name__
+    return said if len(said) <= 120 else f"{said[:117]}..."
+
+
+def redact(text: str) -> str:
+    """The text without the user's hub token, nor anything that looks like one."""
+    token = get_token()
+    return re.sub(r"hf_[A-Za-z0-9]{16,}", "[token]", text.replace(token, "[token]") if token else text)
+
+
+# --- before the weights are read -----------------------------------------------------------------------------------
+
+
+def read_config(folder: Path) -> PreTrainedConfig:
+    """The folder's config.json; which kernels compute attention and experts is not the folder's to say."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config._attn_implementation = config._experts_implementation = None
+    for key in STEERING:
+        if getattr(config, key, None):
+            raise ModelError(f"{folder}: {key} in config.json; only plain fp32, fp16 or bf16 weights are read here")
+    return config
+
+
+def check_causal(folder: Path, config: PreTrainedConfig) -> None:
+    """Raise ModelError for another kind of model, and where the files cannot hold the weights config.json asks for."""
+    for name in config.architectures or ():
+        if OTHER_HEAD.search(name):
+            raise ModelError(f"{folder}: {name} in config.json is no causal language model; name another folder")
+    layers = getattr(config.get_text_config(), "num_hidden_layers", 1)
+    shapes = _stored_shapes(folder)
+    if not 1 <= layers <= len(shapes):
+        raise ModelError(
+            f"{folder}: num_hidden_layers is {layers} in config.json, for {len(shapes)} tensors in the safetensors "
+            "files; correct it, or copy the folder again"
+        )
+    with torch.device("meta"), no_init_weights():
+        skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    skeleton.tie_weights()
+    asked, stored = sum(p.numel() for p in skeleton.parameters()), sum(map(math.prod, shapes))
+    if asked > stored:
+        raise ModelError(
+            f"{folder}: config.json (vocab_size, num_hidden_layers, ...) asks for {asked:,} weights, the safetensors "
+            f"files hold {stored:,}; correct it, or copy the folder again"
+        )
+
+
+def _stored_shapes(folder: Path) -> list[Sequence[int]]:
+    """Shapes of all tensors in the folder's safetensors files, from their headers."""
+    shapes = []
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            shapes += [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+    return shapes
+
+
+# --- once they are -------------------------------------------------------------------------------------------------
+
+
+def check_weights(folder: Path, model, told: dict) -> None:
+    """Raise ModelError where a weight is not the checkpoint's, or is no number; `told`: transformers' loading info."""
+    missing, left_out = sorted(told["missing_keys"]), sorted(told["unexpected_keys"])
+    other = sorted(str(key[0]) for key in told["mismatched_keys"])
+    for keys, what in ((missing, "are missing"), (other, "have another shape"), (left_out, "have no place in it")):
+        if keys:
+            raise ModelError(
+                f"{folder}: {len(keys)} weights of a {type(model).__name__} {what} ({', '.join(keys[:2])}...); "
+                "copy the folder again, or correct config.json"
+            )
+    for name, weight in model.named_parameters():
+        if not weight.detach().sum().isfinite():
+            raise ModelError(f"{folder}: {name} holds nan or inf; copy the folder again, or train it at a lower rate")
+
+
+def check_vocabulary(folder: Path, model, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ModelError where the tokenizer, or what ends a text, knows tokens that the model does not."""
+    rows, ids = model.get_input_embeddings().num_embeddings, tokenizer.get_vocab()
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"{folder}: its tokenizer has no end token; set eos_token in tokenizer_config.json")
+    for token, i in sorted(ids.items(), key=lambda item: item[1]):
+        if i >= rows and "pad" not in token.lower():  # padding is told by the attention mask, never by the id
+            raise ModelError(
+                f"{folder}: token {token[:40]!r} of its tokenizer is number {i}, the model has embeddings for 0 to "
+                f"{rows - 1}; copy the tokenizer's files that belong to it, or correct eos_token and bos_token"
+            )
+    for stop in as_list(model.generation_config.eos_token_id):
+        if stop is not None and (type(stop) is not int or not 0 <= stop < rows):
+            raise ModelError(
+                f"{folder}: eos_token_id {str(stop)[:40]!r} in generation_config.json or config.json is no token of "
+                f"the model (0 to {rows - 1}); correct it"
+            )
+
+
+def as_list(value) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+# --- sizes ---------------------------------------------------------------------------------------------------------
+
+
+def positions(model) -> int | None:
+    """Tokens the model can read at once; None where nothing limits them (ALiBi, recurrent models)."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
+def check_positions(lm, settings, around: int, *keys: str) -> None:
+    """Raise ModelError where the settings `keys` and `around` more tokens are longer than the model can read."""
+    most, values = positions(lm.model), [getattr(settings, key) for key in keys]
+    if not most or sum(values) + around <= most:
+        return
+    room = most - around - sum(values[1:])
+    remedy = f"{keys[0]} may be at most {room}" if room > 0 else "name a model that reads longer texts"
+    raise ModelError(
+        f"{' + '.join(keys)}: {' + '.join(map(str, values))} and {around} tokens around them do not fit the "
+        f"{most} positions of {Path(lm.model.config._name_or_path).name or type(lm.model).__name__}; {remedy}"
+    )
+
+
+def check_sizes(student, generator=None) -> None:
+    """Raise ModelError where a text with the words around it is longer than the model that is to read or write it."""
+    settings, cue = student.settings, max(map(len, student.cues(range(len(student.label_names)))))
+    asked = len(student.questions([""])[0]) + max(map(len, student.label_rows()))
+    check_positions(student.lm, settings, max(cue + 1, asked), "max_length")
+    if settings.method == "recursive":
+        check_positions(student.lm, settings, cue, "max_new_tokens")
+    if generator:
+        around = _prompt_lengths(generator)
+        check_positions(generator.lm, settings, around["write"], "max_new_tokens")
+        check_positions(generator.lm, settings, around["label"], "max_length")
+        if settings.needs_feedback:
+            check_positions(generator.lm, settings, around["explain"], "max_length", "max_new_tokens")
+
+
+def _prompt_lengths(generator) -> dict[str, int]:
+    """Tokens of the longest prompt of each kind beside its text, and of the end or the label that follows."""
+    tokenizer, names, settings = generator.lm.tokenizer, list(generator.label_names), generator.settings
+    write = generator.write_turns(range(len(names)))
+    if settings.attributes:
+        longest = (max(phrases, key=len) for phrases in (STYLES, LENGTHS))
+        write = [write_about_turn(max(names, key=len), TEXT, *longest)]
+    turns = [GENERATOR_EXPLAIN.format(text=TEXT), label_turn(TEXT, names), *write]
+    explain, label, *write = map(len, chat_ids(tokenizer, turns))
+    text, longest_label = len(token_ids(tokenizer, [TEXT])[0]), max(map(len, generator.label_rows()))
+    subject = settings.max_new_tokens if settings.attributes else 0  # the Generator's own answer
+    return {
+        "explain": explain - text + 1 + SLACK,
+        "label": label - text + longest_label + SLACK,
+        "write": max(write) + subject + 1,
+    }
