@@ -13,6 +13,10 @@ FIRST_SEED ?=
 ARMS ?=
 ARGS ?=
 RUN ?=
+NAME ?=
+DATA ?=
+STUDENT ?=
+GENERATOR ?=
 GGUF ?=
 JOBS ?= all
 GPUS ?= 1
@@ -34,7 +38,7 @@ export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
 # Every run is a process that imports torch and transformers: 4 s with stored bytecode, 15 s without.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup reproduce batch plan runs studies reports verify test test-fast test-slow bench paper docs share weights convert lab lint clean
+.PHONY: help setup reproduce batch plan runs studies reports verify test test-fast test-slow bench paper docs new share weights convert lab lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
@@ -130,6 +134,9 @@ docs: $(READY)  ## docs/_build/html: the pages and the executed notebooks as a s
 	@mkdir -p docs/notebooks
 	for name in notebooks/*.ipynb; do $(BIN)/papermill --cwd notebooks $$name docs/$$name || exit; done
 	$(BIN)/python -m sphinx -q -b html docs docs/_build/html
+
+new: $(READY)  ## a scale of your own: NAME=tickets DATA=folder; looks at the data, writes params/own/tickets.yaml
+	@$(BIN)/python -m symbiosis.new "$(NAME)" "$(DATA)" "$(STUDENT)" "$(GENERATOR)"
 
 share: $(READY)  ## reports/share: the lessons of RUN=miniature/main/symbiosis-s11 with a data set card, for the hub
 	@$(BIN)/python -m symbiosis.share "$(RUN)"

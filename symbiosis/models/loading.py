@@ -75,7 +75,7 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
     Raises ModelError where the folder holds no safetensors, the hub id has no pinned revision, or the hub is away, and
     for whatever `models.checks` and `check_forward` refuse.
     """
-    folder = folder_of(name) or (resolve(name) if resolve(name).is_dir() else download(name, revision))
+    folder = find(name, revision)
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
             f"{folder}: no .safetensors file; convert it with `AutoModelForCausalLM.from_pretrained(...)"
@@ -84,7 +84,7 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
     with library_errors(folder):
         config = read_config(folder)
         check_causal(folder, config)
-        tokenizer = _tokenizer_class(folder).from_pretrained(folder, trust_remote_code=False)
+        tokenizer = read_tokenizer(folder)
         if (folder / "generation_config.json").exists():
             GenerationConfig.from_pretrained(folder)  # the model itself would do without a broken one
         model, told = AutoModelForCausalLM.from_pretrained(
@@ -101,6 +101,11 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
     with library_errors(folder, "name a model of another kind"):
         check_forward(lm)
     return lm
+
+
+def find(name: str, revision: str = "") -> Path:
+    """The folder of fetched weights, of a path, or of a hub id at its commit, which is downloaded where needed."""
+    return folder_of(name) or (resolve(name) if resolve(name).is_dir() else download(name, revision))
 
 
 @torch.inference_mode()
@@ -223,10 +228,11 @@ def download(name: str, revision: str) -> Path:
         ) from None  # what the client says may hold the token, and a chained error would be printed in full
 
 
-def _tokenizer_class(folder: Path):
-    """AutoTokenizer, but the generic fast class where the checkpoint declares it.
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """AutoTokenizer's, but the generic fast class's where the checkpoint declares it.
 
     AutoTokenizer would rebuild a Qwen2 checkpoint's tokenizer as byte-level BPE whatever its tokenizer.json says.
     """
     declared = get_tokenizer_config(folder).get("tokenizer_class")
-    return PreTrainedTokenizerFast if declared in ("TokenizersBackend", "PreTrainedTokenizerFast") else AutoTokenizer
+    generic = declared in ("TokenizersBackend", "PreTrainedTokenizerFast")
+    return (PreTrainedTokenizerFast if generic else AutoTokenizer).from_pretrained(folder, trust_remote_code=False)

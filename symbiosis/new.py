@@ -1,0 +1,125 @@
+"""A scale of one's own: `python -m symbiosis.new NAME DATA` looks at the data and writes params/own/NAME.yaml.
+
+`make new NAME=tickets DATA=folder`, then `make reproduce SCALE=tickets`. It is params/paper.yaml with other values.
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from symbiosis.data.readers import Source, read
+from symbiosis.data.task import match_key, remove_overlap
+from symbiosis.errors import SymbiosisError
+from symbiosis.models.checks import library_errors
+from symbiosis.models.loading import find, read_tokenizer
+from symbiosis.models.tokens import token_ids
+from symbiosis.settings import RunSettings, make_settings, read_params, root
+from symbiosis.store.folders import write_atomic
+
+MODEL = "smollm2-135m-instruct"  # what `make weights` fetches
+
+
+class NewError(SymbiosisError):
+    """A scale that cannot be written, with the remedy."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a data set holds, as far as its scale depends on it."""
+
+    source: Source
+    distinct: int  # rows outside the test, each text once
+    removed: dict[str, int]
+    tokens: pd.Series  # of each text outside the test, as the Student counts them
+
+
+def look(data: str, count_tokens: Callable[[list[str]], list[int]]) -> Look:
+    """Read a data set as a run would; raises DataError where a run would."""
+    source = read(RunSettings(task=data))
+    rest, removed = remove_overlap(source.rest, set(source.test["text"].map(match_key)))
+    return Look(source, len(rest), removed, pd.Series(count_tokens(list(rest["text"]))))
+
+
+def values_of(name: str, data: str, models: dict[str, str], found: Look) -> dict:
+    """What the scale says otherwise than params/paper.yaml: sizes the data can fill, and the length of its texts."""
+    dev = min(200, max(4, found.distinct // 10))
+    train = min(1000, (found.distinct - dev) // 2)
+    pool, test = min(2000, found.distinct - dev - train), min(1000, len(found.source.test))
+    lesson = min(120, train)
+    if lesson < 4 or pool < 8:
+        raise NewError(f"{data}: {found.distinct} distinct rows outside the test are too few for dev, train and pool")
+    length = min(256, max(16, -(-int(found.tokens.quantile(0.95)) // 8) * 8))
+    return {
+        "scale": name, "task": data, "task_revision": "", "lesson_size": lesson, "train_size": train,
+        "pool_size": pool, "dev_size": dev, "test_size": test, "max_length": length,
+        "max_new_tokens": length, "precision": "fp32", "threads": 1, "batch_size": 8, **models,
+    }  # fmt: skip
+
+
+def scale_file(values: dict) -> str:
+    """params/paper.yaml, line by line, with other values; a changed line says what the parameter is."""
+    meanings = {key: field.description for key, field in RunSettings.model_fields.items()}
+    lines = [f"# Change what you like, every line says what it sets; then: make reproduce SCALE={values['scale']}"]
+    for line in (root() / "params/paper.yaml").read_text().splitlines():
+        key = line.partition(":")[0]
+        if key in values:
+            value = values[key]
+            line = f"{key}: {value if value != '' else chr(34) * 2}  # {meanings[key]}"
+        if not line.startswith("#") or lines[-1] == "":
+            lines.append(line)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def report(found: Look, values: dict) -> str:
+    """What was found, in a few lines: rows, classes, lengths, what will be cut, was cleaned, or is missing."""
+    source, longest, n_test = found.source, values["max_length"], len(found.source.test)
+    counts = source.rest["label"].value_counts().reindex(range(len(source.label_names)), fill_value=0)
+    cut = (found.tokens > longest).mean()
+    lines = [
+        f"{source.name}: {len(source.rest)} rows to learn from, {found.distinct} distinct; {n_test} test rows",
+        "classes: " + ", ".join(f"{n} {c}" for n, c in zip(source.label_names, counts, strict=True)),
+        f"tokens per text: half up to {found.tokens.median():.0f}, longest {found.tokens.max()}; max_length {longest} "
+        f"cuts {cut:.0%} of the texts",
+        "left out: " + (", ".join(f"{n} {k.replace('_', ' ')}" for k, n in found.removed.items() if n) or "nothing"),
+        "cleaned: " + (", ".join(f"{n} x {kind}" for kind, n in source.cleaned.items()) or "nothing"),
+    ]
+    if (counts == 0).any():
+        missing = [name for name, count in zip(source.label_names, counts, strict=True) if not count]
+        lines.append(f"missing: no row of {', '.join(missing)} outside the test, so nothing real can teach it")
+    return "\n".join(lines)
+
+
+def new(name: str, data: str, student: str = MODEL, generator: str = MODEL) -> tuple[Path, str]:
+    """Write params/own/NAME.yaml; returns its path and the report. Raises a SymbiosisError, nothing written."""
+    path = root() / f"params/own/{name}.yaml"
+    if not re.fullmatch(r"[a-z0-9_]+", name) or (root() / f"params/{name}.yaml").exists():
+        raise NewError(f"NAME={name}: take small letters, digits and _, and a name that params/ does not have yet")
+    if path.exists():
+        raise NewError(f"{path.relative_to(root())}: is there already; edit it, or delete it to have it written anew")
+    with library_errors(student):
+        tokenizer = read_tokenizer(find(student))
+    models = {"student": student, "student_revision": "", "generator": generator, "generator_revision": ""}
+    found = look(data, lambda texts: [len(row) for row in token_ids(tokenizer, texts)])
+    values = values_of(name, data, models, found)
+    text = scale_file(values)
+    write_atomic(path, text.encode())
+    make_settings(str(path), **read_params(path))
+    return path, report(found, values)
+
+
+def main(words: list[str]) -> None:
+    if len(words) < 2 or not words[0] or not words[1]:
+        raise SystemExit("make new NAME=tickets DATA=folder [STUDENT=model] [GENERATOR=model]")
+    try:
+        path, said = new(*words)
+    except SymbiosisError as error:
+        raise SystemExit(str(error)) from None
+    print(f"{said}\nwritten: {path.relative_to(root())}; next: make reproduce SCALE={path.stem}")
+
+
+if __name__ == "__main__":
+    main([word for word in sys.argv[1:] if word])

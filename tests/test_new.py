@@ -1,0 +1,75 @@
+"""Own data in one command: what it says of the data, the file it writes, and that the file runs."""
+
+import csv
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from symbiosis import new
+from symbiosis.data.readers import DataError
+from symbiosis.loop import runs
+from symbiosis.settings import RunSettings, make_settings, read_params
+
+ROOT = Path(__file__).resolve().parents[1]
+WORDS = {
+    "Billing": ["invoice", "refund", "charge", "payment"],
+    "Account": ["password", "login", "profile", "lock"],
+    "Техника": ["экран", "сбой", "ошибка", "обновление"],
+}
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A repository of nothing but the scales, as the place to work in, and data beside it."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "params").mkdir()
+    shutil.copy(ROOT / "params/paper.yaml", tmp_path / "params")
+    monkeypatch.chdir(tmp_path)
+    rng = random.Random(0)
+    for name, rows in (("train", 120), ("test", 30)):
+        (tmp_path / "tickets").mkdir(exist_ok=True)
+        with open(tmp_path / f"tickets/{name}.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["text", "label"])
+            for number in range(rows):
+                label = list(WORDS)[number % 3]
+                writer.writerow([f"{name} {number}: {' and '.join(rng.sample(WORDS[label], 3))}", label])
+            writer.writerow([f"train 0: {label}", label])  # in both files
+    return tmp_path
+
+
+def test_own_data_of_three_classes_walks_from_a_folder_to_rows(clone, neox_folder, qwen_folder):
+    path, said = new.new("tickets", "tickets", str(neox_folder), str(qwen_folder))
+    assert "121 rows to learn from, 120 distinct; 31 test rows" in said
+    assert "classes: Account 40, Billing 40, Техника 41" in said and "1 equals test" in said
+    given = read_params(path)
+    assert given["dev_size"] + given["train_size"] + given["pool_size"] == 120
+    assert set(given) == set(read_params("params/paper.yaml"))
+    fast = {"generations": 1, "epochs": 1, "max_new_tokens": 8, "generation_batch_size": 16}
+    for method in ("real", "pseudo_label"):
+        rows = runs.run(make_settings(**given | fast | {"method": method}))
+        assert rows.query("metric == 'accuracy'")["n"].unique() == [31]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "error", "words"),
+    [
+        ("Tickets!", "tickets", new.NewError, "NAME=Tickets!: take small letters"),
+        ("paper", "tickets", new.NewError, "params/ does not have yet"),
+        ("t", "nowhere", DataError, "'nowhere' is not there"),
+    ],
+)
+def test_what_cannot_be_written_is_told_and_nothing_is_written(clone, neox_folder, name, data, error, words):
+    with pytest.raises(error, match=words):
+        new.new(name, data, str(neox_folder))
+    assert not (clone / "params/own").exists()
+
+
+def test_a_file_that_is_there_stays(clone, neox_folder, qwen_folder):
+    path, _ = new.new("tickets", "tickets", str(neox_folder), str(qwen_folder))
+    before = path.read_bytes()
+    with pytest.raises(new.NewError, match="is there already"):
+        new.new("tickets", "tickets", str(neox_folder))
+    assert path.read_bytes() == before and RunSettings.model_fields.keys() >= read_params(path).keys()
