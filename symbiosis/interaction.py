@@ -41,9 +41,9 @@ from symbiosis.models.hidden_states import hidden_states
 from symbiosis.models.loading import LanguageModel, document_rows, start_ids, token_ids
 from symbiosis.models.scoring import text_losses, token_losses
 from symbiosis.models.training import Steps, bucketed_batches, fit
-from symbiosis.pretrain.initial import cache_key, initial_model_folder
+from symbiosis.pretrain.initial import cache_key, initial_model_folder, initial_weights
 from symbiosis.pretrain.recipe import schedule
-from symbiosis.settings import InteractionSettings, RunSettings, derive_seed, resolve
+from symbiosis.settings import InteractionSettings, RunSettings, derive_seed
 from symbiosis.store.folders import write_atomic
 from symbiosis.store.record import Made, run_once
 from symbiosis.store.stages import invalidate, metric, run_folder, stage
@@ -99,12 +99,12 @@ def run(settings: InteractionSettings) -> pd.DataFrame:
 
 def _inputs(settings: InteractionSettings, tasks: Sequence[TaskTexts]) -> dict:
     """Digests of the texts, and which models the entities and the encoder are."""
-    local = Path(settings.student).name if resolve(settings.student).is_dir() else settings.student
-    named = f"{local}@{settings.student_revision}".rstrip("@")
-    base = cache_key("interaction", settings, tasks) or named
-    inputs = {"tasks": [task.fingerprint for task in tasks], "base": base}
+    base = initial_weights("interaction", cache_key("interaction", settings, tasks), settings)
+    inputs = {"tasks": [task.fingerprint for task in tasks], "base": base.pop("interaction")} | base
     if settings.encoder == "miniature":
         inputs["encoder"] = cache_key("student", _loop_settings(settings))
+    elif settings.encoder != "base":
+        inputs |= loading.named_weights("encoder", loading.find(settings.encoder, settings.encoder_revision))
     return inputs
 
 

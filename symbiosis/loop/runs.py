@@ -34,7 +34,7 @@ from symbiosis.models.hidden_states import probe, random_model
 from symbiosis.models.loading import LanguageModel
 from symbiosis.models.student import Student
 from symbiosis.models.vllm import require_engine
-from symbiosis.pretrain.initial import cache_key, initial_model_folder
+from symbiosis.pretrain.initial import cache_key, initial_model_folder, initial_weights
 from symbiosis.settings import RunSettings
 from symbiosis.store.record import Made, run_once
 from symbiosis.store.stages import invalidate, metric, stage
@@ -48,9 +48,11 @@ def run(settings: RunSettings, *, on_stage: Callable[[str], None] = lambda name:
 
     on_stage: called with a stage's name when its work is done and nothing of it is kept yet.
     """
-    keys = {role: cache_key(role, settings) for role in _roles(settings)}
-    inputs = {role: key for role, key in keys.items() if key}
-    return run_once(settings, inputs, lambda folder: _run_all(folder, settings, on_stage))
+    task = load_task(settings)
+    inputs = {"task": task.fingerprint}
+    for role in _roles(settings):
+        inputs |= initial_weights(role, cache_key(role, settings), settings)
+    return run_once(settings, inputs, lambda folder: _run_all(folder, prepare(settings, task), on_stage))
 
 
 def prepare(settings: RunSettings, task: Task | None = None) -> LoopState:
@@ -80,8 +82,8 @@ def _roles(settings: RunSettings) -> tuple[str, ...]:
 # --- the loop ------------------------------------------------------------------------------------------------------
 
 
-def _run_all(folder: Path, settings: RunSettings, on_stage: Callable[[str], None]) -> Made:
-    loop = Loop(prepare(settings), folder, on_stage)
+def _run_all(folder: Path, state: LoopState, on_stage: Callable[[str], None]) -> Made:
+    settings, loop = state.settings, Loop(state, folder, on_stage)
     inputs = loop.inputs()
     invalidate(folder / "state", stage_names(settings))
     loop.begin()
@@ -217,10 +219,7 @@ class Loop:
 
 
 def _weights(role: str, lm: LanguageModel) -> dict[str, str]:
-    """The folder's name (of a hub model its own, with the commit that was really resolved) and what is in it."""
-    folder = Path(lm.model.config._name_or_path)
-    name = f"{folder.parts[-3]}@{folder.name}" if folder.parent.name == "snapshots" else folder.name
-    return {role: name, f"{role}_weights": loading.weights_digest(folder)}
+    return loading.named_weights(role, Path(lm.model.config._name_or_path))
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------

@@ -148,6 +148,12 @@ def weights_digest(folder: Path) -> str:
     return digest(sorted({path for pattern in FILES for path in folder.glob(pattern)}))
 
 
+def named_weights(role: str, folder: Path) -> dict[str, str]:
+    """The folder's name (of a hub model its own, with the commit that was really resolved) and what is in it."""
+    name = f"{folder.parts[-3]}@{folder.name}" if folder.parent.name == "snapshots" else folder.name
+    return {role: name, f"{role}_weights": weights_digest(folder)}
+
+
 def use_threads(threads: int) -> None:
     """CPU threads of torch, 0 for all cores. Sums depend on their number."""
     torch.set_num_threads(threads or os.cpu_count() or 1)

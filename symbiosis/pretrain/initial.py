@@ -36,6 +36,14 @@ def initial_model_folder(
     return str(folder)
 
 
+def initial_weights(role: str, key: str, settings: RunSettings | InteractionSettings) -> dict[str, str]:
+    """Which weights a role begins with: of a model pre-trained here its `cache_key`, else name and digest."""
+    if key:
+        return {role: key}
+    named = ARCHITECTURE[role]
+    return loading.named_weights(role, loading.find(getattr(settings, named), getattr(settings, f"{named}_revision")))
+
+
 def cache_key(role: str, settings: RunSettings | InteractionSettings, tasks: Sequence[TaskTexts] = ()) -> str:
     """Name of a model pre-trained here, with a digest of all that its weights depend on; '' of any other."""
     named = ARCHITECTURE[role]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from symbiosis.data.lesson import load_lesson
 from symbiosis.loop import runs
@@ -349,3 +350,42 @@ def test_arms_that_see_no_pool_do_not_depend_on_it(tmp_path):
         rows = runs.run(static)
         at.append(rows[rows["metric"].isin(["accuracy", "label_loss", "lesson_distinct_2"])]["value"].tolist())
     assert at[0] == at[1] == at[2]
+
+
+@pytest.fixture
+def own(tmp_path, neox_folder):
+    """A task and a Student in folders of one's own, which may change under a run."""
+    task, model = tmp_path / "task", tmp_path / "model"
+    shutil.copytree(neox_folder, model)
+    task.mkdir()
+    for name in ("train", "test"):
+        rows = [f"{name} {i} says {word} twice,{word}" for i in range(40) for word in ("Sports", "World")]
+        (task / f"{name}.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    sizes = {"lesson_size": 8, "train_size": 16, "pool_size": 16, "dev_size": 8, "test_size": 16}
+    return tiny(tmp_path / "r", method="real", task=str(task), student=str(model), **sizes)
+
+
+def other_labels(settings):
+    path = Path(settings.task) / "train.csv"
+    path.write_text(path.read_text().replace(",Sports", ",?").replace(",World", ",Sports").replace(",?", ",World"))
+
+
+def other_weights(settings):
+    lm = loading.load(settings.student, device="cpu")
+    with torch.no_grad():
+        next(lm.model.parameters()).add_(1.0)
+    lm.save(Path(settings.student))
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(("change", "named"), [(other_labels, "task"), (other_weights, "student_weights")])
+def test_a_run_is_not_continued_or_read_back_from_data_or_weights_that_changed(own, finished, change, named):
+    def stop(name):
+        if name == "student-1" and not finished:
+            raise KeyboardInterrupt
+
+    with contextlib.nullcontext() if finished else pytest.raises(KeyboardInterrupt):
+        runs.run(own, on_stage=stop)
+    change(own)
+    with pytest.raises(RunError, match=f"its {named} came from other code or data than today's; delete the folder"):
+        runs.run(own)
