@@ -4,6 +4,10 @@ Its words are papermill's own, and `python -m papermill` does the same.
 """
 
 import sys
+from collections.abc import Sequence
+from itertools import pairwise
+
+from symbiosis.settings import SettingsError, read_params
 
 
 def skip_rfc3987_import() -> None:
@@ -15,8 +19,23 @@ def skip_rfc3987_import() -> None:
     sys.modules.setdefault("rfc3987_syntax", None)
 
 
+def check_names(words: Sequence[str]) -> None:
+    """Exits with a sentence where a name given to papermill is not one: it writes names into the notebook as code."""
+    for option, value in pairwise([*words, ""]):
+        if option in ("-f", "--parameters_file"):
+            read_params(value)
+        elif option in ("-p", "--parameters", "-r", "--parameters_raw") and not value.isidentifier():
+            raise SettingsError(f"{option} {value[:40]!r}: no name of a parameter; write {option} name value")
+        elif option in ("-y", "--parameters_yaml", "-b", "--parameters_base64"):
+            raise SettingsError(f"{option}: parameters come from files (-f) and one by one (-p) here")
+
+
 def main() -> None:
     skip_rfc3987_import()
+    try:
+        check_names(sys.argv[1:])
+    except SettingsError as error:
+        sys.exit(f"SettingsError: {error}")
     from papermill.cli import papermill
 
     papermill(prog_name="papermill")

@@ -4,8 +4,10 @@ import ast
 import difflib
 import hashlib
 import json
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
+from keyword import iskeyword
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -15,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from symbiosis.errors import SymbiosisError
 
 HASHED_UNLESS_DEFAULT = {"hashed_unless_default": True}  # came after results were published, whose run_ids stay
+INJECTED = "# Parameters\n"  # how papermill begins the cell it adds
 UNREPORTED = "smoke"  # the scale of the defaults: too small to report
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=80)]  # names of folders
 Count = Annotated[int, Field(ge=1)]
 Size = Annotated[int, Field(ge=0)]  # where 0 takes all, or none
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -49,7 +52,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     scale: Name = field(UNREPORTED, "name of the size; 'smoke' never enters results.csv")
-    seed: Size = field(0, "world, splits, initialisation, order and sampling")
+    seed: int = field(0, "world, splits, initialisation, order and sampling", ge=0, lt=2**63)
     reports_dir: str = field("reports", "where runs and reports go; relative to the repository's root")
 
     # models
@@ -88,6 +91,14 @@ class Settings(BaseModel):
     @property
     def run_id(self) -> str:
         return f"{self.scale}/{self.study}/{self.name}@{self.fingerprint}"
+
+    @model_validator(mode="after")
+    def _can_be_written(self):
+        try:
+            os.fspath(resolve(self.reports_dir).resolve())
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ValueError(f"reports_dir: {self.reports_dir!r} is no path ({error}); name a folder") from None
+        return self
 
     @model_validator(mode="after")
     def _has_its_corpora(self):
@@ -382,7 +393,8 @@ def literal_parameters(cells: Sequence[str], fields: Collection[str] = ()) -> di
     """Names and values of the cells that only assign literals; later cells win.
 
     After the first cell that asks for the notebook's settings such a cell is a change of parameters where all its names
-    are `fields`, and a reader's scratch where one is not.
+    are `fields`, and a reader's scratch where one is not. Raises SettingsError where what papermill was given is more
+    than names and values: it writes names into the notebook as they are, so a name can be code.
     """
     values: dict[str, Any] = {}
     asked = False
@@ -391,6 +403,8 @@ def literal_parameters(cells: Sequence[str], fields: Collection[str] = ()) -> di
         try:
             pairs = {_target(node): ast.literal_eval(node.value) for node in ast.parse(cell).body}
         except (SyntaxError, ValueError, AttributeError):
+            if cell.startswith(INJECTED):
+                raise SettingsError("parameters: a name given to papermill is no plain word; correct it") from None
             continue  # not a parameters cell
         if not asked or set(pairs) <= set(fields):
             values |= pairs
@@ -411,12 +425,33 @@ def read_params(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise SettingsError(f"{path}: no such params file")
     try:
-        values = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise SettingsError(f"{path}: holds a {type(values).__name__}; write one 'name: value' per line")
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceOnly)
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
+    if not isinstance(values, dict) or not values:
+        what = type(values).__name__ if values else "nothing"
+        raise SettingsError(f"{path}: holds {what}; write one 'name: value' per line")
+    for name in values:
+        if not (isinstance(name, str) and name.isidentifier() and not iskeyword(name)):
+            raise SettingsError(f"{path}: {str(name)[:40]!r} is no name of a parameter; write 'name: value'")
     return values
+
+
+class _OnceOnly(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """Refuses a mapping that says one key twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set = set()
+        for key, _ in node.value:
+            if not isinstance(key.value, str):
+                continue  # which YAML refuses by itself
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"line {line} says '{key.value}' again; keep one of the two")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def nearest(name: str, names: Collection[str]) -> str:

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from symbiosis.settings import (
@@ -135,12 +137,43 @@ def test_history_wins_over_a_name_that_was_used_again():
     assert notebook_parameters(namespace) == {"task": "miniature", "seed": 1}
 
 
-def test_malformed_params_file_is_named(tmp_path):
-    (tmp_path / "bad.yaml").write_text("epochs: [1, 2\n")
-    with pytest.raises(SettingsError, match=r"bad\.yaml: not valid YAML"):
-        read_params(tmp_path / "bad.yaml")
-    with pytest.raises(SettingsError, match=r"none\.yaml: no such params file"):
-        read_params(tmp_path / "none.yaml")
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"method: [real\n", "not valid YAML"),
+        (b"- real\n", "holds list; write one 'name: value' per line"),
+        (b"", "holds nothing"),
+        (b"null\n", "holds nothing"),
+        (b"method: real\nseed: 1\nmethod: static\n", "line 3 says 'method' again"),
+        (b"cells:\n  - {alpha: 1, alpha: 2}\n", "line 2 says 'alpha' again"),
+        (b"method: r\xe9al\n", "not UTF-8 (byte 9)"),
+        (b"1: real\n", "'1' is no name of a parameter"),
+        (b"class: real\n", "'class' is no name of a parameter"),
+        (b"\"__import__('os').getcwd();x\": 1\n", "is no name of a parameter"),
+        (b"seed: " + b"1" * 5000 + b"\n", "not valid YAML"),
+    ],
+)
+def test_a_malformed_params_file_is_one_sentence_that_names_it(tmp_path, content, words):
+    path = tmp_path / "own.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError, match=re.escape(words)) as told:
+        read_params(path)
+    assert str(told.value).startswith(f"{path}: ") and len(str(told.value)) < len(str(path)) + 260
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"seed": 2**63},
+        {"seed": -1},
+        {"variant": "v" * 300},
+        {"reports_dir": "~nobody_of_that_name/r"},
+        {"reports_dir": "a\0b"},
+    ],
+)
+def test_names_and_numbers_that_no_machine_can_hold_are_refused(given):
+    with pytest.raises(SettingsError, match=next(iter(given))):
+        make_settings(**given)
 
 
 def test_derived_seeds_differ_in_every_part_and_stay_the_same():
