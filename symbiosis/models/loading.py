@@ -80,7 +80,7 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
         )
     with library_errors(folder):
         config = read_config(folder)
-        check_causal(folder, config)
+        types = check_causal(folder, config)
         tokenizer = _tokenizer_class(folder).from_pretrained(folder, trust_remote_code=False)
         if (folder / "generation_config.json").exists():
             GenerationConfig.from_pretrained(folder)  # the model itself would do without a broken one
@@ -88,7 +88,7 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
             folder, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
             ignore_mismatched_sizes=True, output_loading_info=True,
         )  # fmt: skip
-        check_weights(folder, model, told)
+        check_weights(folder, model, told, types)
         check_vocabulary(folder, model, tokenizer)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= model.get_input_embeddings().num_embeddings:
         tokenizer.pad_token = tokenizer.eos_token  # padding is told by the attention mask, never by the id
@@ -107,6 +107,8 @@ def check_forward(lm: LanguageModel) -> None:
     row = [i * size // 7 for i in range(1, 1 + min(6, positions(model) or 6))]
     ids = torch.tensor([row], device=model.device)
     expected = model(input_ids=ids).logits[0]
+    if not expected.max() > expected.min():  # also where one is nan
+        raise ModelError(f"{model.config._name_or_path}: its logits are all alike, or no numbers; copy it again")
     trunk = model.get_decoder()(input_ids=ids, use_cache=False)
     padded = pad(lm.tokenizer, [row, row[:-1]], left=True, device=model.device)
     found = {
