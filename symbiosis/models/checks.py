@@ -41,10 +41,12 @@ COPY = "copy or download it again, or delete it if it was pre-trained here: then
 @contextlib.contextmanager
 def library_errors(folder: Path | str, remedy: str = COPY) -> Iterator[None]:
     """Inside, whatever transformers raises or only warns of, where numbers would be meaningless, is a ModelError."""
-    logger, told = logging.getLogger("transformers"), _Kept()
+    logger, told = logging.getLogger("transformers"), []
     before, propagate = logger.handlers, logger.propagate
+    keep = logging.Handler(logging.WARNING)
+    keep.emit = told.append
     transformers_logging.warning_once.cache_clear()  # or the second folder of a kind would pass
-    logger.handlers, logger.propagate = [told], False
+    logger.handlers, logger.propagate = [keep], False
     try:
         yield
     except SymbiosisError:
@@ -53,19 +55,12 @@ def library_errors(folder: Path | str, remedy: str = COPY) -> Iterator[None]:
         raise ModelError(f"{folder}: could not be loaded ({short(error)}); {remedy}") from error
     finally:
         logger.handlers, logger.propagate = before, propagate
-    for message in filter(MEANINGLESS.search, told.messages):
-        raise ModelError(f"{folder}: transformers warns of it ({short(message)}); correct its config.json")
-
-
-class _Kept(logging.Handler):
-    """Keeps what is logged instead of printing it."""
-
-    def __init__(self):
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+    for record in told:
+        if MEANINGLESS.search(record.getMessage()):
+            raise ModelError(
+                f"{folder}: transformers warns of it ({short(record.getMessage())}); correct its config.json"
+            )
+        logger.handle(record)
 
 
 def short(error: object) -> str:
@@ -149,11 +144,20 @@ def check_weights(folder: Path, model, told: dict, types: dict[str, str]) -> Non
                 f"{folder}: {len(keys)} weights of a {type(model).__name__} {what} ({', '.join(keys[:2])}...); "
                 "copy the folder again, or correct config.json"
             )
-    for name, weight in model.named_parameters():
-        if not weight.detach().sum().isfinite():
-            raise ModelError(f"{folder}: {name} holds nan or inf; copy the folder again, or train it at a lower rate")
+    for name, _ in model.named_parameters():
         if types.get(name, "F32") not in FLOATS:
             raise ModelError(f"{folder}: {name} is stored as {types[name]}, quantized; name a folder of plain weights")
+    check_numbers(folder, model)
+
+
+def check_numbers(folder: Path, model) -> None:
+    """Raise ModelError where a weight is nan or inf, or a matrix is 0, as in a file that was not written whole."""
+    for name, weight in model.named_parameters():
+        total = torch.linalg.vector_norm(weight.detach(), 1).item()
+        idle = weight.dim() < 2 or "token_type" in name  # RoBERTa has a matrix of 0 there
+        if not math.isfinite(total) or not (total or idle):
+            what = "holds nan or inf" if total else "is all 0"
+            raise ModelError(f"{folder}: {name} {what}; copy the folder again, or train it at a lower rate")
 
 
 def check_vocabulary(folder: Path, model, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -107,8 +107,6 @@ def check_forward(lm: LanguageModel) -> None:
     row = [i * size // 7 for i in range(1, 1 + min(6, positions(model) or 6))]
     ids = torch.tensor([row], device=model.device)
     expected = model(input_ids=ids).logits[0]
-    if not expected.max() > expected.min():  # also where one is nan
-        raise ModelError(f"{model.config._name_or_path}: its logits are all alike, or no numbers; copy it again")
     trunk = model.get_decoder()(input_ids=ids, use_cache=False)
     padded = pad(lm.tokenizer, [row, row[:-1]], left=True, device=model.device)
     found = {
@@ -137,6 +135,22 @@ def own_logits(model: PreTrainedModel, made: type, hidden: torch.Tensor) -> torc
         vars(trunk).pop("forward")  # the class' own shows again
 
 
+@torch.inference_mode()
+def logit_scale(lm: LanguageModel) -> float:
+    """What the model multiplies its head's output by: 1 for most. Raises ModelError where it does anything else."""
+    ids = torch.arange(1, 5, device=lm.device)[None]
+    trunk = lm.model.get_decoder()(input_ids=ids, use_cache=False)
+    alone = lm.model.get_output_embeddings()(trunk.last_hidden_state[0])
+    logits = own_logits(lm.model, type(trunk), trunk.last_hidden_state[0])
+    scale = ((logits * alone).sum() / (alone * alone).sum()).item()
+    if not (logits - scale * alone).abs().max() <= LOGITS_DIFFER * logits.abs().max():
+        raise ModelError(
+            f"{lm.model.config._name_or_path}: {type(lm.model).__name__} bends its logits, so that feedback "
+            "'gradient_norm' is not known for it; choose another feedback"
+        )
+    return scale
+
+
 def weights_digest(folder: Path) -> str:
     """sha256 over the files of a model, in the order of their names: which weights these really are."""
     return digest(sorted({path for pattern in FILES for path in folder.glob(pattern)}))
@@ -148,6 +162,8 @@ def use_threads(threads: int) -> None:
 
 
 def pick_device(device: str) -> torch.device:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("device: 'cuda', but torch finds no GPU here; set it to auto or cpu")
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
 
 

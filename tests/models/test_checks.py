@@ -89,6 +89,18 @@ def test_losses_and_labels_are_those_of_the_models_own_forward(architecture, tmp
         assert np.abs(alone - expected[0]).max() > 0.1
 
 
+@pytest.mark.parametrize(
+    "architecture, scale", {"gpt_neox": 1, "granite": 1 / 8, "cohere": 0.25, "gemma2": None}.items()
+)
+def test_what_a_head_is_multiplied_by_is_found_or_refused(architecture, scale, tmp_path):
+    lm = loading.load(folder_of(architecture, ARCHITECTURES[architecture], tmp_path / "model"), device="cpu")
+    if scale is None:
+        with pytest.raises(ModelError, match="Gemma2ForCausalLM bends its logits, so that feedback 'gradient_norm'"):
+            loading.logit_scale(lm)
+    else:
+        assert loading.logit_scale(lm) == (1 if scale == 1 else pytest.approx(scale, rel=1e-5))  # no number moves
+
+
 @pytest.mark.parametrize("architecture", NOT_CAUSAL)
 def test_what_reads_the_whole_text_or_its_padding_is_refused(architecture, tmp_path):
     sizes, message = NOT_CAUSAL[architecture]
@@ -178,7 +190,7 @@ DAMAGE = {  # of a Llama folder with a tied head
     "nan": (of(MLP, number(torch.nan)), r"down_proj\.weight holds nan or inf"),
     "inf": (of(MLP, number(-torch.inf)), r"down_proj\.weight holds nan or inf"),
     "int8": (of(MLP, lambda w: w.to(torch.int8)), "stored as I8, quantized"),
-    "nothing but 0": (weights(lambda w: {k: 0 * v for k, v in w.items()}), "its logits are all alike"),
+    "a matrix of 0": (of(MLP, torch.zeros_like), r"down_proj\.weight is all 0"),
     "an adapter alone": (text("adapter_config.json", "{}"), "holds an adapter; merge it"),
     "an unknown end": (edit("tokenizer_config.json", eos_token="<nowhere>"), "token '<nowhere>' of its tokenizer is"),
     "an unknown start": (edit("tokenizer_config.json", bos_token="<nowhere>"), "token '<nowhere>' of its tokenizer is"),
