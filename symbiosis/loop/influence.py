@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from symbiosis.models.loading import batches_by_length, pad
+from symbiosis.models.loading import batches_by_length, logit_scale, pad
 from symbiosis.models.ranks import TrainingError
 from symbiosis.models.scoring import shared_prefixes
 from symbiosis.models.student import LessonRows, RowLosses, Student
@@ -136,7 +136,8 @@ class Influence:
 def gradient_norm(student: Student, texts: Sequence[str]) -> np.ndarray:
     """Length of the label loss's gradient at the Student's own likeliest label, by the head's label rows: (n,), >= 0.
 
-        |grad| = |p - e_y| * |h|,   p = p(label | text), y = argmax p, h the last hidden state before the label word
+        |grad| = |p - e_y| * s |h|,   p = p(label | text), y = argmax p, h the last hidden state before the label word,
+                                      s what the model multiplies its head's output by
 
     In closed form, without a backward pass; exact where label words are one token each, else each counts as one class.
     Small for what the Student is sure of. The hallucinated label: BADGE, Ash et al. 2020, arXiv 1906.03671; gradient
@@ -144,7 +145,7 @@ def gradient_norm(student: Student, texts: Sequence[str]) -> np.ndarray:
     """
     p = np.exp(student.label_log_probs(texts))
     residual = np.linalg.norm(p - np.eye(p.shape[1])[p.argmax(1)], axis=1)
-    return residual * _hidden_norms(student, student.questions(texts))
+    return residual * logit_scale(student.lm) * _hidden_norms(student, student.questions(texts))
 
 
 @torch.inference_mode()

@@ -1,6 +1,7 @@
 """Language models.
 
 loading        model and tokenizer as one LanguageModel, from a folder or the hub; token rows, padding
+checks         what a model is refused for, before and after its weights are read
 student        is taught lessons, and says which label a text has
 generator      writes, explains, labels, and is fine-tuned
 scoring        likelihoods of label words and of texts

@@ -19,7 +19,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from symbiosis.errors import SymbiosisError
 from symbiosis.models import loading
-from symbiosis.models.checks import ModelError, library_errors, positions, read_config
+from symbiosis.models.checks import ModelError, check_numbers, library_errors, positions, read_config
 from symbiosis.models.weights import folder_of
 from symbiosis.settings import resolve
 
@@ -92,6 +92,7 @@ def _load(folder: Path, dtype: torch.dtype):
     left_over = [key for key in told["unexpected_keys"] if re.search(r"\.\d+\.", key)]  # a head may be
     if missing or left_over:
         raise ModelError(f"{folder}: weights are missing or left over ({min(missing + left_over)}); copy it again")
+    check_numbers(folder, model)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= model.get_input_embeddings().num_embeddings:
         tokenizer.pad_token = tokenizer.eos_token  # the mask tells padding, not the id
     return model.eval(), tokenizer

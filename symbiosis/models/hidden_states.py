@@ -36,13 +36,13 @@ def hidden_states(lm: LanguageModel, texts: Sequence[str], settings: RunSettings
     sees it). Always fp32. Raises ValueError for a text without tokens.
     """
     model, rows = lm.model, _rows(lm.tokenizer, texts, settings)
-    states = np.zeros((len(rows), model.config.hidden_size), dtype=np.float32)
+    states: dict[int, np.ndarray] = {}
     for batch, inputs, is_text in _batches(lm, rows, settings):
         with torch.inference_mode():
             hidden = model.base_model(**inputs, use_cache=False, output_hidden_states=True).hidden_states[layer]
             sums = (hidden.float() * is_text[:, :, None]).sum(dim=1)
-            states[batch] = (sums / is_text.sum(dim=1, keepdim=True)).cpu().numpy()
-    return states
+            states |= zip(batch, (sums / is_text.sum(dim=1, keepdim=True)).cpu().numpy(), strict=True)
+    return np.array([states[i] for i in range(len(rows))], dtype=np.float32)
 
 
 def unit_density(lm: LanguageModel, texts: Sequence[str], settings: RunSettings, *, layer: int = -1) -> np.ndarray:
@@ -94,6 +94,8 @@ def _caught_units(model, layer: int) -> Iterator[list[torch.Tensor]]:
     try:
         mlp = model.base_model.layers[layer].mlp
         projection = [part for part in mlp.modules() if isinstance(part, torch.nn.Linear)][-1]
+        if projection.out_features != model.config.hidden_size:  # such as the gate of experts
+            raise AttributeError
     except (AttributeError, IndexError):
         raise RepresentationError(
             f"{type(model).__name__}: no linear map in layers[{layer}].mlp; density is known for models built like "

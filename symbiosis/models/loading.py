@@ -83,7 +83,7 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
         )
     with library_errors(folder):
         config = read_config(folder)
-        check_causal(folder, config)
+        types = check_causal(folder, config)
         tokenizer = read_tokenizer(folder)
         if (folder / "generation_config.json").exists():
             GenerationConfig.from_pretrained(folder)  # the model itself would do without a broken one
@@ -91,7 +91,7 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
             folder, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
             ignore_mismatched_sizes=True, output_loading_info=True,
         )  # fmt: skip
-        check_weights(folder, model, told)
+        check_weights(folder, model, told, types)
         check_vocabulary(folder, model, tokenizer)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= model.get_input_embeddings().num_embeddings:
         tokenizer.pad_token = tokenizer.eos_token  # padding is told by the attention mask, never by the id
@@ -143,6 +143,22 @@ def own_logits(model: PreTrainedModel, made: type, hidden: torch.Tensor) -> torc
         vars(trunk).pop("forward")  # the class' own shows again
 
 
+@torch.inference_mode()
+def logit_scale(lm: LanguageModel) -> float:
+    """What the model multiplies its head's output by: 1 for most. Raises ModelError where it does anything else."""
+    ids = torch.arange(1, 5, device=lm.device)[None]
+    trunk = lm.model.get_decoder()(input_ids=ids, use_cache=False)
+    alone = lm.model.get_output_embeddings()(trunk.last_hidden_state[0])
+    logits = own_logits(lm.model, type(trunk), trunk.last_hidden_state[0])
+    scale = ((logits * alone).sum() / (alone * alone).sum()).item()
+    if not (logits - scale * alone).abs().max() <= LOGITS_DIFFER * logits.abs().max():
+        raise ModelError(
+            f"{lm.model.config._name_or_path}: {type(lm.model).__name__} bends its logits, so that feedback "
+            "'gradient_norm' is not known for it; choose another feedback"
+        )
+    return scale
+
+
 def weights_digest(folder: Path) -> str:
     """sha256 over the files of a model, in the order of their names: which weights these really are."""
     return digest(sorted({path for pattern in FILES for path in folder.glob(pattern)}))
@@ -160,6 +176,8 @@ def use_threads(threads: int) -> None:
 
 
 def pick_device(device: str) -> torch.device:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("device: 'cuda', but torch finds no GPU here; set it to auto or cpu")
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
 
 
