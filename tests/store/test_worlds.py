@@ -24,7 +24,14 @@ def finish(reports, scale, arm, seed, *, inputs=(), study="main", **changed):
     head = {name: getattr(settings, name) for name in ("study", "method", "variant", "scale", "seed", "run_id")}
     rows = [head | {"generation": 1, "metric": "accuracy", "value": 0.5 + seed / 100, "unit": "share", "n": 100}]
     pd.DataFrame(rows)[list(results.COLUMNS)].to_csv(folder / "rows.csv", index=False)
-    record = {"run_id": settings.run_id, "commit": "c", "dirty": False, "device": "cpu", "threads": 1, "wall_s": float(seed)}
+    record = {
+        "run_id": settings.run_id,
+        "commit": "c",
+        "dirty": False,
+        "device": "cpu",
+        "threads": 1,
+        "wall_s": float(seed),
+    }
     record |= {"peak_memory_gib": 1.0, "versions": {"torch": "2", "transformers": "5"}, "hardware": "a CPU"}
     record |= {"settings": settings.model_dump(), "inputs": DATA | dict(inputs)}
     (folder / "record.json").write_text(json.dumps(record))
