@@ -29,8 +29,15 @@ INSTALL := -e '.[dev,batch]' -c constraints.txt $(if $(PIP_FIND_LINKS),--find-li
 # What runs stands in the Snakefile and in params/studies.yaml; on a cluster the profile says how many at a time.
 LOCAL := $(if $(filter profiles/default,$(PROFILE)), --cores $(JOBS) --resources gpu=$(GPUS))
 SNAKEMAKE = $(BIN)/python -m snakemake --workflow-profile $(PROFILE)$(LOCAL)
-BATCH = --config scale=$(SCALE) seeds=$(SEEDS)$(if $(FIRST_SEED), first_seed=$(FIRST_SEED)) args="$(ARGS)"
-ONE = $(BATCH) study="$(STUDY)" arms="$(ARMS)"
+BATCH = $(SNAKEMAKE) --config make=1
+
+# Words for a batch go by the environment, as they were written: no shell, and no YAML of --config, reads them on the way.
+export BATCH_SCALE := $(value SCALE)
+export BATCH_STUDY := $(value STUDY)
+export BATCH_ARMS := $(value ARMS)
+export BATCH_SEEDS := $(value SEEDS)
+export BATCH_FIRST_SEED := $(value FIRST_SEED)
+export BATCH_ARGS := $(value ARGS)
 
 # One thread per job: the same sums in the same order however many jobs run, and no two jobs fight for a core.
 export OMP_NUM_THREADS ?= 1
@@ -59,7 +66,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "$(PYTHON) is $$($(PYTHON) -V 2>&1); Python 3.11 or newer is needed: make setup PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv || echo "no uv here: taking pip, which is slower"
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv -c constraints.txt || echo "no uv here: taking pip, which is slower"
 	@# uv does not read pip's configuration, so pip has the last word; only uv knows the builds of torch
 	{ test -x $(BIN)/uv && $(BIN)/uv pip install --python $(BIN)/python $(if $(TORCH),--torch-backend=$(TORCH)) $(INSTALL); } \
 	  || { test -z "$(TORCH)" && $(BIN)/python -m pip install $(INSTALL); } \
@@ -67,30 +74,30 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 # --- the main job ------------------------------------------------------------------------------------------------------
-# Reports follow even where a run failed: they are made of the runs that are there.
+# Reports follow even where a run failed: they are made of the runs that are there. 2: refused, nothing has begun.
 reproduce batch: $(READY)
-	@status=0; $(SNAKEMAKE) $(ONE) -- runs || status=$$?; $(SNAKEMAKE) $(ONE) -- reports || status=$$?; exit $$status
+	@status=0; $(BATCH) -- runs || status=$$?; test $$status = 2 || $(BATCH) -- reports || status=$$?; exit $$status
 
 reproduce:  ## run every method and seed, then the analysis and the paper's figures; finished runs are kept
 batch:  ## the same of any study, scale, seeds, arms; PROFILE=profiles/slurm for a cluster
 
 plan: $(READY)  ## what `make batch` would run, and what is done
-	@$(SNAKEMAKE) $(ONE) --dry-run -- runs reports
+	@$(BATCH) --dry-run -- runs reports
 
 runs: $(READY)  ## the runs of one study (STUDY=, SEEDS=), without the reports
-	@$(SNAKEMAKE) $(ONE) -- runs
+	@$(BATCH) -- runs
 
 # recursion_5 is for real text: make runs SCALE=agnews_small STUDY=recursion_5
 STUDIES := ablation dev_16 dev_64 dev_256 hidden_states labeller_strong labeller_weak long mixing no_class no_tail pool_25 \
   pool_100 pool_300 rare_tail rare_tail_300 ratio_or_diversity
 studies: $(READY)  ## every control, the ablation, the regimes, the long runs (hours on two cores), then the reports
-	@test "$(SCALE)" = miniature || { echo "the studies are worlds of the miniature; SCALE=$(SCALE) has none"; exit 1; }
-	@$(SNAKEMAKE) $(BATCH) arms="core controls" -- runs
-	@$(SNAKEMAKE) $(BATCH) study="$(STUDIES)" -- runs
-	@$(SNAKEMAKE) $(BATCH) -- reports
+	@test "$$BATCH_SCALE" = miniature || { echo "the studies are worlds of the miniature; SCALE=$$BATCH_SCALE has none"; exit 1; }
+	@BATCH_STUDY=main BATCH_ARMS="core controls" $(BATCH) -- runs
+	@BATCH_STUDY="$(STUDIES)" BATCH_ARMS= $(BATCH) -- runs
+	@BATCH_STUDY=main BATCH_ARMS= $(BATCH) -- reports
 
 reports: $(READY)  ## the analysis and the paper's figures, from the runs that are there
-	@$(SNAKEMAKE) $(ONE) -- reports
+	@$(BATCH) -- reports
 
 verify: $(READY)  ## compute the committed tables again from the committed rows, and say line by line what matches
 	@$(BIN)/python -m symbiosis.analysis.verify

@@ -5,6 +5,7 @@
 # job again and after a failed one. What else the folder holds (stages, record, rows) the run guards itself.
 import json
 import logging
+import os
 import shlex
 import sys
 import time
@@ -14,17 +15,12 @@ from pathlib import Path
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from symbiosis import batch
+from symbiosis import params as params_of
 
 PYTHON = shlex.quote(sys.executable)
-SCALE = config.get("scale") or "miniature"
-ARGS = shlex.split(str(config.get("args") or ""))
-PLAN = batch.plan(
-    SCALE,
-    studies=str(config.get("study") or "main").split(),
-    arms=str(config.get("arms") or "").split(),
-    seeds=config.get("seeds", 3),
-    first_seed=config.get("first_seed"),
-)
+with batch.one_sentence():
+    SCALE, PLAN, ARGS = batch.request(config, os.environ)
+REPORTS = params_of.reports_dir(SCALE)
 HELD = ExitStack()  # the batch's lock, till this process ends
 BEGAN = time.monotonic()
 if {"-n", "--dry-run", "--dryrun"} & set(sys.argv):
@@ -47,9 +43,18 @@ def ask(name):
     return lambda wildcards: batch.needs(wildcards.scale)[name]
 
 
+def args(wildcards):  # a function, as Snakemake would look for wildcards in a text
+    return shlex.join(ARGS)
+
+
+# ends the command of a rule: what it said goes to its log, and is shown where it failed
+OR_FAIL = "> {log} 2>&1 || {{ tail -n 15 {log} >&2; echo 'FAILED (all of it: {log})' >&2; exit 1; }}"
+
+
 localrules:
     runs,
     reports,
+    out_of_step,
 
 
 rule runs:
@@ -61,7 +66,7 @@ rule runs:
 
 rule reports:
     input:
-        [f"reports/runs/{SCALE}/{name}.ipynb" for name in batch.report_notebooks(SCALE)],
+        [f"{REPORTS}/runs/{SCALE}/{name}.ipynb" for name in batch.report_notebooks(SCALE)],
     message:
         "all reports are there"
 
@@ -81,10 +86,10 @@ rule base:
         gpu=ask("gpu"),
         runtime=ask("runtime"),
     params:
-        args=shlex.join(ARGS),
+        args=args,
     shell:
         "{PYTHON} -m symbiosis.batch bases {wildcards.scale} {wildcards.study} all {wildcards.seed} -- {params.args} "
-        "> {log} 2>&1"
+        + OR_FAIL
 
 
 # What a run sets stands in params.yaml beside its notebook, and Snakemake remembers it: a run whose parameters changed is
@@ -95,11 +100,11 @@ rule run:
         notebook=lambda wildcards: ancient(of(wildcards).notebook),
         base=lambda wildcards: [] if of(wildcards).finished else of(wildcards).base,
     output:
-        update("reports/runs/{scale}/{study}/{arm}-s{seed}/run.ipynb"),
+        update(REPORTS + "/runs/{scale}/{study}/{arm}-s{seed}/run.ipynb"),
     message:
         "running {wildcards.scale}/{wildcards.study}/{wildcards.arm}-s{wildcards.seed}"
     log:
-        "reports/runs/{scale}/{study}/{arm}-s{seed}/run.log",
+        REPORTS + "/runs/{scale}/{study}/{arm}-s{seed}/run.log",
     threads: ask("threads")
     resources:
         mem_mb=ask("mem_mb"),
@@ -107,14 +112,13 @@ rule run:
         runtime=ask("runtime"),
     params:
         run="{scale} {study} {arm} {seed}",
-        folder="reports/runs/{scale}/{study}/{arm}-s{seed}",
-        args=shlex.join(ARGS),
+        folder=REPORTS + "/runs/{scale}/{study}/{arm}-s{seed}",
+        args=args,
         all=lambda wildcards: json.dumps(of(wildcards).parameters(ARGS)),
     shell:
         "{{ {PYTHON} -m symbiosis.batch params {params.run} -- {params.args} > {params.folder}/params.yaml && "
-        "{PYTHON} -m symbiosis.execute {input.notebook} {params.folder}/run.part.ipynb -f {params.folder}/params.yaml; }} "
-        "> {log} 2>&1 || {{ tail -n 15 {log} >&2; echo 'FAILED (all of it: {log})' >&2; exit 1; }}; "
-        "mv {params.folder}/run.part.ipynb {output}"
+        "{PYTHON} -m symbiosis.execute {input.notebook} {params.folder}/run.part.ipynb -f {params.folder}/params.yaml && "
+        "test -f {params.folder}/record.json; }} " + OR_FAIL + "; mv {params.folder}/run.part.ipynb {output}"
 
 
 # The longest runs first, so that no core waits for one of them at the end.
@@ -127,43 +131,43 @@ use rule run as teaching with:
 ruleorder: teaching > run
 
 
-# The reports read rows, so they are made again when rows changed: not because a run's notebook was executed again.
-def rows(wildcards):
-    found = sorted(map(str, Path("reports/runs", wildcards.scale).glob("*/*/rows.csv")))
-    return found + ["reports/results.csv"] * Path("reports/results.csv").is_file()
+# What the reports read: rows of the runs in results.csv, measures of their lessons in measures.csv. Merged again where
+# a run or the tables are not as the last merge left them, whatever their dates; the reports follow.
+rule out_of_step:
+    output:
+        temp(touch(".cache/symbiosis/out_of_step/{scale}")),
+    message:
+        "the tables are not those of the runs of {wildcards.scale}"
 
 
-# What the reports read: rows of the runs in results.csv, measures of their lessons in measures.csv. What it prints names
-# the runs and the tables' content, so the reports are made again only when that changed.
 rule merged:
     input:
-        rows=rows,
+        lambda wildcards: [] if batch.in_step(wildcards.scale) else f".cache/symbiosis/out_of_step/{wildcards.scale}",
     output:
-        "reports/runs/{scale}/merged.txt",
+        REPORTS + "/runs/{scale}/merged.txt",
     message:
         "merging the runs of {wildcards.scale}"
     log:
-        "reports/runs/{scale}/merged.log",
+        REPORTS + "/runs/{scale}/merged.log",
     shell:
-        "{PYTHON} -m symbiosis.batch merge {wildcards.scale} main all 0 > {output} 2> {log} || "
-        "{{ tail -n 15 {log} >&2; echo 'FAILED (all of it: {log})' >&2; exit 1; }}"
+        "{{ {PYTHON} -m symbiosis.batch merge {wildcards.scale} main all 0 > {output}; }} " + OR_FAIL
 
 
 rule report:
     input:
         notebook="notebooks/{report}.ipynb",
-        merged="reports/runs/{scale}/merged.txt",
+        merged=REPORTS + "/runs/{scale}/merged.txt",
     output:
-        "reports/runs/{scale}/{report}.ipynb",
+        REPORTS + "/runs/{scale}/{report}.ipynb",
     wildcard_constraints:
         report="05_ratio_or_diversity|06_analysis",
     message:
         "running {wildcards.report} of {wildcards.scale}"
     log:
-        "reports/runs/{scale}/{report}.log",
+        REPORTS + "/runs/{scale}/{report}.log",
     shell:
-        "{PYTHON} -m symbiosis.execute {input.notebook} {output} -p scale {wildcards.scale} > {log} 2>&1 || "
-        "{{ tail -n 15 {log} >&2; echo 'FAILED (all of it: {log})' >&2; exit 1; }}"
+        "{PYTHON} -m symbiosis.execute {input.notebook} {output} -p scale {wildcards.scale} -p reports_dir {REPORTS} "
+        + OR_FAIL
 
 
 use rule report as figures with:
@@ -176,23 +180,22 @@ use rule report as figures with:
 rule interaction:
     input:
         notebook="notebooks/04_model_interaction.ipynb",
-        merged="reports/runs/{scale}/merged.txt",
+        merged=REPORTS + "/runs/{scale}/merged.txt",
     output:
-        "reports/runs/{scale}/04_model_interaction.ipynb",
+        REPORTS + "/runs/{scale}/04_model_interaction.ipynb",
     wildcard_constraints:
         scale="interaction_[a-z0-9_]+",
     message:
         "analysing {wildcards.scale}"
     log:
-        "reports/runs/{scale}/04_model_interaction.log",
+        REPORTS + "/runs/{scale}/04_model_interaction.log",
     params:
         run=lambda wildcards: f"{wildcards.scale} interaction interaction-k2_alpha050 {ask('first_seed')(wildcards)}",
-        file="reports/runs/{scale}/params.yaml",
-        args=shlex.join(ARGS),
+        file=REPORTS + "/runs/{scale}/params.yaml",
+        args=args,
     shell:
         "{{ {PYTHON} -m symbiosis.batch params {params.run} -- {params.args} > {params.file} && "
-        "{PYTHON} -m symbiosis.execute {input.notebook} {output} -f {params.file}; }} "
-        "> {log} 2>&1 || {{ tail -n 15 {log} >&2; echo 'FAILED (all of it: {log})' >&2; exit 1; }}"
+        "{PYTHON} -m symbiosis.execute {input.notebook} {output} -f {params.file}; }} " + OR_FAIL
 
 
 class Line(logging.Handler):
@@ -205,7 +208,8 @@ class Line(logging.Handler):
 
 
 onstart:
-    HELD.enter_context(batch.batch_lock())
+    with batch.one_sentence():
+        HELD.enter_context(batch.batch_lock())
     logging.getLogger("snakemake.logging").addHandler(Line())
 
 

@@ -9,9 +9,12 @@ import argparse
 import contextlib
 import csv
 import fcntl
+import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +23,7 @@ import yaml
 from symbiosis import params
 from symbiosis.errors import SymbiosisError
 from symbiosis.pages import as_html, page_of
-from symbiosis.settings import InteractionSettings, RunSettings, make_settings, nearest, read_params, root
+from symbiosis.settings import InteractionSettings, RunSettings, Settings, make_settings, nearest, read_params, root
 from symbiosis.store.folders import locked, sha256, write_atomic
 
 NOTEBOOKS = {"symbiosis": "03_symbiosis_loop", "interaction": "04_model_interaction"}  # the others: 02_baselines
@@ -34,6 +37,8 @@ DECIDES_BASE = ("student", "generator")  # a study that sets a key of these begi
 STATUSES = DONE, RUNNING, FAILED, MISSING = "done", "running", "failed", "missing"
 COLUMNS = ("run_id", "status", "accuracy", "wall_s", "peak_memory_gib", "written", "commit")
 LAST_LINES = 15  # of a failed run's log
+ASKED = ("scale", "study", "arms", "seeds", "first_seed", "args")  # what a batch is asked for by
+NAMES_A_RUN = ("scale", "study", "method", "variant", "seed", "reports_dir")  # two places must not decide one folder
 
 
 class BatchError(SymbiosisError):
@@ -54,7 +59,7 @@ class Run(NamedTuple):
     @property
     def folder(self) -> str:
         """From the repository's root; the folder the run itself chooses."""
-        return f"reports/runs/{self.scale}/{self.study}/{self.arm}-s{self.seed}"
+        return f"{params.reports_dir(self.scale)}/runs/{self.scale}/{self.study}/{self.arm}-s{self.seed}"
 
     @property
     def finished(self) -> bool:
@@ -73,16 +78,94 @@ class Run(NamedTuple):
         return [f".cache/symbiosis/ready/{self.scale}-{self.study if own else 'main'}-s{self.seed}"]
 
     def parameters(self, args: Sequence[str] = ()) -> dict[str, Any]:
-        """All that the run sets: those of its scale, its arm, its study, the seed, and `-p KEY VALUE ...` last."""
-        arm = params.all_arms()[self.arm] | params.study_world(self.study)
-        return params.files()[self.scale] | arm | {"seed": self.seed} | passed(args)
+        """All that the run sets, `-p KEY VALUE ...` last."""
+        return params.of_run(*self) | passed(args)
+
+    def settings(self, args: Sequence[str] = ()) -> Settings:
+        """Its parameters, checked."""
+        kind = InteractionSettings if _interacts(self.arm) else RunSettings
+        return make_settings(self.folder, kind, **self.parameters(args))
 
 
 def passed(args: Sequence[str]) -> dict[str, Any]:
-    """What `-p KEY VALUE ...` sets; a value is read as in a params file."""
-    pairs = argparse.ArgumentParser(prog="ARGS", add_help=False)
-    pairs.add_argument("-p", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"))
-    return {key: yaml.safe_load(value) for key, value in pairs.parse_args(args).p}
+    """What `-p KEY VALUE ...` sets: a text as it stands, any other value as in a params file."""
+    if len(args) % 3 or any(word != "-p" for word in args[::3]):
+        raise BatchError(
+            f"ARGS={shlex.join(args)}: write -p KEY VALUE, as often as needed; a value with spaces in quotes"
+        )
+    return {key: _value(key, text) for key, text in zip(args[1::3], args[2::3], strict=True)}
+
+
+def _value(key: str, text: str) -> Any:
+    field = (InteractionSettings.model_fields | RunSettings.model_fields).get(key)
+    if field is None or isinstance(field.default, str):
+        return text
+    try:
+        return float(text) if "e" in text.lower() and isinstance(field.default, float) else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError):
+        return text  # which the settings refuse by name
+
+
+def request(config: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str, list[Run], list[str]]:
+    """(scale, runs, ARGS) that a batch is asked for, all of it checked before anything begins.
+
+    `make` hands its words over as they are, in BATCH_SCALE and so on: Snakemake reads what --config sets as YAML, which
+    takes quotes and more away.
+    """
+    asked = {key: environ[f"BATCH_{key.upper()}"] if "make" in config else config.get(key) for key in ASKED}
+    asked = {key: "" if value is None else str(value) for key, value in asked.items()}
+    try:
+        args = shlex.split(asked["args"])
+    except ValueError as error:
+        raise BatchError(f"ARGS={asked['args']}: {error}; a value with spaces stands in quotes") from None
+    scale, first_seed = asked["scale"] or "miniature", asked["first_seed"] or None
+    studies, arms = asked["study"].split() or ["main"], asked["arms"].split()
+    planned = plan(scale, studies, arms, asked["seeds"] or 3, first_seed)
+    check(planned, args)
+    return scale, planned, args
+
+
+def check(planned: Sequence[Run], args: Sequence[str] = ()) -> None:
+    """Stop where a run's parameters are wrong, name another run's folder, or would replace what is published."""
+    for key in passed(args):
+        if key in NAMES_A_RUN:
+            raise BatchError(
+                f"ARGS: {key} says which run it is, as SCALE, STUDY, ARMS and FIRST_SEED do; take it out; what should "
+                f"stand beside other runs needs a scale or a method of its own, a file in {params.OWN}"
+            )
+    chosen = {run: run.settings(args) for run in planned}
+    for run, settings in chosen.items():
+        if f"{settings.reports_dir}/runs/{settings.folder}" != run.folder:
+            raise BatchError(
+                f"params/**/{run.scale}.yaml: the batch sets {', '.join(NAMES_A_RUN[1:])}; take them out of the file"
+            )
+    if args and (changed := _changes(chosen)) and _is_published(run := planned[0]):
+        key, old, new = changed
+        raise BatchError(
+            f"ARGS: {key} is {old!r} in the runs of scale '{run.scale}' in {params.reports_dir(run.scale)}/results.csv "
+            f"and {new!r} here; copy the scale's file to {params.OWN}/NAME.yaml, set it and `scale: NAME` there, and "
+            "give SCALE=NAME"
+        )
+
+
+def _changes(chosen: Mapping[Run, Settings]) -> tuple[str, Any, Any] | None:
+    """The first parameter by which ARGS make another run: its name, its value without and with them."""
+    for run, settings in chosen.items():
+        without = run.settings()
+        if without.run_id != settings.run_id:
+            return next((k, v, getattr(settings, k)) for k, v in without if v != getattr(settings, k))
+    return None
+
+
+def _is_published(run: Run) -> bool:
+    """Whether a run of this scale, as its files set it today, stands in results.csv."""
+    for run_id in {row["run_id"] for row in _table_rows("results.csv", run.scale)}:
+        _, study, name = run_id.partition("@")[0].split("/")
+        arm, _, seed = name.rpartition("-s")
+        with contextlib.suppress(KeyError, SymbiosisError):
+            if Run(run.scale, study, arm, int(seed)).settings().run_id == run_id:
+                return True
+    return False
 
 
 def plan(
@@ -101,7 +184,7 @@ def plan(
     if scale not in scales:
         raise BatchError(f"SCALE={scale}: no params/{scale}.yaml says `scale: {scale}`{nearest(scale, scales)}")
     first = needs(scale)["first_seed"] if first_seed is None else first_seed
-    if not (str(first).isdigit() and str(seeds).isdigit() and int(seeds)):
+    if not (re.fullmatch(r"\d{1,9}", str(first)) and re.fullmatch(r"[1-9]\d{0,5}", str(seeds))):
         raise BatchError(f"SEEDS={seeds}, FIRST_SEED={first}: write whole numbers, at least one seed")
     numbers = range(int(first), int(first) + int(seeds))
     planned = [
@@ -147,26 +230,59 @@ def make_bases(run: Run, args: Sequence[str] = ()) -> None:
 
 def print_params(run: Run, args: Sequence[str] = ()) -> None:
     """All parameters of a run as one flat file, checked, with the command that takes it."""
-    given = run.parameters(args)
-    make_settings(run.folder, InteractionSettings if _interacts(run.arm) else RunSettings, **given)
+    run.settings(args)
     print(f"# papermill {run.notebook} OUT.ipynb -f params.yaml  (this file)")
-    print(yaml.safe_dump(given, sort_keys=False), end="")
+    print(yaml.safe_dump(run.parameters(args), sort_keys=False), end="")
 
 
 def merge(run: Run, args: Sequence[str] = ()) -> None:
-    """Bring the runs of a scale into results.csv, and the measures of one study's lessons into measures.csv.
-
-    Prints the checksums of what the reports then read, and the runs merged.
-    """
+    """Bring a scale's runs into results.csv, measures of a study's lessons into measures.csv; print their `mark`."""
     from symbiosis.analysis import lesson_measures
     from symbiosis.store import results
 
-    merged = results.collect("reports", run.scale)
-    lesson_measures.collect("reports", run.scale, run.study)
+    reports = params.reports_dir(run.scale)
+    results.collect(reports, run.scale)
+    lesson_measures.collect(reports, run.scale, run.study)
+    print(mark(run.scale))
+
+
+def mark(scale: str) -> str:
+    """Checksums of the finished runs of a scale, and of what the tables hold for its reports."""
+    found = sorted((root() / params.reports_dir(scale) / "runs" / scale).glob("*/*/record.json"))
+    lines = [f"{sha256(path.with_name('rows.csv'))} {path.parent.relative_to(root())}" for path in found]
     for name in ("results.csv", "records.csv", "measures.csv", "null_bands.csv"):
-        if (root() / "reports" / name).is_file():
-            print(sha256(root() / "reports" / name), name)
-    print(*merged, sep="\n")
+        rows = json.dumps(list(_table_rows(name, scale)), sort_keys=True)
+        lines.append(f"{hashlib.sha256(rows.encode()).hexdigest()} {name}")
+    return "\n".join(lines)
+
+
+def in_step(scale: str) -> bool:
+    """Whether the reports' tables still are what the last merge left, and the runs what it found."""
+    merged = root() / params.reports_dir(scale) / "runs" / scale / "merged.txt"
+    try:
+        return merged.is_file() and merged.read_text().rstrip("\n") == mark(scale)
+    except (OSError, csv.Error, KeyError):
+        return False  # merging says what is wrong
+
+
+def _table_rows(name: str, scale: str) -> Iterator[dict[str, str]]:
+    """The lines of a long table that reports of a scale read; the paper's figures show all interacting models, too."""
+    path = root() / params.reports_dir(scale) / name
+    with path.open(newline="") if path.is_file() else contextlib.nullcontext([]) as lines:
+        for row in csv.DictReader(lines):
+            of = row["scale"] if "scale" in row else row["run_id"].partition("/")[0]
+            if of == scale or (_interacts(of) and not _interacts(scale)):
+                yield row
+
+
+@contextlib.contextmanager
+def one_sentence() -> Iterator[None]:
+    """What is refused is told in its sentence alone, and ends the process with 2: nothing has begun."""
+    try:
+        yield
+    except SymbiosisError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 @contextlib.contextmanager
@@ -217,14 +333,15 @@ def table(planned: Sequence[Run]):
     import pandas as pd
 
     scales = {run.scale for run in planned}
-    found = {str(path.relative_to(root())) for scale in scales for path in root().glob(f"reports/runs/{scale}/*/*-s*")}
+    places = [root() / params.reports_dir(scale) / "runs" / scale for scale in scales]
+    found = {str(path.relative_to(root())) for place in places for path in place.glob("*/*-s*")}
     lines = [_line(folder) for folder in sorted(found | {run.folder for run in planned})]
     return pd.DataFrame(lines, columns=[*COLUMNS, "folder"])
 
 
 def _line(folder: str) -> dict[str, Any]:
     place, state = root() / folder, status(root() / folder)
-    line = {"folder": folder, "status": state, "run_id": folder.removeprefix("reports/runs/")}
+    line = {"folder": folder, "status": state, "run_id": folder.partition("/runs/")[2]}
     if state != DONE:
         return line
     rows = csv.DictReader((place / "rows.csv").read_text().splitlines())
@@ -233,23 +350,24 @@ def _line(folder: str) -> dict[str, Any]:
 
 
 def last_lines(folder: Path) -> str:
-    """The end of a run's log, where there is one, without the colours of a terminal."""
+    """Why a run failed: the sentence its log ends with, else its last lines, without the colours of a terminal."""
     log = folder / "run.log"
-    lines = log.read_text(errors="replace").splitlines()[-LAST_LINES:] if log.is_file() else ["(no log)"]
-    return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(lines))
+    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace")) if log.is_file() else "(no log)"
+    sentence = re.search(r"^\w+Error: (?!.*^\w+Error: ).*", text, flags=re.M | re.S)
+    return sentence[0] if sentence and "Traceback (" not in text else "\n".join(text.splitlines()[-LAST_LINES:])
 
 
 # ---- the report of a batch
 
 
 def report(planned: Sequence[Run]) -> None:
-    """Write reports/batch.csv and reports/index.html; print the failures with the last lines of their logs."""
-    lines, reports = table(planned), root() / "reports"
+    """Write batch.csv and index.html beside the scale's tables; print the failures, each with its cause."""
+    lines, reports = table(planned), root() / params.reports_dir(planned[0].scale)
     write_atomic(reports / "batch.csv", lines[[*COLUMNS]].to_csv(index=False).encode())
     write_atomic(reports / "index.html", index_page(lines, sorted({run.scale for run in planned})).encode())
     for folder in lines.loc[lines["status"] == FAILED, "folder"]:
         print(f"FAILED: {folder}\n{last_lines(root() / folder)}\n")
-    print(f"{_tally(lines)}: reports/batch.csv, {(reports / 'index.html').as_uri()}")
+    print(f"{_tally(lines)}: {(reports / 'batch.csv').relative_to(root())}, {(reports / 'index.html').as_uri()}")
 
 
 def _tally(lines) -> str:
@@ -265,7 +383,8 @@ def index_page(lines, scales: Sequence[str]) -> str:
     for folder in lines.loc[lines["status"] == FAILED, "folder"]:
         log = new_output("stream", text=last_lines(root() / folder))
         cells += [new_markdown_cell(f"## Failed: {folder}"), new_code_cell(outputs=[log])]
-    notebooks = [path for scale in scales for path in sorted((root() / "reports/runs" / scale).glob("*.ipynb"))]
+    places = [root() / params.reports_dir(scale) / "runs" / scale for scale in scales]
+    notebooks = [path for place in places for path in sorted(place.glob("*.ipynb"))]
     links = "\n".join(f"- [{path.parent.name}: {path.stem}]({page_of(path)})" for path in notebooks)
     pages = {folder: page_of(root() / folder / "run.ipynb") for folder in lines.query("status == @DONE")["folder"]}
     names = [
@@ -297,4 +416,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence():
+        main()

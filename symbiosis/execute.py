@@ -37,8 +37,14 @@ def main() -> None:
     except SettingsError as error:
         sys.exit(f"SettingsError: {error}")
     from papermill.cli import papermill
+    from papermill.exceptions import PapermillExecutionError
 
-    papermill(prog_name="papermill")
+    try:
+        papermill(prog_name="papermill")
+    except PapermillExecutionError as error:
+        if len(error.traceback) > 1:
+            raise
+        sys.exit(error.traceback[0])  # a SymbiosisError, whose traceback is its sentence
 
 
 if __name__ == "__main__":

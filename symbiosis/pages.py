@@ -5,16 +5,15 @@ from functools import cache
 from pathlib import Path
 
 from symbiosis.execute import skip_rfc3987_import
-from symbiosis.settings import root
 from symbiosis.store.folders import write_atomic
 
 
 def page_of(notebook: Path) -> str:
-    """The page of an executed notebook, from reports/ on; made where the notebook is newer."""
+    """The page of an executed notebook, from its reports folder on; made where the notebook is newer."""
     skip_rfc3987_import()
     import nbformat
 
-    reports = root() / "reports"
+    reports = next(folder for folder in notebook.parents if folder.name == "runs").parent
     page = reports / "html" / notebook.relative_to(reports / "runs").with_suffix(".html")
     if not page.is_file() or page.stat().st_mtime_ns < notebook.stat().st_mtime_ns:
         write_atomic(page, as_html(nbformat.read(notebook, as_version=4), "/".join(notebook.parts[-4:-1])).encode())

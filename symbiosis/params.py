@@ -13,15 +13,28 @@ from typing import Any
 from symbiosis.settings import SettingsError, arm_of, nearest, read_params, root
 
 Parameters = dict[str, Any]
+OWN = "params/own"  # scales and methods of a reader, which git ignores, as it does reports/own
+PLACES = ("params", OWN)
 
 
 @cache
 def files() -> dict[str, Parameters]:
-    """{name: parameters} of the files of params/ and of params/own, which git ignores."""
-    paths = [path for place in ("params", "params/own") for path in sorted((root() / place).glob("*.yaml"))]
+    """{name: parameters} of the files of params/ and of params/own."""
+    paths = [path for place in PLACES for path in sorted((root() / place).glob("*.yaml"))]
     if twice := [name for name, count in Counter(path.stem for path in paths).items() if count > 1]:
-        raise SettingsError(f"params/own/{twice[0]}.yaml: there is a params/{twice[0]}.yaml; give it another name")
+        raise SettingsError(f"{OWN}/{twice[0]}.yaml: there is a params/{twice[0]}.yaml; give it another name")
     return {path.stem: read_params(path) for path in paths if path.stem != "studies"}
+
+
+def reports_dir(scale: str) -> str:
+    """Where runs, tables and figures of a scale go: of a reader's scale beside the published ones, not among them."""
+    return "reports/own" if (root() / OWN / f"{scale}.yaml").is_file() else "reports"
+
+
+def of_run(scale: str, study: str, arm: str, seed: int) -> Parameters:
+    """All that a run of a batch sets: what its scale sets, then its arm, its study and the seed."""
+    place = {"reports_dir": reports_dir(scale)} if reports_dir(scale) != "reports" else {}
+    return files()[scale] | all_arms()[arm] | study_world(study) | {"seed": seed} | place
 
 
 def read_studies() -> dict[str, Any]:
@@ -69,14 +82,24 @@ def _based(base: str | Mapping[str, Any], own: Mapping[str, Any]) -> Parameters:
 @cache
 def all_arms() -> dict[str, Parameters]:
     """{arm: its parameters} of the files of params/, then of the arms and of the cells of studies.yaml."""
-    arms = [given for given in files().values() if "method" in given and "scale" not in given]
+    named = {name: given for name, given in files().items() if "method" in given and "scale" not in given}
+    own = {name: named.pop(name) for name in list(named) if (root() / OWN / f"{name}.yaml").is_file()}
+    arms = list(named.values())
     for name, line in read_studies()["arms"].items():
         given = _based(line["base"], {key: value for key, value in line.items() if key != "base"})
         arms.append(given | {"variant": name.removeprefix(f"{given['method']}_")})
-    found = {arm_of(given["method"], given.get("variant", "plain")): given for given in arms}
+    found = {_arm(given): given for given in arms}
     for study in read_studies()["studies"]:
         found |= study_cells(study)
+    for name, given in own.items():
+        if _arm(given) in found:
+            raise SettingsError(f"{OWN}/{name}.yaml: there is an arm '{_arm(given)}'; give yours another `variant`")
+        found[_arm(given)] = given
     return found
+
+
+def _arm(given: Parameters) -> str:
+    return arm_of(given["method"], given.get("variant", "plain"))
 
 
 def arms_of(study: str) -> list[str]:

@@ -16,6 +16,13 @@ QWEN_CHAT = (
 )
 
 
+def pytest_configure():
+    """A reader's own scales and methods turn no test red."""
+    from symbiosis import params
+
+    params.PLACES = ("params",)
+
+
 @pytest.fixture(autouse=True)
 def no_bars(monkeypatch):
     monkeypatch.setenv("TQDM_DISABLE", "1")

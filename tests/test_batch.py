@@ -1,5 +1,6 @@
 """Batches: what is planned, what a run is given, how each stands."""
 
+import contextlib
 import csv
 import json
 import os
@@ -28,7 +29,7 @@ PLANTED = "<script>alert('from a lesson')</script>"
 def repo(tmp_path, monkeypatch):
     """A repository without runs: the files that say what a batch is."""
     for name in ("params", "profiles", "notebooks"):
-        shutil.copytree(ROOT / name, tmp_path / name)
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("own"))
     shutil.copy(ROOT / "Snakefile", tmp_path)
     monkeypatch.chdir(tmp_path)
     for cached in (params.files, params.all_arms):
@@ -49,14 +50,14 @@ def finish(repo, run):
     (folder / "rows.csv").write_text("generation,metric,value\n" + "".join(f"{g},{m},{v}\n" for g, m, v in rows))
 
 
-def snakemake(*how, **config):
-    """All that Snakemake says."""
+def snakemake(*how, fails=0, **config):
+    """All that Snakemake says, where it ends with `fails`."""
     words = [f"{key}={value}" for key, value in config.items()]
     profile = ["--workflow-profile", "profiles/default"]
     command = [sys.executable, "-m", "snakemake", *profile, *how, "--config", *words, "--", "runs"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.returncode == fails, ended.stdout + ended.stderr
     return ended.stdout + ended.stderr
 
 
@@ -90,6 +91,8 @@ def test_seeds_begin_where_the_scale_reports():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
+        ({"seeds": "1e3"}, "SEEDS=1e3, "),
+        ({"arms": ["a 'quote"]}, "ARMS=a 'quote: no such arm"),
         ({"scale": "miniatur"}, "SCALE=miniatur: .*did you mean 'miniature'"),
         ({"scale": "real"}, "SCALE=real: no params/real.yaml says `scale: real`"),
         ({"studies": ["rare_tial"]}, "STUDY=rare_tial: .*did you mean 'rare_tail'"),
@@ -130,6 +133,83 @@ def test_laptop_and_cluster_treat_a_batch_alike():
     assert laptop["retries"] == 1 and laptop["keep-going"] and laptop["rerun-incomplete"]
 
 
+WORDS = dict(SCALE="paper", STUDY="main", ARMS="real", SEEDS="1", FIRST_SEED="", ARGS="")
+
+
+def asked(**words):
+    """What `make` hands over by the environment."""
+    return batch.request({"make": 1}, {f"BATCH_{name}": value for name, value in (WORDS | words).items()})
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        ("-p task '/data/my news'", {"task": "/data/my news"}),
+        (r"-p task /data/my\ news", {"task": "/data/my news"}),
+        ("""-p task "it's: #1 $HOME {x} naïve" -p device cpu""", {"task": "it's: #1 $HOME {x} naïve", "device": "cpu"}),
+        ("-p task_revision 12345678 -p pool_skew none", {"task_revision": "12345678", "pool_skew": "none"}),
+        ("-p learning_rate 1e-3 -p epochs 3", {"learning_rate": 0.001, "epochs": 3}),
+        ("-p task [a]", {"task": "[a]"}),
+    ],
+)
+def test_words_reach_a_run_as_they_were_written(words, given):
+    scale, (run,), args = asked(ARGS=words)
+    assert scale == "paper" and batch.passed(args) == given
+    assert getattr(run.settings(args), next(iter(given))) == next(iter(given.values()))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"ARGS": "-p task '/data/my news"}, "No closing quotation; a value with spaces stands in quotes"),
+        ({"ARGS": "-p task"}, "write -p KEY VALUE"),
+        ({"ARGS": "task news"}, "write -p KEY VALUE"),
+        ({"ARGS": "-p epohcs 3"}, "did you mean 'epochs'"),
+        ({"ARGS": "-p epochs many"}, "epochs: 'many' is text, not a number"),
+        *(({"ARGS": f"-p {key} 7"}, f"ARGS: {key} says which run it is") for key in batch.NAMES_A_RUN),
+        ({"SCALE": "a: b"}, "SCALE=a: b"),
+    ],
+)
+def test_words_that_make_no_run_are_refused_before_any(words, said):
+    with pytest.raises((batch.BatchError, SettingsError), match=re.escape(said)):
+        asked(**words)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"ARGS": "-p task data/news"}, "task is 'miniature' in the runs of scale 'miniature' in reports/results.csv"),
+        (
+            {"ARGS": "-p epochs 1", "SEEDS": "10"},
+            "epochs is 2 .* and 1 here; copy the scale's file to params/own/NAME.yaml",
+        ),
+        ({"ARGS": "-p student_steps 3", "STUDY": "pool_25", "ARMS": "recursive"}, "student_steps is 300"),
+        ({"ARGS": "-p lesson_size 99", "SCALE": "agnews_small"}, "lesson_size is "),
+        ({"ARGS": "-p device cpu -p epochs 2 -p keep_checkpoints true"}, ""),  # changes no number
+        ({"ARGS": "-p task data/news", "SCALE": "paper"}, ""),  # nothing is published
+    ],
+)
+def test_args_replace_nothing_that_is_published(published, words, said):
+    words = {"SCALE": "miniature"} | words
+    with pytest.raises(batch.BatchError, match=said) if said else contextlib.nullcontext():
+        asked(**words)
+
+
+def test_a_scale_of_ones_own_stays_beside_the_published_ones(published, monkeypatch):
+    monkeypatch.setattr(params, "PLACES", ("params", params.OWN))
+    (published / "params/own").mkdir()
+    (published / "params/own/mine.yaml").write_text("scale: mine\ntask: data/news\nepochs: 1\n")
+    params.files.cache_clear()
+    scale, (run,), _ = asked(SCALE="mine", ARGS="-p epochs 3")
+    assert run.folder == "reports/own/runs/mine/main/real-s1" and run.settings().reports_dir == "reports/own"
+    batch.report([run])
+    assert (published / "reports/own/index.html").is_file() and not (published / "reports/index.html").exists()
+    (published / "params/odd.yaml").write_text("scale: odd\nreports_dir: elsewhere\n")
+    params.files.cache_clear()
+    with pytest.raises(batch.BatchError, match="odd.yaml: the batch sets study, method, variant, seed, reports_dir"):
+        asked(SCALE="odd")
+
+
 # ---- steps of a run
 
 
@@ -167,17 +247,69 @@ def test_a_run_is_made_again_where_its_parameters_changed_and_only_there(repo):
     assert runs_in(snakemake("-n", **asked)) == ["miniature/main/static-s11"]
 
 
-def test_merging_prints_the_same_until_a_table_changed(repo, monkeypatch, capsys):
+@pytest.fixture
+def published(repo):
+    """A repository with the published tables."""
     (repo / "reports").mkdir()
-    shutil.copy(ROOT / "reports" / "results.csv", repo / "reports")
-    monkeypatch.setattr(sys, "argv", ["batch", "merge", "miniature", "main", "all", "0"])
-    told = []
-    for change in ("", "", "\n"):
-        with open(repo / "reports" / "results.csv", "a") as file:
-            file.write(change)
+    for name in ("results.csv", "records.csv"):
+        shutil.copy(ROOT / "reports" / name, repo / "reports")
+    return repo
+
+
+def tiny_lines(path, change):
+    path.write_text("".join(change(path.read_text().splitlines(keepends=True))))
+
+
+def test_a_scale_is_out_of_step_when_a_run_or_a_line_changed_whatever_the_dates(published, monkeypatch, capsys):
+    """Another scale's lines, a run's other files and touched files change nothing."""
+    rows = results.read_table(published / "reports/results.csv", results.COLUMNS, results.NUMBERS)
+    own = rows[rows["run_id"].str.startswith("miniature/main/real-s11@")]
+    run = Run("miniature", "main", "real", 11)
+    record = {
+        "run_id": own["run_id"].iloc[0],
+        "commit": "c",
+        "dirty": False,
+        "device": "cpu",
+        "threads": 1,
+        "wall_s": 9,
+    }
+    record |= {"peak_memory_gib": 1, "versions": {"torch": "2", "transformers": "5"}, "settings": run.parameters()}
+    (published / run.folder).mkdir(parents=True)
+    own.to_csv(published / run.folder / "rows.csv", index=False)
+    (published / run.folder / "record.json").write_text(json.dumps(record))
+    tables = {name: (published / "reports" / name).read_bytes() for name in ("results.csv", "records.csv")}
+
+    def merged():
+        monkeypatch.setattr(sys, "argv", ["batch", "merge", "miniature", "main", "all", "0"])
         batch.main()
-        told.append(capsys.readouterr().out)
-    assert "results.csv" in told[0] and told[0] == told[1] != told[2]
+        (published / "reports/runs/miniature/merged.txt").write_text(capsys.readouterr().out)
+
+    def is_in_step(of="miniature"):
+        return batch.in_step(of)
+
+    assert not is_in_step()
+    merged()
+    assert is_in_step() and not is_in_step("agnews_small")
+    for name, before in tables.items():  # the very rows that are published: their records stay, too
+        assert (published / "reports" / name).read_bytes() == before
+    os.utime(published / run.folder / "rows.csv", (1, 1))
+    os.utime(published / "reports/results.csv")
+    tiny_lines(published / "reports/results.csv", lambda lines: [one for one in lines if "agnews_small" not in one])
+    assert is_in_step()
+    for name in tables:  # a deleted line comes back
+        tiny_lines(published / "reports" / name, lambda lines: [one for one in lines if "/main/real-s11@" not in one])
+        assert not is_in_step()
+        merged()
+        assert is_in_step() and "/main/real-s11@" in (published / "reports" / name).read_text()
+    whole = (published / run.folder / "rows.csv").read_text()
+    for text in (whole.replace("0.", "0.1", 1), whole):  # another run there, then the first one brought back
+        (published / run.folder / "rows.csv").write_text(text)
+        os.utime(published / run.folder / "rows.csv", (1, 1))
+        assert not is_in_step()
+        merged()
+        assert is_in_step()
+    shutil.move(published / run.folder, published / "elsewhere")
+    assert not is_in_step()
 
 
 def test_papermill_starts_without_the_grammar_and_is_the_same_command():
@@ -191,7 +323,11 @@ def test_papermill_starts_without_the_grammar_and_is_the_same_command():
     assert said("-c", f"from symbiosis.execute import skip_rfc3987_import; skip_rfc3987_import(); {reads}") == "False\n"
 
 
-def test_a_second_batch_is_told_who_holds_the_first(repo):
+def test_a_second_batch_is_told_who_holds_the_first_in_one_sentence(repo):
+    with batch.batch_lock():
+        ended = snakemake("--cores", "1", fails=2, scale="miniature", arms="real", seeds=1)
+    assert f"BatchError: another batch is running here (process {os.getpid()}" in ended
+    assert 'File "' not in ended and "Traceback" not in ended
     with batch.batch_lock(), pytest.raises(batch.BatchError, match=f"process {os.getpid()}"), batch.batch_lock():
         pass
     with batch.batch_lock():
@@ -208,8 +344,7 @@ def stood(repo):
     finish(repo, done)
     (repo / running.folder).mkdir(parents=True)
     (repo / failed.folder).mkdir(parents=True)
-    log = [f"line {i}" for i in range(40)] + [f"\x1b[31mSettingsError\x1b[0m: {PLANTED}"]
-    (repo / failed.folder / "run.log").write_text("\n".join(log))
+    (repo / failed.folder / "run.log").write_text(f"a bar\n\x1b[31mSettingsError\x1b[0m: {PLANTED}\n")
     with batch.locked(repo / running.folder / ".lock", wait=False):
         yield repo, plan
 
@@ -225,13 +360,18 @@ def test_batch_csv_and_its_page_say_how_each_run_stands(stood, capsys):
     assert [done[name] for name in batch.COLUMNS[2:]] == ["0.75", "41.7", "0.7", "today", "c0ffee"]
     assert table[names[3]]["wall_s"] == ""  # not measured is empty, never 0
     printed = capsys.readouterr().out
-    assert f"FAILED: {plan[2].folder}" in printed and "SettingsError" in printed
-    assert "line 39" in printed and "line 25\n" not in printed  # the last lines only
+    assert f"FAILED: {plan[2].folder}\nSettingsError: {PLANTED}\n\n" in printed  # the sentence alone
     assert "1 done, 1 running, 1 failed, 1 missing" in printed
     page = (repo / "reports" / "index.html").read_text()
     assert f"Failed: {plan[2].folder}" in page and "&lt;script&gt;" in page and "<script" not in page
     (link,) = re.findall(r'href="(html/[^"]+)"', page)
     assert "A run" in (repo / "reports" / link).read_text() and "<td>0.75</td>" in page
+
+
+def test_of_a_log_without_a_sentence_the_last_lines_are_shown(tmp_path):
+    lines = ["Traceback (most recent call last):", *(f"line {i}" for i in range(40)), "KeyError: 'label'"]
+    (tmp_path / "run.log").write_text("\n".join(lines))
+    assert batch.last_lines(tmp_path) == "\n".join(lines[-batch.LAST_LINES :])
 
 
 def test_the_page_links_the_reports_of_the_scale(repo):

@@ -128,11 +128,12 @@ def test_a_misspelt_arm_is_refused_with_the_nearest_name(names, said):
 # ---- files
 def test_files_of_a_reader_are_scales_and_methods_by_their_keys(tmp_path, monkeypatch):
     for name in ("params", "profiles"):
-        shutil.copytree(ROOT / name, tmp_path / name)
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("own"))
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(params, "PLACES", ("params", params.OWN))
     own = tmp_path / "params" / "own"
-    own.mkdir(exist_ok=True)
+    own.mkdir()
     (own / "tickets.yaml").write_text("scale: tickets\ntask: data/tickets\nmethod: static\n")
     (own / "mine.yaml").write_text("method: symbiosis\nvariant: mine\nepochs: 3\n")
     params.files.cache_clear(), params.all_arms.cache_clear()
@@ -141,6 +142,10 @@ def test_files_of_a_reader_are_scales_and_methods_by_their_keys(tmp_path, monkey
         assert (run.parameters()["task"], run.parameters()["epochs"], run.parameters()["method"]) == (
             "data/tickets", 3, "symbiosis",
         )  # fmt: skip
+        (own / "again.yaml").write_text("method: symbiosis\nepochs: 3\n")
+        params.files.cache_clear(), params.all_arms.cache_clear()
+        with pytest.raises(SettingsError, match="own/again.yaml: there is an arm 'symbiosis'; give yours another"):
+            params.all_arms()
         (own / "paper.yaml").write_text("scale: paper\n")
         params.files.cache_clear()
         with pytest.raises(SettingsError, match=r"params/own/paper\.yaml: .* give it another name"):

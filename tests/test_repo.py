@@ -2,9 +2,11 @@
 
 import ast
 import itertools
+import json
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -33,9 +35,9 @@ OF_THE_ARM = {  # what arms set, or leave at defaults that are the same at every
 OF_THE_MACHINE = {"num_processes", "sharding", "gradient_accumulation_steps", "generation_engine"}
 
 
-def kept_files():
-    """What git keeps or would keep."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+def kept_files(*also):
+    """What git keeps; `--others --exclude-standard`: or would keep."""
+    command = ["git", "ls-files", "--cached", *also, "-z"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("not a git clone: nothing tells the project's files from the others")
@@ -183,32 +185,58 @@ def test_the_parameters_cell_is_short_and_says_what_the_settings_say(name):
 
 
 # --- make ----------------------------------------------------------------------------------------------------------
-def make(*words):
+def make(*words, fails=False):
     env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     run = subprocess.run(["make", *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
-    assert run.returncode == 0, run.stderr
+    assert bool(run.returncode) is fails, run.stderr
     return run.stdout
 
 
-def test_make_gives_a_batch_what_it_was_told():
-    told = make("--dry-run", "batch", "SCALE=paper", "STUDY=main", "ARMS=real static", "SEEDS=2", "ARGS=-p task x")
-    assert re.search(r'scale=paper seeds=2 args="-p task x" study="main" arms="real static" -- runs', told)
-    assert "--workflow-profile profiles/default --cores all" in told and told.index("-- runs") < told.index(
-        "-- reports"
-    )
-    cluster = make("--dry-run", "runs", "PROFILE=profiles/slurm", "FIRST_SEED=5")
-    assert (
-        "--workflow-profile profiles/slurm --config" in cluster and "first_seed=5" in cluster
-    )  # the profile says how many
+@pytest.fixture
+def handed_over(tmp_path):
+    """What each call of Snakemake by a target of make finds in its environment, where all of them end with a code."""
+
+    def calls(target, *words, code=0):
+        lines = [
+            f"#!{sys.executable}",
+            "import json, os, sys",
+            "print(json.dumps(dict(os.environ)))",
+            f"sys.exit({code})",
+        ]
+        (tmp_path / "snakemake").write_text("\n".join(lines))
+        (tmp_path / "snakemake").chmod(0o755)
+        told = make("--old-file=.venv/.ready", target, f"SNAKEMAKE={tmp_path / 'snakemake'}", *words, fails=code > 0)
+        return [json.loads(line) for line in told.splitlines()]
+
+    return calls
 
 
-def test_make_studies_leaves_no_arm_and_no_study_out():
-    told = make("--dry-run", "studies", "SCALE=miniature")
-    arms = params.named_arms(re.search(r'arms="([^"]+)" -- runs', told)[1].split())
+def test_make_hands_words_over_as_they_were_written(handed_over):
+    args = """-p task "it's/my: #news $HOME {x} naïve" -p epochs 3"""
+    runs, reports = handed_over("batch", "SCALE=paper", "ARMS=real static", "SEEDS=2", f"ARGS={args}")
+    given = {"SCALE": "paper", "STUDY": "main", "ARMS": "real static", "SEEDS": "2", "FIRST_SEED": "", "ARGS": args}
+    for call in (runs, reports):
+        assert {name: call[f"BATCH_{name}"] for name in given} == given
+    cluster = make("--dry-run", "runs", "PROFILE=profiles/slurm")
+    assert "--workflow-profile profiles/slurm --config make=1 -- runs" in cluster  # the profile says how many
+    assert "--workflow-profile profiles/default --cores all" in make("--dry-run", "runs")
+
+
+@pytest.mark.parametrize(("ended", "calls"), [(1, 2), (2, 1)])
+def test_make_tells_by_its_exit_code_and_makes_reports_unless_refused(handed_over, ended, calls):
+    assert len(handed_over("batch", code=ended)) == calls
+
+
+def test_make_studies_leaves_no_arm_and_no_study_out(handed_over):
+    first, second, _ = handed_over("studies")
+    arms = params.named_arms(first["BATCH_ARMS"].split())
     cells = [arm for study in params.read_studies()["studies"] for arm in params.study_cells(study)]
     assert sorted([*arms, *cells]) == sorted(params.all_arms())
-    studies = re.search(r'study="([^"]+)" -- runs', told)[1].split()
-    assert set(studies) == set(params.read_studies()["studies"]) - {"main", "recursion_5", "interaction"}
+    assert set(second["BATCH_STUDY"].split()) == set(params.read_studies()["studies"]) - {
+        "main",
+        "recursion_5",
+        "interaction",
+    }
 
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -247,7 +275,7 @@ def test_committed_tables_and_claims_are_those_of_the_committed_results():
 def test_no_file_names_a_place_on_one_machine():
     hosts = ["pypi" + ".org", "python" + "hosted.org", "download." + "pytorch.org", "anaconda" + ".org"]
     folder = re.compile(r"(?<![\w./~-])/(?:work|root|home)" + r"/")
-    files = kept_files()
+    files = kept_files("--others", "--exclude-standard")
     assert len(files) > 20
     for path in files:
         if path.suffix in {".pdf", ".png", ".parquet"}:

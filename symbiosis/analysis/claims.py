@@ -40,7 +40,7 @@ from symbiosis.store.folders import write_atomic
 from symbiosis.store.results import ResultsError
 
 REGIME_STUDY = "rare_tail"  # the named regime: the pool rarely shows what the test asks for
-SCALES = {  # in the order of the ledger; scales that are not named here follow
+SCALES = {  # in the order of the ledger; no claim speaks of scales that are not named here
     PUBLISHED_SCALE: "The published table against its own sentences",
     "miniature": "Miniature world",
     "agnews_small": "AG News, small models",
@@ -184,7 +184,8 @@ def ledger(reports_dir: str | Path, scales: Sequence[str] | None = None) -> pd.D
 
     Args:
         reports_dir: folder of results.csv.
-        scales:      which to read, 'published' for the paper's own table; None: that and all results.csv holds.
+        scales:      which to read, 'published' for the paper's own table; None: that and all results.csv holds. No
+                     claim speaks of scales that are not among SCALES.
 
     Columns: scale, claim (slug), source, statement, test, study; numbers (every part, as text); estimate, low, high
     (95% over seeds), n seeds and p of the part that decides; p_holm (over all parts of all claims of the scale);
@@ -202,7 +203,7 @@ def ledger(reports_dir: str | Path, scales: Sequence[str] | None = None) -> pd.D
         holds = ", ".join(known[1:]) or "nothing"
         raise ResultsError(f"results.csv: no rows of scale '{unknown[0]}' (it holds {holds}); {results.HOW_TO_MAKE}")
     rows = []
-    for scale in scales:
+    for scale in [scale for scale in scales if scale in SCALES]:
         of_published = scale == PUBLISHED_SCALE
         rows += published_rows(CLAIMS) if of_published else scale_rows(scale, results.read_studies(reports_dir, scale))
     return pd.DataFrame(rows, columns=list(LEDGER_COLUMNS))

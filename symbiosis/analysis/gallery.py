@@ -29,7 +29,6 @@ from symbiosis.store.results import ResultsError, read_records, read_studies, ro
 from symbiosis.theory.next_token import types_alive
 
 DEFAULT_SCALE, DEFAULT_STUDY = "miniature", "main"
-CLASSES = {"miniature": 4, "agnews_small": 4, "paper": 4}  # results.csv does not say how many labels a task has
 SEVERAL = {  # figures of several studies, and the folder that is theirs
     "regime_map": "regimes", "dev_rows": "dev", "ablation_effects": "ablation",
 }  # fmt: skip
@@ -71,11 +70,17 @@ class Reports:
         return rows, read_band(self.folder, self.scale, study)
 
     def accuracy(self, used: pd.DataFrame, lines: dict | None = None) -> "Drawn":
-        return figures.plot_accuracy(used, CLASSES.get(self.scale), lines), used
+        return figures.plot_accuracy(used, classes_of(used, self.folder), lines), used
 
 
 Drawn = tuple[Figure, pd.DataFrame]  # a figure, and the rows it shows
 Draw = Callable[[Reports], Drawn]
+
+
+def classes_of(rows: pd.DataFrame, reports_dir: str | Path) -> int | None:
+    """How many classes the task of these runs has, as they were recorded; None where that is not one number."""
+    said = set(read_records(reports_dir, rows["run_id"].unique())["classes"]) - {""}
+    return int(said.pop()) if len(said) == 1 else None
 
 
 def _some(table: pd.DataFrame, otherwise: str) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 PAIRED = ("n", "mean", "low", "high", "p")
+MIN_SEEDS = 3  # fewer give an interval too wide, or none, to say anything: of two it is 13 standard errors each way
 ROUNDING = 1e-12  # a spread below this share of the mean is rounding error of equal values, not variation
 
 
@@ -18,16 +19,16 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
         mean -+ t[0.975, n - 1] * s / sqrt(n),   s^2 = sum_i (x_i - mean)^2 / (n - 1)
 
-    values: (n,) one number per seed; nan means not measured and is left out. One seed says nothing about the spread:
-    the bounds are nan, never a width of 0. No seed: all nan.
+    values: (n,) one number per seed; nan means not measured and is left out. Fewer than MIN_SEEDS seeds say nothing
+    about the spread: the bounds are nan, never a width of 0. No seed: all nan.
 
     Student 1908, Biometrika 6:1. scipy's `confidence_interval` gives the same up to rounding, but not the last digit of
     the committed tables.
     """
     x = np.asarray(values, dtype=float)
     x = x[~np.isnan(x)]
-    if len(x) < 2:
-        return (float(x[0]) if len(x) else np.nan), np.nan, np.nan
+    if len(x) < MIN_SEEDS:
+        return (float(x.mean()) if len(x) else np.nan), np.nan, np.nan
     half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
     return float(x.mean()), float(x.mean() - half), float(x.mean() + half)
 
@@ -37,12 +38,12 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> tuple[f
 
         d_i = a_i - b_i,   t = mean(d) / (s_d / sqrt(n)),   p = 2 * P(T[n - 1] > |t|)
 
-    a, b: {seed: value}; nan means not measured. p is nan with fewer than two common seeds, and where all differences
-    are equal (t is then 0/0 or infinite). The paired t-test: Student 1908, Biometrika 6:1.
+    a, b: {seed: value}; nan means not measured. p is nan with fewer than MIN_SEEDS common seeds, and where all
+    differences are equal (t is then 0/0 or infinite). The paired t-test: Student 1908, Biometrika 6:1.
     """
     d = paired_values(a, b)
     mean, low, high = mean_interval(d)
-    if len(d) < 2 or d.std(ddof=1) <= ROUNDING * max(1.0, abs(mean)):
+    if np.isnan(low) or d.std(ddof=1) <= ROUNDING * max(1.0, abs(mean)):
         return mean, low, high, np.nan
     return mean, low, high, float(stats.ttest_1samp(d, 0.0).pvalue)
 

@@ -15,6 +15,7 @@ PUBLISHED = {
     "recursive": (26.80, 26.80),
     "symbiosis": (19.20, 25.00),
 }
+PUBLISHED_BESIDE = ("miniature", "agnews_small", "paper")  # scales that ask what the paper asked
 
 
 ARM_NAME = {  # in the order of every table and figure
@@ -160,11 +161,21 @@ def runs_overview(rows: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
     arms = joined.groupby("arm")
 
     def listed(column: str) -> pd.Series:
-        return arms[column].agg(lambda values: ", ".join(map(str, sorted(set(values.dropna())))))
+        return arms[column].agg(lambda values: ", ".join(map(str, sorted(set(values.dropna()) - {""}))))
 
-    table = {name: listed(name) for name in ("seed", "generations", "device", "commit", "dirty")}
+    table = {name: listed(name) for name in ("seed", "generations", "device", "hardware", "commit", "dirty")}
     sizes = {"wall_s_mean": arms["wall_s"].mean(), "peak_memory_gib_max": arms["peak_memory_gib"].max()}
     return pd.DataFrame(table | sizes).loc[order(rows)]
+
+
+def mixed_processors(rows: pd.DataFrame, records: pd.DataFrame) -> str:
+    """A sentence about seeds whose arms, compared in pairs, were run on different processors; '' elsewhere."""
+    runs = rows.drop_duplicates("run_id").merge(records[["run_id", "hardware"]], on="run_id")
+    kinds = runs.groupby("seed")["hardware"].agg(set)
+    mixed = kinds[kinds.map(len) > 1]
+    names = "; ".join(sorted(name or "not recorded" for name in set().union(*mixed)))
+    seeds = ", ".join(map(str, mixed.index))
+    return f"Seeds {seeds}: arms ran on different processors ({names}), which alone may move a digit." if seeds else ""
 
 
 def run_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -181,17 +192,18 @@ def final_accuracy(rows: pd.DataFrame) -> pd.DataFrame:
 
     Columns arm, then initial, initial_low, initial_high and the same for final (mean and 95% t-interval over seeds), n
     seeds, published_initial, published_final (nan where the paper has no such arm). A published arm stays in the table
-    where no run of ours exists.
+    where no run of ours exists. Scales of a reader's own have neither these arms nor these columns.
     """
+    published = PUBLISHED if set(rows["scale"]) <= set(PUBLISHED_BESIDE) else {}
     summary = summarise(rows, "accuracy").set_index("arm")
-    table = pd.DataFrame({"arm": order(pd.DataFrame({"arm": [*summary.index, *PUBLISHED]}))}).set_index("arm")
+    table = pd.DataFrame({"arm": order(pd.DataFrame({"arm": [*summary.index, *published]}))}).set_index("arm")
     for name, generation in (("initial", 0), ("final", last_generation(rows))):
         at = summary[summary["generation"] == generation]
         table[name] = 100 * at["mean"]
         table[f"{name}_low"], table[f"{name}_high"] = 100 * at["low"], 100 * at["high"]
     table["n"] = at["n"].reindex(table.index, fill_value=0)
-    published = pd.DataFrame.from_dict(PUBLISHED, orient="index", columns=["published_initial", "published_final"])
-    return table.join(published).reset_index()
+    columns = ["published_initial", "published_final"] if published else []
+    return table.join(pd.DataFrame.from_dict(published, orient="index", columns=columns)).reset_index()
 
 
 def readable_final(table: pd.DataFrame) -> pd.DataFrame:
@@ -200,7 +212,7 @@ def readable_final(table: pd.DataFrame) -> pd.DataFrame:
     for when in ("initial", "final"):
         bounds = table[[when, f"{when}_low", f"{when}_high"]].to_numpy()
         columns[f"{when.capitalize()}, ours (%)"] = [with_interval(*b, digits=1) for b in bounds]
-    for when in ("initial", "final"):
+    for when in ("initial", "final") if "published_final" in table else ():
         values = table[f"published_{when}"]
         columns[f"{when.capitalize()}, published (%)"] = ["-" if pd.isna(v) else f"{v:.2f}" for v in values]
     return pd.DataFrame(columns)

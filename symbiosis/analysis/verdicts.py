@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from symbiosis.analysis.statistics import mean_interval, paired_difference
+from symbiosis.analysis.statistics import MIN_SEEDS, mean_interval, paired_difference
 from symbiosis.analysis.tables import arm_name, last_generation
 
-MIN_SEEDS = 3  # fewer give an interval too wide, or none, to decide anything
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 LAST = -1  # generations below 0 count from the end, as indices do
 

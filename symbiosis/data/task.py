@@ -32,6 +32,7 @@ class Task:
     cleaned: dict[str, int]  # repairs by kind, over all rows read
     world: World | None  # the known truth behind the miniature, for measuring and never for teaching
     fingerprint: str  # eight hex digits over every row of every split
+    data: str = ""  # the same over all rows read, for every seed alike; '' for the miniature, a world for every seed
 
 
 def load_task(settings: RunSettings) -> Task:
@@ -46,7 +47,8 @@ def load_task(settings: RunSettings) -> Task:
     parts["pool"] = parts["pool"].drop(columns="label")
     splits = {name: Dataset.from_dict(part.to_dict("list")) for name, part in parts.items()}
     names, cleaned = tuple(source.label_names), dict(sorted(source.cleaned.items()))
-    about = {"overlap": overlap, "cleaned": cleaned, "world": world, "fingerprint": rows_digest}
+    data = "" if world else fingerprint([names, source.rest.to_numpy().tolist(), source.test.to_numpy().tolist()])
+    about = {"overlap": overlap, "cleaned": cleaned, "world": world, "fingerprint": rows_digest, "data": data}
     return Task(Path(settings.task).name, source.name, names, **splits, **about)
 
 

@@ -214,7 +214,7 @@ class Loop:
         """What the run is made from: the task's texts, and which initial weights these really are."""
         task, state = self.state.task, self.state
         inputs = {"task": task.fingerprint, "task_source": task.source, "overlap": task.overlap}
-        inputs |= _weights("student", state.student.lm)
+        inputs |= {"data": task.data, "classes": task.label_names} | _weights("student", state.student.lm)
         return inputs | (_weights("generator", state.generator.lm) if state.generator else {})
 
 

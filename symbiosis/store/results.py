@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 
 from symbiosis.errors import SymbiosisError
-from symbiosis.settings import UNREPORTED, arm_of, resolve
+from symbiosis.settings import UNREPORTED, Settings, arm_of, resolve
 from symbiosis.store.folders import write_atomic
+from symbiosis.store.worlds import check_same_world, marks, settings_of
 
 COLUMNS = ("study", "method", "variant", "scale", "seed", "generation", "metric", "value", "unit", "n", "run_id")
 NUMBERS = {"seed": int, "generation": int, "value": float, "n": int}
@@ -22,6 +23,7 @@ SORT_BY = ["scale", "study", "method", "variant", "seed", "generation", "metric"
 
 RECORD_COLUMNS = (
     "run_id", "commit", "dirty", "device", "threads", "torch", "transformers", "wall_s", "peak_memory_gib",
+    "hardware", "classes", "data", "setting", "world",
 )  # fmt: skip
 RECORD_NUMBERS = {"threads": int, "wall_s": float, "peak_memory_gib": float}
 
@@ -47,16 +49,20 @@ def collect(reports_dir: str | Path, scale: str | None = None) -> list[str]:
     """Merge finished runs (of one scale) into results.csv and records.csv; returns the run_ids merged, sorted.
 
     A run found in reports/runs replaces the rows of the same study, method, variant, scale and seed; all others stay.
-    Both files depend only on the runs and on what they held, so a repeat changes no byte. Scale 'smoke' never enters.
+    Both files depend only on the runs and on what they held, so a repeat changes no byte, and a run that gave the rows
+    it gave before keeps its record. Scale 'smoke' never enters. WorldError where runs do not belong into one table.
     """
     reports_dir = resolve(reports_dir)
     folders = finished_runs(reports_dir, scale)
     if not folders:
         return []
-    tables, records = [read_rows(folder) for folder in folders], [_read_record(folder) for folder in folders]
-    merged = merge_into(reports_dir / "results.csv", tables)
-    held = read_table(reports_dir / "results.csv", COLUMNS, NUMBERS)
-    records = _merge_records(reports_dir, records, set(held["run_id"]))
+    tables, path = [read_rows(folder) for folder in folders], reports_dir / "results.csv"
+    found = [_read_record(folder) for folder in folders]
+    before = read_or_empty(path, COLUMNS, NUMBERS)
+    after = merge(before, pd.concat(tables, ignore_index=True))
+    records = _merge_records(read_records(reports_dir), [record for record, _ in found], before, after)
+    check_same_world(records, {record["run_id"]: settings for record, settings in found if settings})
+    merged = merge_into(path, tables)
     write_atomic(reports_dir / "records.csv", csv_bytes(records, RECORD_COLUMNS))
     return merged
 
@@ -130,20 +136,30 @@ def merge(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([old[kept], new], ignore_index=True).sort_values(SORT_BY, kind="stable", ignore_index=True)
 
 
-def _merge_records(reports_dir: Path, new: list[dict], run_ids: set[str]) -> pd.DataFrame:
-    """One record for each run that has rows; a run that was replaced takes its record along."""
-    old = read_records(reports_dir)
-    new = pd.DataFrame(new, columns=list(RECORD_COLUMNS))
+def _merge_records(old: pd.DataFrame, found: list[dict], before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """One record for each run that has rows; the old one where its rows are what they were."""
+    changed = set(pd.concat([before, after]).drop_duplicates(keep=False)["run_id"])
+    unchanged = set(old["run_id"]) - changed
+    new = pd.DataFrame([one for one in found if one["run_id"] not in unchanged], columns=list(RECORD_COLUMNS))
     both = pd.concat([old[~old["run_id"].isin(new["run_id"])].astype(object), new], ignore_index=True)
-    return both[both["run_id"].isin(run_ids)].sort_values("run_id", ignore_index=True)
+    return both[both["run_id"].isin(after["run_id"])].sort_values("run_id", ignore_index=True)
 
 
-def _read_record(folder: Path) -> dict:
-    def flat(record: dict) -> dict:
-        values = {**record, **record["versions"]}
-        return {name: "" if values[name] is None else str(values[name]) for name in RECORD_COLUMNS}
+def _read_record(folder: Path) -> tuple[dict[str, str], Settings | None]:
+    """A line of records.csv, and the run's settings; empty where its record is older than the column."""
 
-    return from_record(folder, flat)
+    def take(record: dict) -> tuple[dict[str, str], Settings | None]:
+        settings = settings_of(record["settings"]) if "settings" in record else None
+        inputs = record.get("inputs", {})
+        later = {
+            "hardware": None,
+            "classes": len(inputs.get("classes", "")) or None,
+            "data": inputs.get("data") or None,
+        }
+        values = later | record | record["versions"] | marks(settings)
+        return {name: "" if values[name] is None else str(values[name]) for name in RECORD_COLUMNS}, settings
+
+    return from_record(folder, take)
 
 
 def from_record(folder: Path, take: Callable[[dict], Any]) -> Any:

@@ -113,7 +113,7 @@ def test_the_collector_reads_old_and_new_records(unbroken, tmp_path):
         (folder / "record.json").write_text(json.dumps(record | {"run_id": settings.run_id}))
     assert len(results.collect(tmp_path)) == 2
     new, old = results.read_records(tmp_path).drop(columns="run_id").to_dict("records")
-    assert new == old and new["device"] == "cpu"
+    assert new == old | {"hardware": new["hardware"]} and new["device"] == "cpu" and old["hardware"] == ""
 
 
 def test_only_the_last_weights_are_kept(unbroken):

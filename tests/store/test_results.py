@@ -82,7 +82,15 @@ def write_reports(reports, seeds=range(5), arms=ARMS, scale="miniature"):
 def hand_rows(values, metric="accuracy", generation=1, n=100):
     """{arm: [value of seed 0, 1, ...]} as read rows."""
     return pd.DataFrame(
-        {"arm": arm, "seed": seed, "generation": generation, "metric": metric, "value": value, "n": n}
+        {
+            "arm": arm,
+            "scale": "miniature",
+            "seed": seed,
+            "generation": generation,
+            "metric": metric,
+            "value": value,
+            "n": n,
+        }
         for arm, column in values.items()
         for seed, value in enumerate(column)
     )
@@ -276,11 +284,9 @@ def test_summary_by_hand():
     assert (row["mean"], row["low"], row["high"]) == pytest.approx((0.2, 0.2 - half, 0.2 + half), abs=1e-6)
 
 
-def test_one_seed_is_shown_without_an_interval():
-    one = tables.readable(tables.summarise(hand_rows({"real": [0.5]}), "accuracy"))
-    two = tables.readable(tables.summarise(hand_rows({"real": [0.4, 0.6]}), "accuracy"), digits=1)
-    assert one.loc["real", 1] == "0.500"
-    assert two.loc["real", 1] == "0.5 [-0.8, 1.8]"  # t(.975, 1) = 12.706 times .1
+def test_an_interval_is_shown_from_three_seeds_on():
+    for values, shown in (([0.5], "0.500"), ([0.4, 0.6], "0.500"), ([0.4, 0.5, 0.6], "0.500 [0.252, 0.748]")):
+        assert tables.readable(tables.summarise(hand_rows({"real": values}), "accuracy")).loc["real", 1] == shown
 
 
 def test_paired_differences_use_the_common_seeds():
@@ -303,8 +309,9 @@ def test_holm_covers_the_whole_table_and_each_pair_counts_once():
     assert (table["p_holm"] >= table["p"]).all()
 
 
-def test_one_seed_gives_differences_without_a_test():
-    table = tables.paired_table(hand_rows({"static": [0.5], "symbiosis": [0.7]}))
+@pytest.mark.parametrize("own", [[0.7], [0.6, 0.8]])
+def test_fewer_than_three_seeds_give_differences_without_a_test(own):
+    table = tables.paired_table(hand_rows({"static": [0.5, 0.5], "symbiosis": own}))
     assert table["difference"].tolist() == pytest.approx([0.2])
     assert table[["low", "high", "p", "p_holm"]].isna().all(axis=None)
 
@@ -315,16 +322,19 @@ def test_a_missing_baseline_leaves_an_empty_table():
 
 
 def test_final_accuracy_stands_beside_the_published_numbers():
-    first = hand_rows({"real": [0.2, 0.3], "recursive-warm": [0.9, 0.9]}, generation=0)
-    last = hand_rows({"real": [0.8, 1.0], "recursive-warm": [0.7, 0.7]}, generation=1)
+    first = hand_rows({"real": [0.2, 0.25, 0.3], "recursive-warm": [0.9, 0.9]}, generation=0)
+    last = hand_rows({"real": [0.8, 0.9, 1.0], "recursive-warm": [0.7, 0.7]}, generation=1)
     table = tables.final_accuracy(pd.concat([first, last])).set_index("arm")
-    assert table.loc["real", ["initial", "final", "n"]].tolist() == pytest.approx([25, 90, 2])
+    assert table.loc["real", ["initial", "final", "n"]].tolist() == pytest.approx([25, 90, 3])
     assert table.loc["real", ["published_initial", "published_final"]].tolist() == [25.20, 84.00]
     assert math.isnan(table.loc["recursive-warm", "published_final"])
     assert table.loc["symbiosis", "published_final"] == 25.00 and table.loc["symbiosis", "n"] == 0  # published, not run
     text = tables.readable_final(table.reset_index()).set_index("Arm")
     assert text.loc["Symbiosis"].tolist() == ["0", "-", "-", "19.20", "25.00"]
-    assert text.loc["Real data", "Final, ours (%)"].startswith("90.0 [")
+    assert text["Final, ours (%)"][["Real data", "Recursive, warm start"]].tolist() == ["90.0 [65.2, 114.8]", "70.0"]
+    own = tables.final_accuracy(pd.concat([first, last]).assign(scale="tickets"))
+    assert own["arm"].tolist() == ["real", "recursive-warm"] and "published_final" not in own
+    assert list(tables.readable_final(own)) == ["Arm", "Seeds", "Initial, ours (%)", "Final, ours (%)"]
 
 
 def test_run_table_gives_the_interval_of_the_test_rows():
@@ -346,7 +356,17 @@ def test_final_accuracy_of_two_worlds_side_by_side():
         lines = [("accuracy", arm, seed, g, value - (1 - g)) for arm, seed, value in of_seeds for g in (0, 1)]
         return pd.DataFrame(lines, columns=["metric", "arm", "seed", "generation", "value"])
 
-    text = tables.markdown_final({"a": world({"static": [0.5, 0.7], "real": [0.9, 0.9]}), "b": world({"real": [0.8]})})
+    text = tables.markdown_final(
+        {"a": world({"static": [0.5, 0.6, 0.7], "real": [0.9, 0.9]}), "b": world({"real": [0.8]})}
+    )
     lines = text.splitlines()
-    assert lines[0] == "| method | a | b |" and lines[2] == "| Real data | 0.900 [0.900, 0.900] | 0.800 |"
-    assert lines[3] == "| Static synthetic | 0.600 [-0.671, 1.871] | - |"  # t(.975, 1) * sd / sqrt(2) = 12.706 * .1
+    assert lines[0] == "| method | a | b |" and lines[2] == "| Real data | 0.900 | 0.800 |"
+    assert lines[3] == "| Static synthetic | 0.600 [0.352, 0.848] | - |"  # t(.975, 2) * sd / sqrt(3) = 4.3027 * .057735
+
+
+def test_pairs_of_different_processors_are_named():
+    rows = hand_rows({"static": [0.5, 0.6], "real": [0.9, 0.9]}).assign(run_id=list("abcd"))
+    records = pd.DataFrame({"run_id": list("abcd"), "hardware": ["Xeon", "", "Xeon", "EPYC"]})
+    said = tables.mixed_processors(rows, records)
+    assert said == "Seeds 1: arms ran on different processors (EPYC; not recorded), which alone may move a digit."
+    assert tables.mixed_processors(rows, records.assign(hardware="")) == ""
