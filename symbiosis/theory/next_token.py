@@ -74,14 +74,14 @@ def types_alive(
     if not real_tokens:  # all steps are linear: sum over types first
         written, real, fresh = written.sum(axis=0, keepdims=True), np.zeros((1, 1)), 0.0
     real = real @ _occupied(tokens, real_tokens).T  # (types, n + 1) by the tokens that copy a real one
-    occupied, alive = _occupied(tokens, tokens).T, [np.count_nonzero(counted)]
+    by_real, missed, alive = real @ parents.T, 1 - real, [np.count_nonzero(counted)]
+    occupied = _occupied(tokens, tokens)
     for _ in range(generations):
         alive.append(np.sum(fresh + (1 - fresh) * written[:, -1]))
-        own, written = written @ occupied, np.zeros_like(written)
-        for copied in range(tokens + 1 if real_tokens else 1):
-            seen = real[:, copied, None]
-            either = seen + (1 - seen) * own[:, : tokens + 1 - copied]
-            written[:, copied:] += parents[copied:, copied] * either
+        own, written = written @ occupied.T, by_real.copy()
+        for copied in range(tokens + 1 if real_tokens else 1):  # of the tokens' parents that many are real
+            chance = parents[copied:, copied] * missed[:, copied, None]
+            written[:, copied:] += chance * own[:, : tokens + 1 - copied]
     return np.array(alive, dtype=float)
 
 
