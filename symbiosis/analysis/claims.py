@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 
 from symbiosis.analysis import hidden_states
-from symbiosis.analysis.interaction import beyond_baseline, rank_agreement
+from symbiosis.analysis.interaction import beyond_baseline, rank_agreement, read_scan, scan_rows
 from symbiosis.analysis.published import PUBLISHED_HEAD, PUBLISHED_SCALE, published_rows
 from symbiosis.analysis.statistics import holm
 from symbiosis.analysis.tables import arm_name
@@ -45,6 +45,7 @@ SCALES = {  # in the order of the ledger; no claim speaks of scales that are not
     "miniature": "Miniature world",
     "agnews_small": "AG News, small models",
     "paper": "AG News, the paper's models",
+    "linear_theory": "Models that train on each other's outputs: settings of the linear theory in place of seeds",
     "interaction_miniature": "Models that train on each other's outputs: miniature world",
     "interaction_small": "Models that train on each other's outputs: real tasks, small models",
     "interaction_paper": "Models that train on each other's outputs: the paper's models",
@@ -197,6 +198,7 @@ def ledger(reports_dir: str | Path, scales: Sequence[str] | None = None) -> pd.D
     if not path.is_file():
         raise ResultsError(f"{path}: no such file; {results.HOW_TO_MAKE}")
     held = set(results.read_table(path, results.COLUMNS, results.NUMBERS)["scale"])
+    held |= {"linear_theory"} if (path.parent / "mixtures.csv").is_file() else set()
     known = [*(s for s in SCALES if s in held | {PUBLISHED_SCALE}), *sorted(held - set(SCALES))]
     scales = known if scales is None else list(scales)
     if unknown := [scale for scale in scales if scale not in known]:
@@ -204,8 +206,12 @@ def ledger(reports_dir: str | Path, scales: Sequence[str] | None = None) -> pd.D
         raise ResultsError(f"results.csv: no rows of scale '{unknown[0]}' (it holds {holds}); {results.HOW_TO_MAKE}")
     rows = []
     for scale in [scale for scale in scales if scale in SCALES]:
-        of_published = scale == PUBLISHED_SCALE
-        rows += published_rows(CLAIMS) if of_published else scale_rows(scale, results.read_studies(reports_dir, scale))
+        if scale == PUBLISHED_SCALE:
+            rows += published_rows(CLAIMS)
+        elif scale == "linear_theory":
+            rows += scale_rows(scale, {"mixtures": scan_rows(read_scan(reports_dir))})
+        else:
+            rows += scale_rows(scale, results.read_studies(reports_dir, scale))
     return pd.DataFrame(rows, columns=list(LEDGER_COLUMNS))
 
 
@@ -223,7 +229,8 @@ def scale_rows(scale: str, studies: Mapping[str, pd.DataFrame]) -> list[dict]:
 
 def asked_of(studies: Mapping[str, pd.DataFrame]) -> list[Claim]:
     """Claims about interaction where that study was run (its scales hold nothing else), all others elsewhere."""
-    return [claim for claim in CLAIMS if (claim.study == "interaction") == ("interaction" in studies)]
+    alone = {"interaction", "mixtures"}
+    return [claim for claim in CLAIMS if {claim.study} & alone == set(studies) & alone]
 
 
 def _ledger_row(scale: str, claim: Claim, findings: list[Finding], p_holm: list[float]) -> dict:

@@ -393,7 +393,33 @@ def interaction_beyond(reports: Reports) -> Drawn:
     return figures.plot_matrices(means, sure, f"difference of the loss\n[nats per token], {n}", **style), used
 
 
+def interaction_beta(reports: Reports) -> Drawn:
+    """How many of the real rows should be private? Two entities at alpha = 0.5."""
+    arms = interaction_tables.BETAS
+    used = reports.rows(interaction_tables.OWN_AND_OTHERS, list(arms.values()))
+    if used["arm"].nunique() < len(arms):
+        raise NotRun("Not all of beta = 0.25, 0.5 and 0.75 have been run: no figure.")
+    fig, axes = figures.new_figure(2, 2.9)
+    styles = zip(arms.items(), figures.THEORY_STYLES, strict=False)
+    lines = {arm: figures.line_style(f"beta = {beta:g}", *style) for (beta, arm), style in styles}
+    panels = {metric: figures.METRIC_NAME[metric] for metric in interaction_tables.OWN_AND_OTHERS}
+    seeds = figures.plot_panels(used, panels, lines, axes, ("metric", "generation", "arm"))
+    axes[0].set_ylabel("loss [nats per token]")
+    figures.add_legend(axes, seeds, 3)
+    return fig, used
+
+
 # ---- theory
+
+
+def whose_data(reports: Reports) -> tuple[Figure, dict]:
+    """Whose data is in whose mean? Theory alone."""
+    tables = interaction_tables.data_share_tables()
+    own = [table.apply(lambda column: column.index == column.name) for table in tables.values()]
+    fig = figures.plot_matrices(tables, own, "share of the data set", cmap="viridis", vmin=0, vmax=0.5, fmt=".2f")
+    for ax in fig.axes[:-1]:
+        ax.set_xlabel("private data of, public")
+    return fig, {"from": "symbiosis.theory.many_models", "settings": ["ring_designs"], "alpha, beta": [0.5, 0.5]}
 
 
 def relative_efficiency(reports: Reports) -> tuple[Figure, dict]:
@@ -411,8 +437,9 @@ METHODS = (
 )  # fmt: skip
 INTERACTION = (
     interaction_alpha, interaction_similarity, interaction_matrices, interaction_trends, interaction_beyond,
+    interaction_beta,
 )  # fmt: skip
-THEORY = (relative_efficiency,)
+THEORY = (relative_efficiency, whose_data)
 
 
 # ---- showing and saving

@@ -23,10 +23,15 @@ from symbiosis.settings import resolve
 from symbiosis.store.results import COLUMNS, NUMBERS, arm_of, read_or_empty, with_arm
 from symbiosis.theory.many_models import (
     aligned_designs,
+    data_shares,
     efficiency_surface,
+    first_fit,
+    fixed_point,
+    one_round,
     ring_designs,
     subspace_designs,
     theory_change,
+    trajectory,
 )
 
 METHOD, STUDY = "interaction", "interaction"
@@ -219,3 +224,99 @@ def similarity_changes(rows: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
         both = {"same prompt": same, "other prompts": other, "beyond the baseline": (same - other).dropna()}
         lines[*cell, kind] = {name: with_interval(*mean_interval(x), digits) for name, x in both.items()}
     return pd.DataFrame(lines).T.rename_axis(["entities", "alpha", "metric"])
+
+
+# ---- the share of private rows, and whose data is in whose mean
+
+BETAS = {0.25: "interaction-k2_beta025", 0.5: "interaction-k2_alpha050", 0.75: "interaction-k2_beta075"}  # alpha 0.5
+
+
+def by_beta(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Last generation by beta, a line per metric: the means, and beta = 0.75 less 0.25 seed by seed.
+
+    Columns 0.25, 0.5, 0.75, difference, low, high (95% t-interval over seeds), n; and `theory`, that difference of the
+    linear counterpart's squared error.
+    """
+    last, lines = last_generation(rows), {}
+    errors = {beta: theory_change(2, 0.5, last, beta) for beta in BETAS}  # round 0 is the same for all
+    for metric in metrics:
+        chosen = rows[(rows["metric"] == metric) & (rows["generation"] == last)]
+        values = {beta: chosen[chosen["arm"] == arm].set_index("seed")["value"] for beta, arm in BETAS.items()}
+        difference = (values[0.75] - values[0.25]).dropna()
+        low_high = dict(zip(("difference", "low", "high"), mean_interval(difference), strict=True))
+        theory = errors[0.75].get(metric, np.nan) - errors[0.25].get(metric, np.nan)
+        means = {beta: of_beta.mean() for beta, of_beta in values.items()}
+        lines[metric] = {**means, **low_high, "n": len(difference), "theory": theory}
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("metric")
+
+
+def data_share_tables() -> dict[str, pd.DataFrame]:
+    """Whose data is in whose mean, entities by data sets, at alpha = beta = 0.5: {round: shares} of `ring_designs`."""
+    designs = ring_designs()
+    first, one = first_fit(designs, 0.5, np.ones(2)), one_round(designs, 0.5, 0.5)
+    moments = {"round 0": first, "round 1": trajectory(first, one)[1], "limit": fixed_point(first, one)}
+    entities = list("1234")
+    shares = {name: data_shares(each, designs) for name, each in moments.items()}
+    return {name: pd.DataFrame(each, entities, [*entities, "public"]) for name, each in shares.items()}
+
+
+# ---- the scan of mixtures: for how many settings of the linear theory is (0.5, 0.5) the best?
+
+SCANNED = {  # kind of setting: its designs by number (entities, or the seed of the draw) and rows
+    "one direction each": (ring_designs, (2, 4, 8)),
+    "random subspaces": (subspace_designs, (0, 1, 2)),
+    "aligned tasks": (aligned_designs, (2, 4, 8)),
+}
+PRIVATE_ROWS = 20
+
+
+def scan_mixtures(every: int = 1) -> pd.DataFrame:
+    """The best mixture of each setting on the grid alpha, beta = 0.1..0.9, a row per setting.
+
+    A private row count of PRIVATE_ROWS, a quarter to 4 times as many public rows, an eighth to 4 times as many
+    synthetic ones. Columns kind, number (of entities; of random subspaces the seed), public, synthetic, alpha and beta
+    (the best), efficiency (there, and the largest) and half (at 0.5, 0.5). every: of the settings take every n-th.
+    """
+    grid, lines = np.arange(1, 10) / 10, []
+    numbers = [(kind, number) for kind, (_, of_kind) in SCANNED.items() for number in of_kind]
+    sizes = itertools.product(PRIVATE_ROWS * 2.0 ** np.arange(-2, 3), PRIVATE_ROWS * 2.0 ** np.arange(-3, 3))
+    for (kind, number), (public, synthetic) in list(itertools.product(numbers, sizes))[::every]:
+        values = efficiency_surface(SCANNED[kind][0](number, PRIVATE_ROWS, public, synthetic), grid)
+        i, j = np.unravel_index(np.nanargmax(values), values.shape)
+        lines.append((kind, number, public, synthetic, grid[i], grid[j], values[i, j], values[4, 4]))
+    columns = ["kind", "number", "public", "synthetic", "alpha", "beta", "efficiency", "half"]
+    return pd.DataFrame(lines, columns=columns).round(6)
+
+
+def read_scan(reports_dir: str | Path) -> pd.DataFrame:
+    """mixtures.csv of the reports folder: what `python -m symbiosis.analysis.interaction` wrote (one minute)."""
+    return pd.read_csv(resolve(reports_dir) / "mixtures.csv")
+
+
+def scan_rows(scan: pd.DataFrame) -> pd.DataFrame:
+    """The scan as a study that claims read: settings in place of seeds; 1 where the best is at (0.5, 0.5), or near."""
+    marked = _marked(scan)[["best", "near"]].astype(float).rename_axis("seed").reset_index()
+    rows = marked.melt("seed", var_name="metric").replace({"best": "half_is_best", "near": "half_is_near"})
+    return rows.assign(arm="mixtures", generation=0)
+
+
+def scan_summary(scan: pd.DataFrame) -> pd.DataFrame:
+    """By kind of setting and in all: how often half and half is best, or one step of the grid off, and its price.
+
+    Columns settings, best (at 0.5, 0.5), near (within one step of it), alpha and beta (medians of the best), lost and
+    worst (median and largest share of the best efficiency that is lost at 0.5, 0.5).
+    """
+    marked = _marked(scan)
+    counted = {"settings": ("best", "size"), "best": ("best", "sum"), "near": ("near", "sum")}
+    typical = {name: (name, "median") for name in ("alpha", "beta", "lost")} | {"worst": ("lost", "max")}
+    parts = [marked.assign(kind="all"), marked]
+    return pd.concat([part.groupby("kind", sort=False).agg(**counted, **typical) for part in parts])
+
+
+def _marked(scan: pd.DataFrame) -> pd.DataFrame:
+    off = np.maximum((scan["alpha"] - 0.5).abs(), (scan["beta"] - 0.5).abs())
+    return scan.assign(best=off < 0.05, near=off < 0.15, lost=1 - scan["half"] / scan["efficiency"])
+
+
+if __name__ == "__main__":
+    scan_mixtures().to_csv(resolve("reports") / "mixtures.csv", index=False, lineterminator="\n")

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.random import Generator
 from scipy import special
 
-from symbiosis.theory.checks import Curves, check_counts, check_range
+from symbiosis.theory.checks import Curves, brief, check_counts, check_draws, check_range
 
 MAD_LOOPS = ("fully_synthetic", "synthetic_augmentation", "fresh_data")
 
@@ -27,7 +27,8 @@ def gaussian_refit(generations: int, *, samples: int, ddof: int = 1) -> Curves:
     Returns (G + 1,) curves: variance, sd, log_variance [nats] and its log_variance_spread, mean_squared, w2_squared
     (squared Wasserstein-2 distance to the source). Raises ValueError for other arguments.
 
-    The chain: Shumailov et al., arXiv 2305.17493; the moments are those of a chi-square, derived for this project.
+    The chain: Shumailov et al., arXiv 2305.17493. The moments are those of chi-square (Johnson, Kotz, Balakrishnan,
+    Continuous Univariate Distributions 1, 1994, chapter 18), put together for this project.
     """
     check_counts(0, generations=generations, ddof=ddof)
     check_counts(3, samples=samples)
@@ -49,7 +50,7 @@ def gaussian_refit(generations: int, *, samples: int, ddof: int = 1) -> Curves:
 def simulate_gaussian_refit(generations: int, *, samples: int, ddof: int = 1, repeats: int, rng: Generator) -> Curves:
     """(R, G + 1) draws of the curves of gaussian_refit; arguments and errors as there."""
     gaussian_refit(generations, samples=samples, ddof=ddof)  # refuses what it cannot have
-    check_counts(2, repeats=repeats)
+    check_draws(rng, 2, repeats=repeats)
     mean, variance = np.zeros((repeats, generations + 1)), np.ones((repeats, generations + 1))
     for t in range(generations):
         x = mean[:, t, None] + np.sqrt(variance[:, t, None]) * rng.standard_normal((repeats, samples))
@@ -65,7 +66,7 @@ def simulate_gaussian_refit(generations: int, *, samples: int, ddof: int = 1, re
     }
 
 
-def mad_moments(loop: str, generations: int, *, synthetic: int, real: int = 0, bias: float = 1.0) -> Curves:
+def mad_moments(loop: str, generations: int, *, synthetic: int, real: int = 0, sampling_bias: float = 1.0) -> Curves:
     """Moments of a Gaussian refitted to real and biased synthetic samples.
 
         synthetic samples ~ N(mu_t, l var_t);   n = n_r + n_s, w = n_r / n
@@ -78,17 +79,17 @@ def mad_moments(loop: str, generations: int, *, synthetic: int, real: int = 0, b
     b = E mu_t^2, c = E var_t (unbiased), a = E[mean of the one fixed real set * mu_t].
 
     Args:
-        loop:      one of MAD_LOOPS.
-        synthetic: n_s per generation, at least 2; only the latest generation is kept.
-        real:      n_r, at least 2: drawn anew (fresh_data) or once (synthetic_augmentation); 0 for fully_synthetic.
-        bias:      l in [0, 1], of the sampling: 1 samples the model as it is, 0 its mode only.
+        loop:          one of MAD_LOOPS.
+        synthetic:     n_s per generation, at least 2; only the latest generation is kept.
+        real:          n_r, at least 2: drawn anew (fresh_data) or once (synthetic_augmentation); else 0.
+        sampling_bias: l in [0, 1]: 1 samples the model as it is, 0 its mode only; no bias of an estimate.
 
     Returns (G + 1,) curves: mean_squared (b), variance (c) and, for synthetic_augmentation, real_overlap (a).
     Raises ValueError for other arguments.
 
     Loops: Alemohammad et al., arXiv 2307.01850; the moments are derived for this project.
     """
-    slope, constant, state = _mad_map(loop, real, synthetic, bias)
+    slope, constant, state = _mad_map(loop, real, synthetic, sampling_bias)
     check_counts(0, generations=generations)
     states = [state]
     for _ in range(generations):
@@ -96,23 +97,30 @@ def mad_moments(loop: str, generations: int, *, synthetic: int, real: int = 0, b
     return _mad_curves(loop, np.array(states))
 
 
-def mad_fixed_point(loop: str, *, synthetic: int, real: int, bias: float = 1.0) -> dict[str, float]:
+def mad_fixed_point(loop: str, *, synthetic: int, real: int, sampling_bias: float = 1.0) -> dict[str, float]:
     """Where the moments of mad_moments end: the solution of state = A state + q. Arguments and errors as there.
 
     Raises ValueError for fully_synthetic: its end depends on the start.
     """
-    slope, constant, _ = _mad_map(loop, real, synthetic, bias)
+    slope, constant, _ = _mad_map(loop, real, synthetic, sampling_bias)
     if loop == "fully_synthetic":
         raise ValueError(f"loop: {loop} never forgets its start; read mad_moments at a late generation")
     return {k: float(v) for k, v in _mad_curves(loop, np.linalg.solve(np.eye(3) - slope, constant)).items()}
 
 
 def simulate_mad(
-    loop: str, generations: int, *, synthetic: int, real: int = 0, bias: float = 1.0, repeats: int, rng: Generator
+    loop: str,
+    generations: int,
+    *,
+    synthetic: int,
+    real: int = 0,
+    sampling_bias: float = 1.0,
+    repeats: int,
+    rng: Generator,
 ) -> Curves:
     """(R, G + 1) draws of the curves of mad_moments; arguments and errors as there."""
-    mad_moments(loop, generations, synthetic=synthetic, real=real, bias=bias)
-    check_counts(1, repeats=repeats)
+    mad_moments(loop, generations, synthetic=synthetic, real=real, sampling_bias=sampling_bias)
+    check_draws(rng, repeats=repeats)
     kept = rng.standard_normal((repeats, real))
     first = np.hstack([kept, rng.standard_normal((repeats, synthetic if loop == "fresh_data" else 0))])
     mean, variance = _fit(first) if real else (np.zeros(repeats), np.ones(repeats))
@@ -121,7 +129,7 @@ def simulate_mad(
         states.append(np.column_stack([kept.mean(axis=1) * mean if real else mean, mean**2, variance]))
         if loop == "fresh_data":
             kept = rng.standard_normal((repeats, real))
-        written = mean[:, None] + np.sqrt(bias * variance)[:, None] * rng.standard_normal((repeats, synthetic))
+        written = mean[:, None] + np.sqrt(sampling_bias * variance)[:, None] * rng.standard_normal((repeats, synthetic))
         mean, variance = _fit(np.hstack([kept, written]))
     return _mad_curves(loop, np.stack(states, axis=1))
 
@@ -129,9 +137,9 @@ def simulate_mad(
 def _mad_map(loop: str, real: int, synthetic: int, bias: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(A, q, start) of the linear recursion of (a, b, c)."""
     if loop not in MAD_LOOPS:
-        raise ValueError(f"loop: {loop!r} is not one of {', '.join(MAD_LOOPS)}")
+        raise ValueError(f"loop: {brief(loop)} is not one of {', '.join(MAD_LOOPS)}")
     check_counts(2, synthetic=synthetic)
-    check_range("[0, 1]", bias=bias)
+    check_range("[0, 1]", sampling_bias=bias)
     if loop == "fully_synthetic":
         if real:
             raise ValueError(f"real: {real} real samples have no place in a fully_synthetic loop; give 0")

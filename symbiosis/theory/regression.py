@@ -7,7 +7,7 @@ import numpy as np
 from numpy.random import Generator
 from scipy import special
 
-from symbiosis.theory.checks import Curves, check_counts, check_range
+from symbiosis.theory.checks import Curves, as_floats, check_counts, check_draws, check_range
 
 SUBSAMPLE_LIMIT = np.pi**2 / 2 - 2  # of subsample_factor, as the generations go to infinity
 
@@ -59,7 +59,7 @@ def regression_limits(*, rows: int, features: int) -> dict[str, float]:
 def simulate_regression(generations: int, *, rows: int, features: int, repeats: int, rng: Generator) -> Curves:
     """(R, G + 1) squared errors ||w_n - w*||^2 of the curves of regression_risk; arguments and errors as there."""
     regression_risk(generations, rows=rows, features=features)  # refuses what it cannot have
-    check_counts(1, repeats=repeats)
+    check_draws(rng, repeats=repeats)
     shape = (repeats, rows, features)
     return {
         f"{pool}_{design}_x": _regression_chain(generations, shape, pool, design, rng)
@@ -111,7 +111,7 @@ def simulate_subsample(generations: int, *, rows: int, features: int = 1, repeat
     """
     one = _risk_of_a_fit(features, rows=rows)
     check_counts(0, generations=generations)
-    check_counts(1, repeats=repeats)
+    check_draws(rng, repeats=repeats)
     return np.array([_subsample_chain(generations, rows, features, rng) for _ in range(repeats)]) / one
 
 
@@ -145,7 +145,8 @@ def risk_after_synthetic(
                   synthetic = n s0^2 d / (T0 - d - 1) (1 - 2 l m + l^2 m')
                   m = 2 / (b + sqrt(b^2 + 4 f l)),   b = l + 1 - f,   m' = -dm/dl = m (1 + f m) / sqrt(b^2 + 4 f l)
 
-    m is the Stieltjes transform of the Marchenko-Pastur law at -l.
+    m is the Stieltjes transform of the Marchenko-Pastur law at -l. Its terms are classical: inverse Wishart means
+    (Anderson, Multivariate Statistical Analysis, 2003, section 7.7), ridge risk (Hastie et al., arXiv 1903.08560).
 
     Args:
         generations:     G, at least 0; entry n is the risk after n of them.
@@ -222,9 +223,7 @@ def mixed_limit(weight: np.ndarray | float, ratio: np.ndarray | float) -> np.nda
 
     Raises ValueError at w = 0, where nothing holds the chain. He, Xu, Cheng, arXiv 2502.18049; derived here.
     """
-    check_range("(0, 1]", weight=weight)
-    check_range("(0, inf)", ratio=ratio)
-    w, k = np.asarray(weight, dtype=float), np.asarray(ratio, dtype=float)
+    w, k = _weight_and_ratio(weight, ratio)
     return (w**2 + (1 - w) ** 2 / k) / (2 * w - w**2)
 
 
@@ -237,8 +236,7 @@ def best_real_weight(ratio: np.ndarray | float) -> np.ndarray:
 
     k = 1: He, Xu, Cheng, arXiv 2502.18049; any k: derived for this project.
     """
-    check_range("(0, inf)", ratio=ratio)
-    return 2 / (1 + np.sqrt(1 + 4 * np.asarray(ratio, dtype=float)))
+    return 2 / (1 + np.sqrt(1 + 4 * as_floats("ratio", ratio, None, "(0, inf)")))
 
 
 def reused_limit(weight: np.ndarray | float, ratio: np.ndarray | float) -> np.ndarray:
@@ -248,10 +246,8 @@ def reused_limit(weight: np.ndarray | float, ratio: np.ndarray | float) -> np.nd
 
     Arguments and errors as in mixed_limit. Derived for this project.
     """
-    check_range("(0, 1]", weight=weight)
-    check_range("(0, inf)", ratio=ratio)
-    own = (1 - np.asarray(weight, dtype=float)) ** 2
-    return 1 + own / np.asarray(ratio, dtype=float) / (1 - own)
+    w, k = _weight_and_ratio(weight, ratio)
+    return 1 + (1 - w) ** 2 / k / (2 * w - w**2)
 
 
 def simulate_mixing(
@@ -259,12 +255,22 @@ def simulate_mixing(
 ) -> np.ndarray:
     """(R, G + 1) squared errors of the mean of mixed_variance; arguments and errors as there."""
     mixed_variance(generations, weight, real=real, synthetic=synthetic)
-    check_counts(1, repeats=repeats)
+    check_draws(rng, repeats=repeats)
     means = [rng.standard_normal((real, repeats)).mean(axis=0)]
     for _ in range(generations):
         written = means[-1] + rng.standard_normal((synthetic, repeats)).mean(axis=0)
         means.append(weight * rng.standard_normal((real, repeats)).mean(axis=0) + (1 - weight) * written)
     return np.stack(means, axis=1) ** 2
+
+
+def _weight_and_ratio(weight: np.ndarray | float, ratio: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    """Floats w in (0, 1] and k above 0 that broadcast; ValueError otherwise."""
+    w, k = as_floats("weight", weight, None, "(0, 1]"), as_floats("ratio", ratio, None, "(0, inf)")
+    try:
+        np.broadcast_shapes(w.shape, k.shape)
+    except ValueError:
+        raise ValueError(f"ratio: shape {k.shape} beside weight {w.shape}; give one number, or equal shapes") from None
+    return w, k
 
 
 def _risk_of_a_fit(features: int, **rows: int) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.random import Generator
 
-from symbiosis.theory.checks import check_counts, check_range
+from symbiosis.theory.checks import as_floats, check_counts, check_draws, check_range
 
 
 def weak_label_accuracy(
@@ -66,8 +66,12 @@ def simulate_weak_labels(
 
     `answers` are given per prompt and round; filter_only_accuracy holds for many of them. The rest as there.
     """
-    check_range("[0, 1]", labeller=labeller or 0.0)
-    check_counts(1, answers=answers, repeats=repeats)
+    if labeller is None:
+        check_range("[0, 1)", false_reject=false_reject)
+    else:
+        check_range("[0, 1]", labeller=labeller)
+    check_counts(1, answers=answers)
+    check_draws(rng, repeats=repeats)
     start, _ = _checked(start, generations, false_accept, false_reject)
     rounds = [np.tile(start, (repeats, 1))]
     for _ in range(generations):
@@ -84,7 +88,7 @@ def simulate_weak_labels(
 def _checked(start: np.ndarray, generations: int, false_accept: float, false_reject: float) -> tuple:
     """(prompts,) c_0 and (G + 1, 1) generations."""
     check_counts(0, generations=generations)
-    check_range("[0, 1]", start=start, false_accept=false_accept, false_reject=false_reject)
-    if np.ndim(start) != 1:
-        raise ValueError(f"start: shape {np.shape(start)}; give one chance per prompt, (prompts,)")
-    return np.asarray(start, dtype=float), np.arange(generations + 1.0)[:, None]
+    check_range("[0, 1]", false_accept=false_accept, false_reject=false_reject)
+    start = as_floats("start", start, (-1,), "[0, 1]")
+    check_counts(1, prompts=len(start))
+    return start, np.arange(generations + 1.0)[:, None]

@@ -84,6 +84,34 @@ def test_surfaces_are_those_of_the_theory_card():
     assert aligned[4, 4] == pytest.approx(4 * ideal / (owner + 3 * others), rel=1e-5)
 
 
+def test_the_committed_scan_is_that_of_the_code_and_says_how_often_half_is_best():
+    scan = interaction.read_scan("reports")
+    pd.testing.assert_frame_equal(scan[::45].reset_index(drop=True), interaction.scan_mixtures(every=45), atol=2e-6)
+    table, rows = interaction.scan_summary(scan), interaction.scan_rows(scan)
+    assert table.loc["all", ["settings", "best", "near"]].tolist() == [270, 7, 51]
+    assert table["settings"].iloc[1:].tolist() == [90, 90, 90] and table.loc["aligned tasks", "near"] == 0
+    assert rows.groupby("metric")["value"].sum().to_dict() == {"half_is_best": 7, "half_is_near": 51}
+    assert (scan["half"] <= scan["efficiency"]).all() and (scan["efficiency"] < 1).all()
+
+
+def test_at_first_an_entity_is_half_its_own_data_and_later_everybodys():
+    shares = interaction.data_share_tables()
+    assert np.diag(shares["round 0"]) == pytest.approx([0.5] * 4) and np.allclose(shares["round 0"]["public"], 0.5)
+    assert (shares["limit"] > 0.01).all(axis=None) and np.allclose(shares["limit"].sum(axis=1), 1)
+
+
+def test_private_share_by_hand():
+    rows = pd.concat([cell_rows(noise=0, cells=[(2, 0.5)])] * 3, keys=interaction.BETAS).reset_index(0, names="beta")
+    rows["arm"] = rows["beta"].map(interaction.BETAS)
+    rows["value"] -= rows["beta"] * (rows["generation"] == LAST)
+    line = interaction.by_beta(rows, ["loss_own"]).loc["loss_own"]
+    assert (
+        line["difference"] == pytest.approx(-0.5) and line["n"] == 5 and line[0.25] - line[0.5] == pytest.approx(0.25)
+    )
+    expected = theory_change(2, 0.5, LAST, 0.75)["loss_own"] - theory_change(2, 0.5, LAST, 0.25)["loss_own"]
+    assert line["theory"] == pytest.approx(expected) and expected < 0
+
+
 # ---- tables
 
 
@@ -173,7 +201,10 @@ def test_similarity_is_read_beside_its_baseline():
 
 
 def test_every_claim_is_supported_by_the_course_it_describes():
-    assert set(decided(cell_rows()).values()) == {SUPPORTED}
+    courses = {"k2_beta025": (1.5, 3.0, 1.0), "k2_beta075": (1.4, 2.0, 1.2)}
+    metrics = [(metric, i) for i, metric in enumerate(("loss_own", "loss_others", "loss_public"))]
+    betas = [path_rows(name, {m: (2.0, ends[i]) for m, i in metrics}) for name, ends in courses.items()]
+    assert set(decided(pd.concat([cell_rows(), *betas])).values()) == {SUPPORTED}
 
 
 @pytest.mark.parametrize(

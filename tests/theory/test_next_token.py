@@ -123,6 +123,32 @@ def test_types_alive_agrees_with_its_simulation():
     assert entropy[[2, 5, 10, 50]] / entropy[1] == pytest.approx([0.927, 0.805, 0.694, 0.392], abs=0.01)
 
 
+@pytest.mark.parametrize(("tokens", "real_tokens"), [(6, 3), (1, 5), (4, 1)])
+def test_types_beside_real_ones_are_those_of_the_exact_chain_of_two_types(tokens, real_tokens):
+    n, rare = tokens + real_tokens, np.array([True, False])
+    count, now = np.arange(n + 1), stats.binom.pmf(np.arange(n + 1), n, 0.1)
+    real = stats.binom.pmf(np.arange(real_tokens + 1), real_tokens, 0.1)
+    step = np.array([np.convolve(stats.binom.pmf(np.arange(tokens + 1), tokens, k / n), real) for k in count])
+    curve = types_alive([0.1, 0.9], 6, tokens=tokens, real_tokens=real_tokens, types=rare)
+    assert curve[0] == 1
+    for t in range(1, 7):
+        assert curve[t] == pytest.approx(1 - now[0], abs=1e-12)
+        now = now @ step
+
+
+def test_real_tokens_hold_the_tail_as_in_the_simulation():
+    given = {"tokens": 60, "real_tokens": 20, "types": TAIL}  # a quarter is real
+    draws = simulate_types(ZIPF, 12, **given, repeats=3000, rng=rng(21))
+    curve = types_alive(ZIPF, 12, **given)
+    assert agrees(draws["types_alive"], curve)
+    assert excludes(draws["types_alive"], types_alive(ZIPF, 12, tokens=80, types=TAIL)[-1])  # nothing real
+    assert excludes(draws["types_alive"], types_alive(ZIPF, 1, tokens=20, types=TAIL)[1])  # the real ones alone
+    all_real = types_alive(ZIPF, 4, tokens=1, real_tokens=79, types=TAIL)
+    assert abs(all_real[1:] / types_alive(ZIPF, 1, tokens=80, types=TAIL)[1] - 1).max() < 0.02
+    mass = ZIPF[TAIL].sum()
+    assert curve[-1] / 900 > 0.3 * mass / 900 and np.all(np.diff(curve) < 0)
+
+
 # --- until one type is left ------------------------------------------------------------------------------------------
 def exact_time_of_two(p, tokens):
     """First-step analysis: h_k = 1 + sum_l Binomial(N, k/N)(l) h_l between the states that are not absorbed."""
@@ -160,8 +186,6 @@ def test_collapse_time_agrees_with_its_simulation():
     [
         (lambda: next_token_moments([0.5, 0.6], 3, tokens=5), "p: .* divide it by its sum"),
         (lambda: next_token_moments(FOUR, 3, tokens=5, real_tokens=-1), "real_tokens: -1 .* at least 0"),
-        (lambda: simulate_types([1.2, -0.2], 3, tokens=5, repeats=5, rng=rng()), "p: .* vector >= 0"),
-        (lambda: collapse_time([np.nan, 1.0], tokens=5), "p: .* not a distribution"),
         (lambda: types_alive(FOUR, 3, tokens=5, types=np.ones(3, dtype=bool)), "types: .* each of the 4 types"),
         (lambda: types_alive(FOUR, 3, tokens=5, types=[0, 1, 2, 3]), "types: int64 .* boolean"),
         (lambda: types_alive(FOUR, 3, tokens=0), "tokens: 0 .* at least 1"),

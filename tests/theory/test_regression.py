@@ -232,7 +232,6 @@ def test_averaged_regression_fits_mix_like_means():
     ("call", "says"),
     [
         (lambda: regression_risk(5, rows=6, features=5), "rows: 6 .* at least 7"),
-        (lambda: simulate_regression(5, **ROWS, repeats=0, rng=rng()), "repeats: 0 .* at least 1"),
         (lambda: simulate_subsample(5, rows=20.5, repeats=5, rng=rng()), "rows: 20.5 .* whole number"),
         (lambda: risk_after_synthetic(4, **AFTER | {"synthetic_rows": 21}), "synthetic_rows: 21 .* at least 22"),
         (lambda: risk_after_synthetic(4, **AFTER | {"rows": 21}), "rows: 21 .* at least 22"),
