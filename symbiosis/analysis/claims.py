@@ -4,6 +4,7 @@ The claims stand in claims.yaml, which says what its verbs mean; `verdicts` has 
 reports/claims.md is written from here.
 """
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -154,15 +155,11 @@ def read_claims() -> tuple[Claim, ...]:
 
 
 def filled(value: Any, words: Mapping[str, Any]) -> Any:
-    """A text, or all texts of a list or mapping, with each {word} replaced."""
-    if isinstance(value, str):
-        for name, word in words.items():
-            value = value.replace(f"{{{name}}}", str(word))
-    elif isinstance(value, list):
-        return [filled(one, words) for one in value]
-    elif isinstance(value, dict):
-        return {key: filled(one, words) for key, one in value.items()}
-    return value
+    """The value with each {word} in its texts replaced."""
+    text = json.dumps(value)
+    for name, word in words.items():
+        text = text.replace(f"{{{name}}}", str(word))
+    return json.loads(text)
 
 
 CLAIMS = read_claims()
@@ -298,6 +295,4 @@ def _section(scale: str, rows: pd.DataFrame) -> str:
 
 
 def _p(p: float) -> str:
-    if math.isnan(p):
-        return "-"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return "-" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -28,7 +28,6 @@ SPARE_MARKERS = "pd8H"  # of arms without a style of their own
 MARKER_SIZE = {"*": 7.5, "P": 6.0, "X": 5.5, "D": 4.0}  # in points, so that all shapes look equally large
 # Vermilion below zero, blue above, as red and green are told apart by few in print.
 DIVERGING = LinearSegmentedColormap.from_list("diverging", ["#d55e00", "#f8dcc8", "#ffffff", "#c4dff0", "#0072b2"])
-
 AXIS_NAME = {"vendi": "effective texts", "mauve": "1 is like real text"}  # where the unit is 1; else the unit
 
 DODGE, SPREAD = 0.05, 0.7  # of the step between values of x: between neighbouring lines, and in all
@@ -42,14 +41,8 @@ NEAR_CHANCE = 0.2  # accuracy further above guessing leaves the line of guessing
 
 def use_style() -> None:
     """seaborn 'ticks' at the sizes of a paper column, in the one font that comes with matplotlib: the same anywhere."""
-    small, thin = 7.5, 0.7
-    sizes = dict.fromkeys(["font.size", "axes.labelsize", "axes.titlesize"], 8)
-    sizes |= dict.fromkeys(["legend.fontsize", "legend.title_fontsize", "xtick.labelsize", "ytick.labelsize"], small)
-    lines = dict.fromkeys(["axes.linewidth", "xtick.major.width", "ytick.major.width"], thin)
-    lines |= {"lines.linewidth": 1.3, "figure.dpi": 150, "savefig.dpi": 300, "legend.frameon": False}
-    lines |= {"axes.spines.top": False, "axes.spines.right": False}
     colors = plt.cycler(color=[color for color, _ in THEORY_STYLES])
-    sns.set_theme(style="ticks", font="DejaVu Sans", rc=sizes | lines | {"axes.prop_cycle": colors})
+    sns.set_theme(style="ticks", font="DejaVu Sans", rc=STYLES["page"] | {"axes.prop_cycle": colors})
 
 
 def new_figure(panels: int = 1, height: float = 2.9, columns: int = 0, **shared) -> tuple[Figure, np.ndarray]:

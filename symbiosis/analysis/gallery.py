@@ -84,7 +84,7 @@ def _some(table: pd.DataFrame, otherwise: str) -> pd.DataFrame:
 # ---- one study
 
 
-def accuracy(reports: Reports, arms: str | Sequence[str] = "main", study: str = "", styles: str = "arms") -> Drawn:
+def accuracy(reports: Reports, arms: str | Sequence[str] = "main", study: str = "", styles: str = "") -> Drawn:
     """Test accuracy of the `main` arms of a study, of its other ones, the `controls`, or of those named."""
     if arms in ("main", "controls"):
         rows = reports.rows(study=study)
@@ -93,7 +93,7 @@ def accuracy(reports: Reports, arms: str | Sequence[str] = "main", study: str = 
         if not arms:
             raise NotRun("No control has been run in this study: no figure.")
     used = reports.rows(["accuracy"], arms, study)
-    lines = figures.arm_lines(used) if styles == "arms" else figures.styles_of(styles)
+    lines = figures.styles_of(styles) if styles else None
     return figures.plot_accuracy(used, CLASSES.get(reports.scale), lines), used
 
 

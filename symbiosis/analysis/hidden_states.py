@@ -41,17 +41,3 @@ def by_student(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.drop_duplicates(["arm", "seed", "generation", "metric"])  # the same Student, measured by every arm
     wide = rows.pivot(index=["arm", "seed", "generation", "n"], columns="metric", values="value").reset_index()
     return wide.rename_axis(columns=None)
-
-
-def tail_gaps(table: pd.DataFrame, reference: str = "real") -> pd.DataFrame:
-    """`tail_gap` of every arm against `reference` at the same seed and generation: arm, seed, generation, MEASURES.
-
-    table: of `by_student`. What has no such reference of as many texts (generation 0, a seed it lacks) is left out.
-    """
-    same = ["seed", "generation", "n"]
-    table = table.reindex(columns=["arm", *same, *COLUMNS])  # an empty one has no columns
-    is_reference = table["arm"] == reference
-    pairs = table[~is_reference].merge(table[is_reference].drop(columns="arm"), on=same, suffixes=("", "_reference"))
-    ends = ("tail", "head", "tail_reference", "head_reference")
-    gaps = {measure: tail_gap(*(pairs[f"{measure}_{end}"] for end in ends)) for measure in MEASURES}
-    return pairs[["arm", "seed", "generation"]].assign(**gaps)

@@ -8,7 +8,7 @@ The setting: Vu, Reeves and Wenger 2025, arXiv:2505.21677.
 """
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,12 +58,12 @@ def read_scales(reports_dir: str | Path) -> dict[str, pd.DataFrame]:
 # ---- beside the linear theory
 
 
-def efficiency_surfaces(shares: Sequence[float], draws: Iterable[int] = range(100, 120)) -> dict[str, np.ndarray]:
+def efficiency_surfaces(shares: Sequence[float]) -> dict[str, np.ndarray]:
     """Relative efficiency over alpha by beta, {setting: (shares, shares)}, of three settings of four entities.
 
-    Those of `ring_designs`, of `subspace_designs` (mean over the draws, seeds) and of `aligned_designs`, in this order.
+    Those of `ring_designs`, of `subspace_designs` (mean over twenty draws) and of `aligned_designs`, in this order.
     """
-    random = [efficiency_surface(subspace_designs(draw), shares) for draw in draws]
+    random = [efficiency_surface(subspace_designs(draw), shares) for draw in range(100, 120)]
     return {
         "one direction each": efficiency_surface(ring_designs(), shares),
         "random subspaces": np.mean(random, axis=0),

@@ -1,5 +1,6 @@
 """The measures of every finished lesson, collected into reports/measures.csv and reports/null_bands.csv."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -137,10 +138,8 @@ _world = functools.lru_cache(maxsize=64)(World.make)  # the runs of one seed sha
 
 def _task(settings: RunSettings):
     """The run's task; None where its files are not here any more."""
-    try:
+    with contextlib.suppress(SymbiosisError):
         return load_task(settings)
-    except SymbiosisError:
-        return None
 
 
 def _initial_student(settings: RunSettings):
@@ -149,10 +148,8 @@ def _initial_student(settings: RunSettings):
     from symbiosis.pretrain import initial
 
     loading.use_threads(settings.threads)
-    try:
+    with contextlib.suppress(SymbiosisError):
         return loading.load(initial.initial_model_folder("student", settings), settings.student_revision, device="cpu")
-    except SymbiosisError:
-        return None
 
 
 def _real_text(settings: RunSettings, task, student) -> RealText:
