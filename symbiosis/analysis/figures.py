@@ -78,7 +78,7 @@ def styles_of(section: str) -> dict[str, dict]:
     }
 
 
-def arm_lines(rows: pd.DataFrame) -> dict[str, dict]:
+def arm_styles(rows: pd.DataFrame) -> dict[str, dict]:
     """{arm: line} of all arms of a table, in order; one without a style is a control in the colour of its method."""
     known = styles_of("arms")
 
@@ -99,27 +99,27 @@ def main_arms(rows: pd.DataFrame) -> list[str]:
 
 
 def plot_means(
-    rows: pd.DataFrame, lines: Mapping[str, dict], ax: Axes, by: tuple[str, str] = ("generation", "arm")
+    rows: pd.DataFrame, styles: Mapping[str, dict], ax: Axes, by: tuple[str, str] = ("generation", "arm")
 ) -> dict[str, list[int]]:
-    """A line per key of `lines`: means over seeds with 95% t-intervals as bars, or single seeds where they are few.
+    """A line per key of `styles`: means over seeds with 95% t-intervals as bars, or single seeds where they are few.
 
     Args:
-        rows:  a value per seed (columns value, seed), or a table of means (columns mean, low, high, n).
-        lines: {value of the second column of `by`: style}, in the order of drawing; what has no rows is left out.
-        by:    columns of x and of the lines. Lines stand a little aside, so that no bar hides another.
+        rows:   a value per seed (columns value, seed), or a table of means (columns mean, low, high, n).
+        styles: {value of the second column of `by`: style}, in the order of drawing; what has no rows is left out.
+        by:     columns of x and of the lines. Lines stand a little aside, so that no bar hides another.
 
     Returns {name of each line drawn: its numbers of seeds}, for `add_legend`.
     """
     x, hue = by
     means = rows if "mean" in rows else means_over_seeds(rows, by)
     steps = np.diff(np.unique(means[x].astype(float)))
-    dodge = min(DODGE, SPREAD / max(len(lines), 1)) * steps.min(initial=1.0)
+    dodge = min(DODGE, SPREAD / max(len(styles), 1)) * steps.min(initial=1.0)
     drawn = {}
-    for i, (value, style) in enumerate(lines.items()):
+    for i, (value, style) in enumerate(styles.items()):
         part = means[means[hue] == value].dropna(subset="mean").sort_values(x)
         if part.empty:
             continue
-        aside = dodge * (i - (len(lines) - 1) / 2)
+        aside = dodge * (i - (len(styles) - 1) / 2)
         enough = part[part["n"] >= MIN_SEEDS]
         ax.vlines(enough[x] + aside, enough["low"], enough["high"], color=style["color"], linewidth=1)
         ax.plot(part[x] + aside, part["mean"], **style)
@@ -134,12 +134,12 @@ def plot_means(
 
 
 def plot_panels(
-    rows: pd.DataFrame, panels: Mapping[str, str], lines: Mapping[str, dict], axes: Sequence[Axes], by: Sequence[str]
+    rows: pd.DataFrame, panels: Mapping[str, str], styles: Mapping[str, dict], axes: Sequence[Axes], by: Sequence[str]
 ) -> dict[str, list[int]]:
     """`plot_means` in a panel per value of the first column of `by`, {value: title}; the others are x and the lines."""
     drawn = {}
     for (value, title), ax in zip(panels.items(), axes, strict=True):
-        for name, n in plot_means(rows[rows[by[0]] == value], lines, ax, tuple(by[1:])).items():
+        for name, n in plot_means(rows[rows[by[0]] == value], styles, ax, tuple(by[1:])).items():
             drawn[name] = drawn.get(name, []) + n
         ax.set_title(title)
     return drawn
@@ -177,16 +177,16 @@ def add_legend(axes: Sequence[Axes], seeds: Mapping[str, Sequence[int]], columns
     legends.legend(entries.values(), [names.get(name, name) for name in entries], title=title, **place)
 
 
-def plot_accuracy(rows: pd.DataFrame, classes: int | None, lines: Mapping[str, dict] | None = None) -> Figure:
+def plot_accuracy(rows: pd.DataFrame, classes: int | None, styles: Mapping[str, dict] | None = None) -> Figure:
     """Test accuracy per generation, a line per arm; dotted: guessing one of `classes` (None: not known, no line).
 
     More than MANY_ARMS arms have their names in a second panel, which shows the last generation alone.
     """
     rows = rows[rows["metric"] == "accuracy"]
-    lines = lines or arm_lines(rows)
-    many = len(lines) > MANY_ARMS
-    fig, axes = new_figure(1 + many, 0.22 * len(lines) + 0.8 if many else 3.0)
-    seeds = plot_means(rows, lines, axes[0])
+    styles = styles or arm_styles(rows)
+    many = len(styles) > MANY_ARMS
+    fig, axes = new_figure(1 + many, 0.22 * len(styles) + 0.8 if many else 3.0)
+    seeds = plot_means(rows, styles, axes[0])
     _mark_chance(classes, axes[0], beside=many)
     axes[0].set_ylabel(METRIC_NAME["accuracy"])
     if not many:
@@ -194,9 +194,9 @@ def plot_accuracy(rows: pd.DataFrame, classes: int | None, lines: Mapping[str, d
         return fig
     at_end = means_over_seeds(rows[rows["generation"] == last_generation(rows)], ["generation", "arm"])
     at_end = at_end.dropna(subset="mean").sort_values("mean", ascending=False)
-    styles = [lines[arm] for arm in at_end["arm"]]
-    names = [style["label"] for style in styles]
-    plot_forest(at_end.assign(name=names, text=[f"n = {n}" for n in at_end["n"]]), styles, axes[1])
+    shown = [styles[arm] for arm in at_end["arm"]]
+    names = [style["label"] for style in shown]
+    plot_forest(at_end.assign(name=names, text=[f"n = {n}" for n in at_end["n"]]), shown, axes[1])
     axes[1].set(xlabel=f"{METRIC_NAME['accuracy']}, generation {at_end['generation'].iloc[0]}")
     return fig
 
@@ -211,8 +211,8 @@ def _mark_chance(classes: int | None, ax: Axes, beside: bool) -> None:
         return
     ax.axhline(chance, label=name, **DOTTED)
     if beside:
-        at = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "top", "fontsize": 7.5}
-        ax.annotate(name, (1, chance - 0.01), **at)
+        place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "top", "fontsize": 7.5}
+        ax.annotate(name, (1, chance - 0.01), **place)
 
 
 def plot_metrics(rows: pd.DataFrame, metrics: Sequence[str], height: float, band: pd.DataFrame | None = None) -> Figure:
@@ -224,10 +224,9 @@ def plot_metrics(rows: pd.DataFrame, metrics: Sequence[str], height: float, band
     measured = set(rows.loc[rows["value"].notna(), "metric"])
     metrics = [metric for metric in metrics if metric in measured]
     columns = min(len(metrics), 3)
-    lines = -(-len(metrics) // columns)
-    fig, axes = new_figure(len(metrics), height * lines + 0.5, columns)
+    fig, axes = new_figure(len(metrics), height * -(-len(metrics) // columns) + 0.5, columns)
     titles = {metric: METRIC_NAME.get(metric, metric) for metric in metrics}
-    seeds = plot_panels(rows, titles, arm_lines(rows), axes, ("metric", "generation", "arm"))
+    seeds = plot_panels(rows, titles, arm_styles(rows), axes, ("metric", "generation", "arm"))
     for metric, ax in zip(metrics, axes, strict=True):
         unit = ", ".join(sorted(rows.loc[rows["metric"] == metric, "unit"].unique()))
         ax.set_ylabel(AXIS_NAME.get(metric, unit))
@@ -282,11 +281,11 @@ def plot_paired(table: pd.DataFrame) -> Figure:
         part = part.set_index("arm").reindex(arms).reset_index()  # all arms in every panel, which share their names
         names = [arm_name(arm) for arm in arms]
         part = part.assign(name=names, text=part["p_holm"].map(p_text))
-        plot_forest(part, list(arm_lines(part).values()), ax)
+        plot_forest(part, list(arm_styles(part).values()), ax)
         ax.axvline(0, **DOTTED)
         if baseline in arms:
-            at = (0, ax.get_yticks()[arms.index(baseline)])
-            ax.annotate("baseline", at, (3, 0), textcoords="offset points", va="center", color="0.4")
+            point = (0, ax.get_yticks()[arms.index(baseline)])
+            ax.annotate("baseline", point, (3, 0), textcoords="offset points", va="center", color="0.4")
         seeds = seeds_text(part["n"].dropna())
         ax.set(title=f"against {arm_name(baseline)}", xlabel=f"difference in accuracy, {seeds}")
         ax.tick_params(labelleft=ax is axes[0])
@@ -390,9 +389,9 @@ def plot_regimes(table: pd.DataFrame, worlds: Mapping[str, tuple[str, str]]) -> 
     groups = [worlds[study][1] for study in rows]
     for group in dict.fromkeys(groups):  # upright at the left, a line between groups
         first, size = groups.index(group), groups.count(group)
-        at = {"rotation": 90, "ha": "center", "va": "center", "transform": ax.get_yaxis_transform()}
+        upright = {"rotation": 90, "ha": "center", "va": "center", "transform": ax.get_yaxis_transform()}
         name = textwrap.fill(group, 9 if size < 2 else 20)
-        ax.text(-0.22, first + size / 2, name, weight="bold", fontsize=7.5, **at)
+        ax.text(-0.22, first + size / 2, name, weight="bold", fontsize=7.5, **upright)
         if first:
             ax.axhline(first, color="black", linewidth=1.5)
     place = {"location": "bottom", "shrink": 0.5, "aspect": 40, "pad": 0.03}
@@ -424,13 +423,13 @@ def plot_theory(
     """
     ax = ax or plt.gca()
     for (key, name), (color, marker) in zip(names.items(), THEORY_STYLES[: len(names)], strict=True):
-        at = np.arange(len(curves[key])) if x is None else x
+        places = np.arange(len(curves[key])) if x is None else x
         style = {"color": color, "marker": marker, "markersize": 3.5, "markerfacecolor": "white"}
         if key in draws:
             mean, error = mean_and_error(draws[key])
-            ax.errorbar(at, mean, 2 * error, elinewidth=1, linestyle="none", zorder=3, **style)
+            ax.errorbar(places, mean, 2 * error, elinewidth=1, linestyle="none", zorder=3, **style)
         shown = style if key in draws else {"color": color}
-        ax.plot(at, curves[key], color=color)
+        ax.plot(places, curves[key], color=color)
         ax.plot([], [], label=name, **shown)  # the legend's own: line and point together
     if x is None:
         ax.set_xlabel("generation")

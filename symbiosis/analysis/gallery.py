@@ -93,8 +93,8 @@ def accuracy(reports: Reports, arms: str | Sequence[str] = "main", study: str = 
         if not arms:
             raise NotRun("No control has been run in this study: no figure.")
     used = reports.rows(["accuracy"], arms, study)
-    lines = figures.styles_of(styles) if styles else None
-    return figures.plot_accuracy(used, CLASSES.get(reports.scale), lines), used
+    chosen = figures.styles_of(styles) if styles else None
+    return figures.plot_accuracy(used, CLASSES.get(reports.scale), chosen), used
 
 
 def metrics(reports: Reports, names: Sequence[str], height: float) -> Drawn:
@@ -119,13 +119,13 @@ def ablation_effects(reports: Reports) -> Drawn:
 
 
 def which_moves_first(reports: Reports) -> Drawn:
-    arm, lines = "recursive-replace", figures.styles_of("measures")
-    used = reports.rows(list(lines), [arm], "mixing")
+    arm, styles = "recursive-replace", figures.styles_of("measures")
+    used = reports.rows(list(styles), [arm], "mixing")
     fig, (ax,) = figures.new_figure(height=3.0)
-    seeds = figures.plot_means(studies.relative_to_first(used, arm, lines), lines, ax, ("generation", "metric"))
+    seeds = figures.plot_means(studies.relative_to_first(used, arm, styles), styles, ax, ("generation", "metric"))
     alone = {"label": "rare subtopics, if only\nsampling lost them", "linestyle": "--"}
     expected = sampling_alone(used)
-    ax.plot(range(1, len(expected) + 1), expected, color=lines["lesson_tail_coverage"]["color"], **alone)
+    ax.plot(range(1, len(expected) + 1), expected, color=styles["lesson_tail_coverage"]["color"], **alone)
     ax.axhline(1 - studies.FALLEN, **figures.DOTTED)
     ax.set(ylabel="multiple of generation 1", ylim=(0, None))
     figures.add_legend([ax], seeds)
@@ -157,9 +157,9 @@ def ratio_or_diversity(reports: Reports) -> Drawn:
         levels = sorted(means["level"].unique())
         colors = plt.get_cmap("viridis")(np.linspace(0.8, 0, len(levels)))
         names = [f"{level:.0%}" if lever == "quality" else f"{level:.1f}" for level in levels]
-        styles = zip(names, colors, LEVEL_MARKERS, strict=False)
-        lines = {level: figures.line_style(*style) for level, style in zip(levels, styles, strict=True)}
-        figures.plot_means(means, lines, ax, ("real_share", "level"))
+        looks = zip(names, colors, LEVEL_MARKERS, strict=False)
+        styles = {level: figures.line_style(*look) for level, look in zip(levels, looks, strict=True)}
+        figures.plot_means(means, styles, ax, ("real_share", "level"))
         handles, labels = ax.get_legend_handles_labels()
         ax.legend(handles[::-1], labels[::-1], title=title, loc="lower right")
         ax.set(title=f"{lever}, {figures.seeds_text(means['n'])}", xlabel="share of real rows")
@@ -193,12 +193,12 @@ def plot_hidden_states(students: pd.DataFrame) -> Figure:
             values = students.assign(value=students[f"{measure}_{group}"])
             base = values.loc[values["arm"] == "base", "value"].mean()
             ax.axhline(base, color=color, linestyle=":", label=f"base, {group}")
-            lines = figures.arm_lines(values[~values["arm"].isin(["random", "base"])])
-            lines = {arm: style | {"label": f"{style['label']}, {group}"} for arm, style in lines.items()}
+            styles = figures.arm_styles(values[~values["arm"].isin(["random", "base"])])
+            styles = {arm: style | {"label": f"{style['label']}, {group}"} for arm, style in styles.items()}
             if group == "tail":
-                seeds = figures.plot_means(values, lines, ax)
+                seeds = figures.plot_means(values, styles, ax)
                 continue
-            for arm, style in lines.items():
+            for arm, style in styles.items():
                 means = values[values["arm"] == arm].groupby("generation")["value"].mean()
                 ax.plot(means, color=style["color"], linestyle="--", alpha=0.5)
         ax.set_ylabel(name)
@@ -213,8 +213,7 @@ def regime_map(reports: Reports) -> Drawn:
     table = studies.lead_table(reports.by_study, studies.REGIMES, [studies.BEST], studies.RIVALS)
     if table["study"].nunique() < 2:
         raise NotRun("The best symbiosis has been run in fewer than two worlds: no figure.")
-    used = studies.used_rows(reports.by_study, table, [studies.BEST, *table["rival"].unique()])
-    return figures.plot_regimes(table, studies.REGIMES), used
+    return figures.plot_regimes(table, studies.REGIMES), studies.used_rows(reports.by_study, table)
 
 
 def dev_rows(reports: Reports) -> Drawn:
@@ -224,12 +223,12 @@ def dev_rows(reports: Reports) -> Drawn:
     points, sizes = table[["mean", "low", "high"]] * 100, table["study"].map(studies.DEV_STUDIES)
     points = table.assign(**points, doublings=np.log2(sizes))
     fig, (ax,) = figures.new_figure(height=2.6)
-    seeds = figures.plot_means(points, figures.arm_lines(table), ax, ("doublings", "arm"))
+    seeds = figures.plot_means(points, figures.arm_styles(table), ax, ("doublings", "arm"))
     ax.axhline(0, **figures.DOTTED)
     ax.set_xticks(np.log2(sorted(sizes.unique())), sorted(sizes.unique()))
     ax.set(xlabel="labelled dev rows", ylabel="gain over static [points]")
     figures.add_legend([ax], seeds)
-    return fig, studies.used_rows(reports.by_study, table, ["static", *studies.DEV_ARMS])
+    return fig, studies.used_rows(reports.by_study, table)
 
 
 # ---- models that train on each other's outputs
@@ -241,10 +240,10 @@ def interaction_alpha(reports: Reports) -> Drawn:
     rows, panels = used.join(cells), {k: f"K = {k}" for k in sorted(cells["entities"].unique())}
     fig, axes = figures.new_figure(2 * len(panels), 4.4, len(panels), sharey="row")
     seeds = {}
-    for metric, line in zip(interaction_tables.OWN_AND_OTHERS, axes.reshape(2, -1), strict=True):
+    for metric, row in zip(interaction_tables.OWN_AND_OTHERS, axes.reshape(2, -1), strict=True):
         of_metric = rows[rows["metric"] == metric]
-        seeds |= figures.plot_panels(of_metric, panels, _alpha_lines(), line, ("entities", "generation", "alpha"))
-        line[0].set_ylabel(f"{figures.METRIC_NAME[metric]}\n[nats per token]")
+        seeds |= figures.plot_panels(of_metric, panels, _alpha_styles(), row, ("entities", "generation", "alpha"))
+        row[0].set_ylabel(f"{figures.METRIC_NAME[metric]}\n[nats per token]")
     for ax, below in zip(*axes.reshape(2, -1), strict=True):
         ax.set_xlabel("")
         below.set_title("")
@@ -252,9 +251,9 @@ def interaction_alpha(reports: Reports) -> Drawn:
     return fig, used
 
 
-def _alpha_lines() -> dict[float, dict]:
-    styles = dict(zip((0.0, 0.5, 0.9, 1.0), figures.THEORY_STYLES, strict=False))  # as in theory's curves
-    return {alpha: figures.line_style(f"alpha = {alpha:g}", *styles[alpha]) for alpha in interaction_tables.ALPHAS}
+def _alpha_styles() -> dict[float, dict]:
+    looks = dict(zip((0.0, 0.5, 0.9, 1.0), figures.THEORY_STYLES, strict=False))  # as in theory's curves
+    return {alpha: figures.line_style(f"alpha = {alpha:g}", *looks[alpha]) for alpha in interaction_tables.ALPHAS}
 
 
 def interaction_similarity(reports: Reports) -> Drawn:
@@ -266,9 +265,9 @@ def interaction_similarity(reports: Reports) -> Drawn:
 def plot_similarity(rows: pd.DataFrame, panels: dict[str, str]) -> Figure:
     """`interaction_similarity` of any arms, {arm: title}."""
     fig, axes = figures.new_figure(len(panels), 2.9, sharey=True)
-    lines = figures.styles_of("similarities")
-    rows = rows[rows["metric"].isin(lines)]
-    seeds = figures.plot_panels(rows, panels, lines, axes, ("arm", "generation", "metric"))
+    styles = figures.styles_of("similarities")
+    rows = rows[rows["metric"].isin(styles)]
+    seeds = figures.plot_panels(rows, panels, styles, axes, ("arm", "generation", "metric"))
     axes[0].set_ylabel("cosine of answers")
     figures.add_legend(axes, seeds, 2)
     return fig
@@ -305,14 +304,14 @@ def interaction_trends(reports: Reports) -> Drawn:
     used = reports.rows(interaction_tables.OWN_AND_OTHERS, list(interaction_tables.CELLS))
     trends = interaction_tables.trends(used)
     trends["cell"] = list(zip(trends["entities"], trends["alpha"], strict=True))
-    alphas, markers = _alpha_lines(), {2: "o", 3: "^", 4: "s"}
-    lines = {
+    alphas, markers = _alpha_styles(), {2: "o", 3: "^", 4: "s"}
+    styles = {
         (k, alpha): figures.line_style(f"K = {k}, alpha = {alpha:g}", alphas[alpha]["color"], markers[k], "")
         for k, alpha in dict.fromkeys(trends["cell"])
     }
     fig, axes = figures.new_figure(2, 3.2)
     panels = {metric: figures.METRIC_NAME[metric] for metric in interaction_tables.OWN_AND_OTHERS}
-    seeds = figures.plot_panels(trends, panels, lines, axes, ("metric", "theory", "cell"))
+    seeds = figures.plot_panels(trends, panels, styles, axes, ("metric", "theory", "cell"))
     for ax in axes:
         ax.axhline(0, **figures.DOTTED)
         ax.set_xlabel("linear theory: change of the squared error")

@@ -78,23 +78,22 @@ EFFECTS = ("real_share", "level", "interaction")
 LEAST_SEEDS = 3  # two are left when the jackknife leaves one out, the fewest that tell effect from noise
 MARGIN = 0.02  # accuracy that may be lost and still counts as no loss
 FALLEN = 0.05  # share of its first value that a measure must have lost to count as fallen
-TO_THE_END, OVER_TEACHER = "last generation - generation {}", "Student - Generator at generation 0"
 
 
 def overview(rows_by_study: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """A line per study: how many arms, its seeds, how many of them are tuning seeds, its last generation."""
-    lines = []
+    summary = []
     for study, rows in rows_by_study.items():
         seeds = sorted(rows["seed"].unique())
         tuning = sum(seed < FIRST_REPORTED_SEED for seed in seeds)
-        lines.append((study, rows["arm"].nunique(), ", ".join(map(str, seeds)), tuning, last_generation(rows)))
-    return pd.DataFrame(lines, columns=["study", "arms", "seeds", "tuning_seeds", "generations"])
+        summary.append((study, rows["arm"].nunique(), ", ".join(map(str, seeds)), tuning, last_generation(rows)))
+    return pd.DataFrame(summary, columns=["study", "arms", "seeds", "tuning_seeds", "generations"])
 
 
-def used_rows(rows_by_study: Mapping[str, pd.DataFrame], table: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
-    """The accuracy rows behind a `lead_table`: of its studies, and of the arms given."""
+def used_rows(rows_by_study: Mapping[str, pd.DataFrame], table: pd.DataFrame) -> pd.DataFrame:
+    """The accuracy rows behind a `lead_table`: of its studies and arms."""
     rows = pd.concat([rows_by_study[study] for study in table["study"].unique()], ignore_index=True)
-    return rows[rows["arm"].isin(arms) & (rows["metric"] == "accuracy")]
+    return rows[rows["arm"].isin({*table["arm"], *table["rival"]}) & (rows["metric"] == "accuracy")]
 
 
 # ---- one factor at a time
@@ -193,12 +192,13 @@ def beyond_teacher(rows: pd.DataFrame, since: int = 3) -> pd.DataFrame:
     rows: the long table of a study, with `arm`. Columns arm, comparison, and those of `difference_table`. An arm
     without a Generator has no line of the second kind.
     """
-    values, arms = SeedValues(rows), order(rows)
+    values, compared = SeedValues(rows), {}
     if since >= values.last:
         raise ResultsError(f"since: {since} is not before the last generation, {values.last}")
-    ends = {(arm, TO_THE_END.format(since)): (values(arm), values(arm, since)) for arm in arms}
-    teacher = {(arm, OVER_TEACHER): (values(arm), values(arm, 0, "generator_accuracy")) for arm in arms}
-    return difference_table(["arm", "comparison"], ends | teacher)
+    for arm in order(rows):
+        compared[arm, f"last generation - generation {since}"] = values(arm), values(arm, since)
+        compared[arm, "Student - Generator at generation 0"] = values(arm), values(arm, 0, "generator_accuracy")
+    return difference_table(["arm", "comparison"], compared)
 
 
 # ---- two crossed factors
@@ -351,12 +351,12 @@ def smallest_diversity(layout: pd.DataFrame, margin: float = MARGIN) -> pd.DataF
     }
     losses = difference_table(["real_share", "level"], pairs)
     bounds = {"at_least": "high", "estimate": "mean", "at_most": "low"}
-    lines = []
+    smallest = []
     for real, of_share in losses.groupby("real_share"):
         levels = {name: of_share.loc[of_share[bound] >= -margin, "level"].min() for name, bound in bounds.items()}
         estimate = of_share[of_share["level"] == levels["estimate"]][["mean", "low", "high"]]
-        lines.append({"real_share": real, **levels, **(estimate.iloc[0] if len(estimate) else {})})
-    return pd.DataFrame(lines, columns=["real_share", *bounds, "mean", "low", "high"])
+        smallest.append({"real_share": real, **levels, **(estimate.iloc[0] if len(estimate) else {})})
+    return pd.DataFrame(smallest, columns=["real_share", *bounds, "mean", "low", "high"])
 
 
 # ---- which measure moves first

@@ -74,8 +74,8 @@ def difference_table(names: Sequence[str], pairs: Mapping[tuple, tuple[pd.Series
     Columns: the names, n seeds, mean, low, high (95% t-interval), p, and p_holm over the whole table. A pair without a
     common seed has no line.
     """
-    lines = [(*key, *paired_row(a, b)) for key, (a, b) in pairs.items()]
-    table = pd.DataFrame(lines, columns=[*names, *PAIRED])
+    tests = [(*key, *paired_row(a, b)) for key, (a, b) in pairs.items()]
+    table = pd.DataFrame(tests, columns=[*names, *PAIRED])
     table = table[table["n"] > 0].reset_index(drop=True)
     return table.assign(p_holm=holm(table["p"]))
 
@@ -109,8 +109,8 @@ def means_over_seeds(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """A line per combination of the columns `by`: these, mean, low, high (95% over seeds; unit of the value), n."""
     check_single(rows, by)
     cells = rows.groupby(list(by))["value"]
-    lines = [(*cell, *mean_interval(values), values.count()) for cell, values in cells]
-    return pd.DataFrame(lines, columns=[*by, "mean", "low", "high", "n"])
+    means = [(*cell, *mean_interval(values), values.count()) for cell, values in cells]
+    return pd.DataFrame(means, columns=[*by, "mean", "low", "high", "n"])
 
 
 def summarise(rows: pd.DataFrame, metric: str) -> pd.DataFrame:

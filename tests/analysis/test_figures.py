@@ -48,7 +48,7 @@ def texts(items):
 
 
 def arm_style(arm):
-    return figures.arm_lines(pd.DataFrame({"arm": [arm]}))[arm]
+    return figures.arm_styles(pd.DataFrame({"arm": [arm]}))[arm]
 
 
 def test_arms_are_told_apart_by_colour_and_by_marker():
@@ -87,7 +87,7 @@ def test_means_over_seeds_leave_out_what_was_not_measured_and_refuse_mixed_rows(
 
 def test_lines_are_means_and_bars_intervals_beside_their_own_generation():
     rows, (_, (ax,)) = rows_of({"real": 0.9, "static": 0.6}), figures.new_figure()
-    assert figures.plot_means(rows, figures.arm_lines(rows), ax) == {"Real data": [3] * 3, "Static synthetic": [3] * 3}
+    assert figures.plot_means(rows, figures.arm_styles(rows), ax) == {"Real data": [3] * 3, "Static synthetic": [3] * 3}
     assert line_of(ax, "Real data").get_ydata() == pytest.approx([0.32, 0.62, 0.92])
     assert bars_of(ax.collections[0])[2] == pytest.approx(mean_interval([0.91, 0.92, 0.93])[1:])
     places = [line_of(ax, name).get_xdata() for name in ("Real data", "Static synthetic")]
@@ -97,7 +97,7 @@ def test_lines_are_means_and_bars_intervals_beside_their_own_generation():
 def test_fewer_than_three_seeds_are_thin_lines_without_bars():
     for seeds, thin in (((1,), 0), ((1, 2), 2), ((1, 2, 3), 0)):
         rows, (_, (ax,)) = rows_of({"real": 0.9}, seeds), figures.new_figure()
-        drawn = figures.plot_means(rows, figures.arm_lines(rows), ax)
+        drawn = figures.plot_means(rows, figures.arm_styles(rows), ax)
         single = [line.get_ydata()[-1] for line in ax.get_lines() if line.get_label() != "Real data"]
         assert single == pytest.approx([0.91, 0.92][:thin])
         assert len(bars_of(ax.collections[0])) == (3 if len(seeds) == 3 else 0)
