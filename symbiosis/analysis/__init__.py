@@ -1,14 +1,13 @@
 """What many runs say together. Long tables in, tables, verdicts and figures out; nothing here trains a model.
 
 statistics       intervals and tests over seeds
-tables           means, paired differences and growth of one study, the published accuracies beside ours
+tables           values by seed, means, differences and growth of one study, the published accuracies beside ours
 studies          what several studies or two crossed factors say together
 interaction      models that train on each other's outputs: beside the theory and the published losses
 lesson_measures  the measures of every lesson: reports/measures.csv and null_bands.csv
 verdicts         the rule that decides a claim
-claims           the claims (claims.yaml), decided: reports/claims.md
-published        the published table against its own sentences
-figures          kinds of picture: means, forest, matrix, theory
+claims           the claims (claims.yaml), decided, also by the published table: reports/claims.md (ledger.yaml)
+figures          kinds of picture: means, forest, matrix, theory; names and colours in styles.yaml
 gallery          every published figure, and how it is saved
 hidden_states    Students side by side, and what rare texts have lost
 verify           are the committed tables those of the committed rows?

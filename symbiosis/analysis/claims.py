@@ -4,6 +4,7 @@ The claims stand in claims.yaml, which says what its verbs mean; `verdicts` has 
 reports/claims.md is written from here.
 """
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,20 +16,17 @@ import pandas as pd
 import yaml
 
 from symbiosis.analysis import hidden_states
-from symbiosis.analysis.interaction import beyond_baseline, rank_agreement, read_scan, scan_rows
-from symbiosis.analysis.published import PUBLISHED_HEAD, PUBLISHED_SCALE, published_rows
+from symbiosis.analysis.interaction import beyond_baseline, rank_agreement
 from symbiosis.analysis.statistics import holm
-from symbiosis.analysis.tables import arm_name
+from symbiosis.analysis.tables import LAST, PUBLISHED, SeedValues, arm_name, markdown_table
 from symbiosis.analysis.verdicts import (
     CONTRADICTED,
-    LAST,
     MIN_SEEDS,
     SUPPORTED,
     UNDECIDED,
     Claim,
     Finding,
     Part,
-    SeedValues,
     combine,
     decide,
     deciding,
@@ -39,17 +37,11 @@ from symbiosis.store import results
 from symbiosis.store.folders import write_atomic
 from symbiosis.store.results import ResultsError
 
+PUBLISHED_SCALE = "published"
+PUBLISHED_TEST_ROWS = 500  # the smallest test set that gives every published figure
 REGIME_STUDY = "rare_tail"  # the named regime: the pool rarely shows what the test asks for
-SCALES = {  # in the order of the ledger; no claim speaks of scales that are not named here
-    PUBLISHED_SCALE: "The published table against its own sentences",
-    "miniature": "Miniature world",
-    "agnews_small": "AG News, small models",
-    "paper": "AG News, the paper's models",
-    "linear_theory": "Models that train on each other's outputs: settings of the linear theory in place of seeds",
-    "interaction_miniature": "Models that train on each other's outputs: miniature world",
-    "interaction_small": "Models that train on each other's outputs: real tasks, small models",
-    "interaction_paper": "Models that train on each other's outputs: the paper's models",
-}
+LEDGER = yaml.safe_load(resources.files(__package__).joinpath("ledger.yaml").read_text())
+SCALES = LEDGER["scales"]  # in the order of the ledger
 LEDGER_COLUMNS = (
     "scale", "claim", "source", "statement", "test", "study", "numbers",
     "estimate", "low", "high", "n", "p", "p_holm", "verdict",
@@ -156,22 +148,18 @@ def read_claims() -> tuple[Claim, ...]:
         for slug, template in of_source.items():
             for words in template.pop("each", [{}]):
                 entry = filled(template, words)
-                lines = [filled(line, w) for w in entry.pop("each_part", [{}]) for line in entry["parts"]]
-                parts = tuple(map(read_part, lines))
-                claims.append(Claim(filled(slug, words), source, **entry | {"parts": parts}))
+                each, lines = entry.pop("each_part", [{}]), entry.pop("parts", [])
+                parts = tuple(read_part(filled(line, w)) for w in each for line in lines)
+                claims.append(Claim(filled(slug, words), source, parts=parts, **entry))
     return tuple(claims)
 
 
 def filled(value: Any, words: Mapping[str, Any]) -> Any:
-    """A text, or all texts of a list or mapping, with each {word} replaced."""
-    if isinstance(value, str):
-        for name, word in words.items():
-            value = value.replace(f"{{{name}}}", str(word))
-    elif isinstance(value, list):
-        return [filled(one, words) for one in value]
-    elif isinstance(value, dict):
-        return {key: filled(one, words) for key, one in value.items()}
-    return value
+    """The value with each {word} in its texts replaced."""
+    text = json.dumps(value)
+    for name, word in words.items():
+        text = text.replace(f"{{{name}}}", str(word))
+    return json.loads(text)
 
 
 CLAIMS = read_claims()
@@ -180,38 +168,22 @@ CLAIMS = read_claims()
 # ---- the ledger
 
 
-def ledger(reports_dir: str | Path, scales: Sequence[str] | None = None) -> pd.DataFrame:
-    """A row per scale and claim: what was found, and the verdict.
-
-    Args:
-        reports_dir: folder of results.csv.
-        scales:      which to read, 'published' for the paper's own table; None: that and all results.csv holds. No
-                     claim speaks of scales that are not among SCALES.
+def ledger(reports_dir: str | Path) -> pd.DataFrame:
+    """A row per claim of the paper's own table and of every scale in results.csv: what was found, and the verdict.
 
     Columns: scale, claim (slug), source, statement, test, study; numbers (every part, as text); estimate, low, high
     (95% over seeds), n seeds and p of the part that decides; p_holm (over all parts of all claims of the scale);
     verdict. Accuracies are shares, losses nats.
 
-    Raises ResultsError where results.csv is missing or damaged, or holds nothing of a scale asked for.
+    Raises ResultsError where results.csv is missing or damaged.
     """
     path = resolve(reports_dir) / "results.csv"
     if not path.is_file():
         raise ResultsError(f"{path}: no such file; {results.HOW_TO_MAKE}")
-    held = set(results.read_table(path, results.COLUMNS, results.NUMBERS)["scale"])
-    held |= {"linear_theory"} if (path.parent / "mixtures.csv").is_file() else set()
-    known = [*(s for s in SCALES if s in held | {PUBLISHED_SCALE}), *sorted(held - set(SCALES))]
-    scales = known if scales is None else list(scales)
-    if unknown := [scale for scale in scales if scale not in known]:
-        holds = ", ".join(known[1:]) or "nothing"
-        raise ResultsError(f"results.csv: no rows of scale '{unknown[0]}' (it holds {holds}); {results.HOW_TO_MAKE}")
-    rows = []
-    for scale in [scale for scale in scales if scale in SCALES]:
-        if scale == PUBLISHED_SCALE:
-            rows += published_rows(CLAIMS)
-        elif scale == "linear_theory":
-            rows += scale_rows(scale, {"mixtures": scan_rows(read_scan(reports_dir))})
-        else:
-            rows += scale_rows(scale, results.read_studies(reports_dir, scale))
+    run = set(results.read_table(path, results.COLUMNS, results.NUMBERS)["scale"])
+    rows = published_rows()
+    for scale in [*(scale for scale in SCALES if scale in run), *sorted(run - set(SCALES))]:
+        rows += scale_rows(scale, results.read_studies(reports_dir, scale))
     return pd.DataFrame(rows, columns=list(LEDGER_COLUMNS))
 
 
@@ -229,8 +201,8 @@ def scale_rows(scale: str, studies: Mapping[str, pd.DataFrame]) -> list[dict]:
 
 def asked_of(studies: Mapping[str, pd.DataFrame]) -> list[Claim]:
     """Claims about interaction where that study was run (its scales hold nothing else), all others elsewhere."""
-    alone = {"interaction", "mixtures"}
-    return [claim for claim in CLAIMS if {claim.study} & alone == set(studies) & alone]
+    asked = [claim for claim in CLAIMS if claim.parts]
+    return [claim for claim in asked if (claim.study == "interaction") == ("interaction" in studies)]
 
 
 def _ledger_row(scale: str, claim: Claim, findings: list[Finding], p_holm: list[float]) -> dict:
@@ -246,25 +218,52 @@ def _ledger_row(scale: str, claim: Claim, findings: list[Finding], p_holm: list[
     return names | text | numbers | {"p_holm": p_holm[i], "verdict": verdict}
 
 
+# ---- the published table against its own sentences
+
+FIGURES = {"guessing": 25.0} | {  # in percent; AG News has four classes
+    f"{arm} {when}": value
+    for arm, pair in PUBLISHED.items()
+    for when, value in zip(("initial", "final"), pair, strict=True)
+}
+
+
+def published_rows() -> list[dict]:
+    """Rows of the ledger of those claims that the published table itself decides, by arithmetic on its figures."""
+    return [_published_row(claim) for claim in CLAIMS if claim.published]
+
+
+def _published_row(claim: Claim) -> dict:
+    row = {"scale": PUBLISHED_SCALE, "claim": claim.slug, "source": claim.source, "statement": claim.statement}
+    row |= {"test": claim.published.get("test", claim.test), "study": "", "n": 1}
+    if "numbers" in claim.published:
+        return row | {name: claim.published[name] for name in ("numbers", "verdict")}
+    sums = [published_sum(side, weights) for one in claim.published["sums"] for side, weights in one.items()]
+    whole = combine([one["verdict"] for one in sums])
+    bounds = next(one for one in sums if one["verdict"] == whole)
+    return row | bounds | {"numbers": "; ".join(one["numbers"] for one in sums)}
+
+
+def published_sum(side: str, weights: Mapping[str, float]) -> dict:
+    """A weighted sum of published figures {'<arm> initial' | '<arm> final' | 'guessing': weight}, as shares.
+
+        standard error = sqrt(sum_i w_i^2 x_i (100 - x_i) / PUBLISHED_TEST_ROWS) points, of independent draws of rows
+
+    side: 'above' or 'below' 0. Contradicted where the sum is not on that side at all; supported from 1.96 standard
+    errors on. `numbers` is the sum as one does it by hand.
+    """
+    total = sum(weight * FIGURES[name] for name, weight in weights.items())
+    measured = [(weight, FIGURES[name]) for name, weight in weights.items() if name != "guessing"]
+    error = math.sqrt(sum(w**2 * x * (100 - x) for w, x in measured) / PUBLISHED_TEST_ROWS)
+    beyond = total if side == "above" else -total
+    verdict = CONTRADICTED if beyond <= 0 else SUPPORTED if beyond > 1.96 * error else UNDECIDED
+    factors = {name: f"{abs(w):g} x " if abs(w) != 1 else "" for name, w in weights.items()}
+    terms = [("- " if w < 0 else "+ ") + f"{factors[x]}{FIGURES[x]:.2f} ({x})" for x, w in weights.items()]
+    words = f"{' '.join(terms).removeprefix('+ ')} = {total:+.2f} points ({total / error:+.1f} SE of {error:.1f})"
+    bounds = {"estimate": total, "low": total - 1.96 * error, "high": total + 1.96 * error}
+    return {name: value / 100 for name, value in bounds.items()} | {"verdict": verdict, "numbers": words}
+
+
 # ---- the ledger as people read it
-
-HEAD = f"""# Claims and verdicts
-
-What the Symbiosis paper and its results sheet say, what this project asks besides, and what the runs say to it. This
-file is computed from `results.csv` by `symbiosis/analysis/claims.py`; nothing in it is written by hand.
-
-**The rule.** Every test gives one number per seed and names the region in which the claim puts it. A claim is
-*supported* if the whole 95% t-interval over seeds lies in that region, *contradicted* if it lies wholly outside, and
-*undecided* otherwise, with fewer than {MIN_SEEDS} seeds, where an arm was not run, or where the numbers cannot show it
-(*not decidable*). A claim of several parts needs all of them and is contradicted by one. With fewer than {MIN_SEEDS}
-seeds the number of every seed is shown.
-
-**p** is two-sided, of the t-test over seeds that decides, against the nearest end of its region, with Holm's correction
-over all tests of the scale. Verdicts go by the uncorrected interval: one whose p is 0.05 or more is a verdict that so
-many tests can produce by chance. Accuracies are shares of the test rows, differences are taken seed by seed, and *last*
-and *final* are the last generation that every arm of the study reached.
-
-"""
 
 
 def markdown(ledger: pd.DataFrame) -> str:
@@ -272,8 +271,8 @@ def markdown(ledger: pd.DataFrame) -> str:
     sections = [_section(scale, rows) for scale, rows in ledger.groupby("scale", sort=False)]
     ours = ledger[ledger["scale"] != PUBLISHED_SCALE].drop_duplicates("claim")
     tests = [[f"`{row.claim}`", row.test, row.study] for row in ours.itertuples()]
-    end = ["## How each claim is decided\n\n" + _table(["Claim", "Test", "Study"], tests)] if tests else []
-    return HEAD + "\n".join(sections + end)
+    end = ["## How each claim is decided\n\n" + markdown_table(["Claim", "Test", "Study"], tests)] if tests else []
+    return LEDGER["head"].format(min_seeds=MIN_SEEDS) + "\n" + "\n".join(sections + end)
 
 
 def write_claims(reports_dir: str | Path) -> Path:
@@ -289,16 +288,11 @@ def _section(scale: str, rows: pd.DataFrame) -> str:
     text = f"## {SCALES.get(scale, scale)} (`{scale}`)\n\n{tally[0].upper() + tally[1:]}.\n\n"
     if scale == PUBLISHED_SCALE:
         lines = [[r.source, f"{r.statement} `{r.claim}`", r.test, r.numbers, r.verdict] for r in rows.itertuples()]
-        return text + PUBLISHED_HEAD + _table(["Source", "Claim", "Test", "Numbers", "Verdict"], lines)
+        head = LEDGER["published_head"].format(test_rows=PUBLISHED_TEST_ROWS) + "\n"
+        return text + head + markdown_table(["Source", "Claim", "Test", "Numbers", "Verdict"], lines)
     lines = [[r.source, f"{r.statement} `{r.claim}`", r.numbers, _p(r.p_holm), r.verdict] for r in rows.itertuples()]
-    return text + _table(["Source", "Claim", "Numbers (95% interval)", "p", "Verdict"], lines)
-
-
-def _table(head: list[str], lines: list[list[str]]) -> str:
-    return "".join(f"| {' | '.join(line)} |\n" for line in [head, ["---"] * len(head), *lines])
+    return text + markdown_table(["Source", "Claim", "Numbers (95% interval)", "p", "Verdict"], lines)
 
 
 def _p(p: float) -> str:
-    if math.isnan(p):
-        return "-"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return "-" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -18,102 +18,21 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from symbiosis.analysis.statistics import mean_interval
-from symbiosis.analysis.tables import arm_name, last_generation, order
+from symbiosis.analysis.tables import STYLES, arm_name, last_generation, means_over_seeds, order
 from symbiosis.analysis.verdicts import MIN_SEEDS
-from symbiosis.store.results import ResultsError
 from symbiosis.theory.checks import mean_and_error
 
-# Okabe and Ito 2008, without their yellow (too pale for a line on white); Tol's wine, indigo and olive and a grey for
-# the rest. Controls that share the hue of their family are dashed with an open marker. An arm keeps its colour and its
-# marker in every figure, so that the figures also work in print without colour.
-METHOD_STYLE = {
-    "real": ("#000000", "o"),
-    "pseudo_label": ("#56b4e9", "s"),
-    "symbiosis": ("#0072b2", "D"),
-    "symbiosis-best": ("#009e73", "*"),
-    "symbiosis-random": ("#882255", "P"),
-    "symbiosis-frozen": ("#332288", "<"),
-    "symbiosis-fresh_filtered": ("#999933", "h"),
-    "static": ("#e69f00", "^"),
-    "recursive": ("#d55e00", "v"),
-    "recursive-warm": ("#cc79a7", "X"),
-    "recursive-warm_t1": ("#7f7f7f", ">"),
-}
-CONTROL_STYLE = {
-    "symbiosis-best_random": ("#009e73", "*"),
-    "symbiosis-best_foreign": ("#117733", "P"),
-    "symbiosis-best_influence": ("#44aa99", "X"),
-    "symbiosis-pool_and_write_25": ("#8fc9ee", "o"),
-    "symbiosis-pool_and_write_50": ("#4a97c9", ">"),
-    "symbiosis-pool_and_write_75": ("#1f5f8b", "s"),
-    "symbiosis-label_hard": ("#56b4e9", "D"),
-    "static-dev": ("#e69f00", "^"),
-    "static-attributes": ("#a66f00", "v"),
-}
-MIXING_STYLE = {  # the regimes of one recursion, in lines of their own names
-    "recursive-replace": ("replace", "#d55e00", "h"),
-    "recursive-accumulate": ("accumulate", "#0072b2", "o"),
-    "recursive-accumulate_subsample": ("accumulate, subsample", "#56b4e9", "s"),
-    "recursive-fixed_real_25": ("25% real, the same", "#e69f00", "D"),
-    "recursive-fresh_real_25": ("25% real, fresh", "#009e73", "^"),
-    "recursive-golden": ("62% real, fresh", "#882255", "*"),
-    "recursive-weak_labels": ("weak labels for rejected", "#7f7f7f", "X"),
-}
-MEASURE_STYLE = {
-    "lesson_tail_coverage": ("#d55e00", "o"),
-    "lesson_distinct_2": ("#e69f00", "s"),
-    "lesson_label_purity": ("#0072b2", "D"),
-    "accuracy_tail": ("#cc79a7", "v"),
-    "accuracy": ("#000000", "^"),
-}
-SIMILARITY_STYLE = {  # of different prompts: dotted with an open marker
-    "similarity_public": ("public, same prompt", "#56b4e9", "o"),
-    "similarity_private": ("private, same prompt", "#cc79a7", "s"),
-    "similarity_public_different_prompts": ("public, other prompts", "#56b4e9", "o"),
-    "similarity_private_different_prompts": ("private, other prompts", "#cc79a7", "s"),
-}
-KIND_STYLE = {"true label": ("#0072b2", "o"), "wrong label": ("#d55e00", "X"), "scrambled words": ("#e69f00", "s")}
+METRIC_NAME = STYLES["metrics"]
 THEORY_STYLES = (("#000000", "o"), ("#d55e00", "s"), ("#0072b2", "D"), ("#009e73", "^"), ("#cc79a7", "v"))
 SPARE_MARKERS = "pd8H"  # of arms without a style of their own
-LEVEL_MARKERS = "vsoD^P*"  # from the poorest level to the richest, which is the darkest
 MARKER_SIZE = {"*": 7.5, "P": 6.0, "X": 5.5, "D": 4.0}  # in points, so that all shapes look equally large
-MAIN_ARMS = ("real", "pseudo_label", "symbiosis", "symbiosis-best", "static", "recursive", "recursive-warm")
 # Vermilion below zero, blue above, as red and green are told apart by few in print.
 DIVERGING = LinearSegmentedColormap.from_list("diverging", ["#d55e00", "#f8dcc8", "#ffffff", "#c4dff0", "#0072b2"])
-
-METRIC_NAME = {
-    "accuracy": "test accuracy",
-    "accuracy_tail": "test accuracy on rare subtopics",
-    "lm_loss": "LM loss on test",
-    "train_label_loss": "label loss in training",
-    "train_lm_loss": "LM loss in training",
-    "lesson_distinct_2": "distinct word pairs",
-    "lesson_label_purity": "labels that are right",
-    "lesson_tail_coverage": "rare subtopics, covered",
-    "log_likelihood": "log likelihood",
-    "distinct_2": "distinct word pairs",
-    "distinct_2_1k": "distinct word pairs",
-    "vendi": "Vendi score",
-    "mauve": "MAUVE against real text",
-    "word_tail_mass": "words that are rare ones",
-    "word_new_mass": "words of no real text",
-    "mean_words": "words per text",
-    "base_lm_loss": "loss of the base Student",
-    "loss_own": "loss on the own task",
-    "loss_others": "loss on the others' tasks",
-}
 AXIS_NAME = {"vendi": "effective texts", "mauve": "1 is like real text"}  # where the unit is 1; else the unit
-TRAINING_LOSSES = ("train_label_loss", "train_lm_loss")
-LEVER_PANELS = (  # quality, diversity, complexity of lessons; what was not measured gets no panel
-    "lesson_label_purity", "log_likelihood", "distinct_2", "vendi", "word_tail_mass", "word_new_mass",
-    "mean_words", "base_lm_loss",
-)  # fmt: skip
-RECURSION_PANELS = ("lm_loss", "word_tail_mass", "mean_words", "distinct_2_1k", "vendi", "mauve")
-LESSON_MEASURES = ("lesson_tail_coverage", "lesson_label_purity", "lesson_distinct_2")
 
 DODGE, SPREAD = 0.05, 0.7  # of the step between values of x: between neighbouring lines, and in all
 MANY_ARMS = 8  # more do not fit into a legend: their names stand in a panel of final values
+DOTTED = {"color": "0.4", "linewidth": 0.9, "linestyle": ":", "zorder": 0}  # what lines are read against
 NEAR_CHANCE = 0.2  # accuracy further above guessing leaves the line of guessing out of the figure
 
 
@@ -122,14 +41,8 @@ NEAR_CHANCE = 0.2  # accuracy further above guessing leaves the line of guessing
 
 def use_style() -> None:
     """seaborn 'ticks' at the sizes of a paper column, in the one font that comes with matplotlib: the same anywhere."""
-    small, thin = 7.5, 0.7
-    sizes = dict.fromkeys(["font.size", "axes.labelsize", "axes.titlesize"], 8)
-    sizes |= dict.fromkeys(["legend.fontsize", "legend.title_fontsize", "xtick.labelsize", "ytick.labelsize"], small)
-    lines = dict.fromkeys(["axes.linewidth", "xtick.major.width", "ytick.major.width"], thin)
-    lines |= {"lines.linewidth": 1.3, "figure.dpi": 150, "savefig.dpi": 300, "legend.frameon": False}
-    lines |= {"axes.spines.top": False, "axes.spines.right": False}
     colors = plt.cycler(color=[color for color, _ in THEORY_STYLES])
-    sns.set_theme(style="ticks", font="DejaVu Sans", rc=sizes | lines | {"axes.prop_cycle": colors})
+    sns.set_theme(style="ticks", font="DejaVu Sans", rc=STYLES["page"] | {"axes.prop_cycle": colors})
 
 
 def new_figure(panels: int = 1, height: float = 2.9, columns: int = 0, **shared) -> tuple[Figure, np.ndarray]:
@@ -152,75 +65,61 @@ def line_style(name: str, color: str, marker: str, dashes: str = "-") -> dict:
     return style | ({"markeredgewidth": 0} if dashes in "-" else {"markerfacecolor": "white", "markeredgewidth": 0.9})
 
 
-def arm_style(arm: str) -> dict:
-    """Colour, marker and line of an arm; one without a style of its own is a control in the colour of its method."""
-    if arm in METHOD_STYLE:
-        return line_style(arm_name(arm), *METHOD_STYLE[arm])
-    spare = (
-        METHOD_STYLE.get(arm.split("-")[0], ("#7f7f7f", ""))[0],
-        SPARE_MARKERS[zlib.crc32(arm.encode()) % len(SPARE_MARKERS)],
-    )
-    return line_style(arm_name(arm), *CONTROL_STYLE.get(arm, spare), "--")
-
-
-def arm_lines(rows: pd.DataFrame) -> dict[str, dict]:
-    """{arm: style} of all arms of a table, in the order of every table and figure."""
-    return {arm: arm_style(arm) for arm in order(rows)}
-
-
-def named_lines(styles: Mapping[str, tuple[str, str, str]]) -> dict[str, dict]:
-    """{value: style} of one of the tables of (name, colour, marker) above."""
+def styles_of(section: str) -> dict[str, dict]:
+    """{key: line} of a section of styles.yaml, in its order."""
     return {
-        key: line_style(*style, ":" if key.endswith("_different_prompts") else "-") for key, style in styles.items()
+        key: line_style(
+            style.get("name") or METRIC_NAME[key],
+            style["color"],
+            style["marker"],
+            "--" if style.get("dashed") else ":" if style.get("dotted") else "-",
+        )
+        for key, style in STYLES[section].items()
     }
 
 
+def arm_styles(rows: pd.DataFrame) -> dict[str, dict]:
+    """{arm: line} of all arms of a table, in order; one without a style is a control in the colour of its method."""
+    known = styles_of("arms")
+
+    def spare(arm: str) -> dict:
+        color = known.get(arm.split("-")[0], {"color": "#7f7f7f"})["color"]
+        return line_style(arm_name(arm), color, SPARE_MARKERS[zlib.crc32(arm.encode()) % len(SPARE_MARKERS)], "--")
+
+    return {arm: known.get(arm) or spare(arm) for arm in order(rows)}
+
+
 def main_arms(rows: pd.DataFrame) -> list[str]:
-    """The arms of a table that the main figures show: those of MAIN_ARMS, or all where it has none of them."""
+    """The arms of a table that the main figures show, or all where it has none of them; the others are controls."""
     arms = order(rows)
-    return [arm for arm in arms if arm in MAIN_ARMS] or arms
-
-
-def control_arms(rows: pd.DataFrame) -> list[str]:
-    """All other arms of a table: variants that tell what the main ones owe to what."""
-    return [arm for arm in order(rows) if arm not in main_arms(rows)]
+    return [arm for arm in arms if STYLES["arms"].get(arm, {}).get("main")] or arms
 
 
 # ---- means over seeds
 
 
-def means_over_seeds(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """A line per combination of the columns `by`: these, mean, low, high (95% over seeds; unit of the value), n."""
-    rows = rows.dropna(subset="value")
-    if rows.duplicated([*by, "seed"]).any():
-        raise ResultsError("rows come from more than one scale, study or metric; choose one of each")
-    cells = rows.groupby(list(by), sort=False)["value"]
-    lines = [(*cell, *mean_interval(values), len(values)) for cell, values in cells]
-    return pd.DataFrame(lines, columns=[*by, "mean", "low", "high", "n"])
-
-
 def plot_means(
-    rows: pd.DataFrame, lines: Mapping[str, dict], ax: Axes, by: tuple[str, str] = ("generation", "arm")
+    rows: pd.DataFrame, styles: Mapping[str, dict], ax: Axes, by: tuple[str, str] = ("generation", "arm")
 ) -> dict[str, list[int]]:
-    """A line per key of `lines`: means over seeds with 95% t-intervals as bars, or single seeds where they are few.
+    """A line per key of `styles`: means over seeds with 95% t-intervals as bars, or single seeds where they are few.
 
     Args:
-        rows:  a value per seed (columns value, seed), or a table of means (columns mean, low, high, n).
-        lines: {value of the second column of `by`: style}, in the order of drawing; what has no rows is left out.
-        by:    columns of x and of the lines. Lines stand a little aside, so that no bar hides another.
+        rows:   a value per seed (columns value, seed), or a table of means (columns mean, low, high, n).
+        styles: {value of the second column of `by`: style}, in the order of drawing; what has no rows is left out.
+        by:     columns of x and of the lines. Lines stand a little aside, so that no bar hides another.
 
     Returns {name of each line drawn: its numbers of seeds}, for `add_legend`.
     """
     x, hue = by
     means = rows if "mean" in rows else means_over_seeds(rows, by)
     steps = np.diff(np.unique(means[x].astype(float)))
-    dodge = min(DODGE, SPREAD / max(len(lines), 1)) * steps.min(initial=1.0)
+    dodge = min(DODGE, SPREAD / max(len(styles), 1)) * steps.min(initial=1.0)
     drawn = {}
-    for i, (value, style) in enumerate(lines.items()):
+    for i, (value, style) in enumerate(styles.items()):
         part = means[means[hue] == value].dropna(subset="mean").sort_values(x)
         if part.empty:
             continue
-        aside = dodge * (i - (len(lines) - 1) / 2)
+        aside = dodge * (i - (len(styles) - 1) / 2)
         enough = part[part["n"] >= MIN_SEEDS]
         ax.vlines(enough[x] + aside, enough["low"], enough["high"], color=style["color"], linewidth=1)
         ax.plot(part[x] + aside, part["mean"], **style)
@@ -235,12 +134,12 @@ def plot_means(
 
 
 def plot_panels(
-    rows: pd.DataFrame, panels: Mapping[str, str], lines: Mapping[str, dict], axes: Sequence[Axes], by: Sequence[str]
+    rows: pd.DataFrame, panels: Mapping[str, str], styles: Mapping[str, dict], axes: Sequence[Axes], by: Sequence[str]
 ) -> dict[str, list[int]]:
     """`plot_means` in a panel per value of the first column of `by`, {value: title}; the others are x and the lines."""
     drawn = {}
     for (value, title), ax in zip(panels.items(), axes, strict=True):
-        for name, n in plot_means(rows[rows[by[0]] == value], lines, ax, tuple(by[1:])).items():
+        for name, n in plot_means(rows[rows[by[0]] == value], styles, ax, tuple(by[1:])).items():
             drawn[name] = drawn.get(name, []) + n
         ax.set_title(title)
     return drawn
@@ -278,26 +177,26 @@ def add_legend(axes: Sequence[Axes], seeds: Mapping[str, Sequence[int]], columns
     legends.legend(entries.values(), [names.get(name, name) for name in entries], title=title, **place)
 
 
-def plot_accuracy(rows: pd.DataFrame, classes: int | None, lines: Mapping[str, dict] | None = None) -> Figure:
+def plot_accuracy(rows: pd.DataFrame, classes: int | None, styles: Mapping[str, dict] | None = None) -> Figure:
     """Test accuracy per generation, a line per arm; dotted: guessing one of `classes` (None: not known, no line).
 
     More than MANY_ARMS arms have their names in a second panel, which shows the last generation alone.
     """
     rows = rows[rows["metric"] == "accuracy"]
-    lines = lines or arm_lines(rows)
-    many = len(lines) > MANY_ARMS
-    fig, axes = new_figure(1 + many, 0.22 * len(lines) + 0.8 if many else 3.0)
-    seeds = plot_means(rows, lines, axes[0])
+    styles = styles or arm_styles(rows)
+    many = len(styles) > MANY_ARMS
+    fig, axes = new_figure(1 + many, 0.22 * len(styles) + 0.8 if many else 3.0)
+    seeds = plot_means(rows, styles, axes[0])
     _mark_chance(classes, axes[0], beside=many)
     axes[0].set_ylabel(METRIC_NAME["accuracy"])
     if not many:
         add_legend(axes, seeds)
         return fig
     at_end = means_over_seeds(rows[rows["generation"] == last_generation(rows)], ["generation", "arm"])
-    at_end = at_end.sort_values("mean", ascending=False)
-    styles = [lines[arm] for arm in at_end["arm"]]
-    names = [style["label"] for style in styles]
-    plot_forest(at_end.assign(name=names, text=[f"n = {n}" for n in at_end["n"]]), styles, axes[1])
+    at_end = at_end.dropna(subset="mean").sort_values("mean", ascending=False)
+    shown = [styles[arm] for arm in at_end["arm"]]
+    names = [style["label"] for style in shown]
+    plot_forest(at_end.assign(name=names, text=[f"n = {n}" for n in at_end["n"]]), shown, axes[1])
     axes[1].set(xlabel=f"{METRIC_NAME['accuracy']}, generation {at_end['generation'].iloc[0]}")
     return fig
 
@@ -310,10 +209,10 @@ def _mark_chance(classes: int | None, ax: Axes, beside: bool) -> None:
     if ax.get_ylim()[0] > chance + NEAR_CHANCE:
         ax.plot([], [], " ", label=f"{name} is {chance:.2g}")
         return
-    ax.axhline(chance, label=name, color="0.4", linewidth=0.9, linestyle=":", zorder=0)
+    ax.axhline(chance, label=name, **DOTTED)
     if beside:
-        at = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "top", "fontsize": 7.5}
-        ax.annotate(name, (1, chance - 0.01), **at)
+        place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "top", "fontsize": 7.5}
+        ax.annotate(name, (1, chance - 0.01), **place)
 
 
 def plot_metrics(rows: pd.DataFrame, metrics: Sequence[str], height: float, band: pd.DataFrame | None = None) -> Figure:
@@ -322,13 +221,12 @@ def plot_metrics(rows: pd.DataFrame, metrics: Sequence[str], height: float, band
     band: `lesson_measures.read_band`; what lessons of real text have is shaded. A metric that was not measured, as
     what needs a known true distribution outside of the miniature, has no panel.
     """
-    found = set(rows.loc[rows["value"].notna(), "metric"])
-    metrics = [metric for metric in metrics if metric in found]
+    measured = set(rows.loc[rows["value"].notna(), "metric"])
+    metrics = [metric for metric in metrics if metric in measured]
     columns = min(len(metrics), 3)
-    lines = -(-len(metrics) // columns)
-    fig, axes = new_figure(len(metrics), height * lines + 0.5, columns)
+    fig, axes = new_figure(len(metrics), height * -(-len(metrics) // columns) + 0.5, columns)
     titles = {metric: METRIC_NAME.get(metric, metric) for metric in metrics}
-    seeds = plot_panels(rows, titles, arm_lines(rows), axes, ("metric", "generation", "arm"))
+    seeds = plot_panels(rows, titles, arm_styles(rows), axes, ("metric", "generation", "arm"))
     for metric, ax in zip(metrics, axes, strict=True):
         unit = ", ".join(sorted(rows.loc[rows["metric"] == metric, "unit"].unique()))
         ax.set_ylabel(AXIS_NAME.get(metric, unit))
@@ -377,18 +275,17 @@ def p_text(p: float) -> str:
 
 def plot_paired(table: pd.DataFrame) -> Figure:
     """Forest plot of `paired_table`, a panel per baseline: difference, 95% t-interval over seeds, Holm-adjusted p."""
-    table = table.rename(columns={"difference": "mean"})
     arms, parts = order(table), dict(list(table.groupby("baseline", sort=False)))
     fig, axes = new_figure(len(parts), 0.75 + 0.17 * max(len(arms), 4))
     for (baseline, part), ax in zip(parts.items(), axes, strict=True):
         part = part.set_index("arm").reindex(arms).reset_index()  # all arms in every panel, which share their names
         names = [arm_name(arm) for arm in arms]
         part = part.assign(name=names, text=part["p_holm"].map(p_text))
-        plot_forest(part, [arm_style(arm) for arm in arms], ax)
-        ax.axvline(0, color="0.4", linewidth=0.9, linestyle=":", zorder=0)
+        plot_forest(part, list(arm_styles(part).values()), ax)
+        ax.axvline(0, **DOTTED)
         if baseline in arms:
-            at = (0, ax.get_yticks()[arms.index(baseline)])
-            ax.annotate("baseline", at, (3, 0), textcoords="offset points", va="center", color="0.4")
+            point = (0, ax.get_yticks()[arms.index(baseline)])
+            ax.annotate("baseline", point, (3, 0), textcoords="offset points", va="center", color="0.4")
         seeds = seeds_text(part["n"].dropna())
         ax.set(title=f"against {arm_name(baseline)}", xlabel=f"difference in accuracy, {seeds}")
         ax.tick_params(labelleft=ax is axes[0])
@@ -406,8 +303,8 @@ def plot_ablation(effects: pd.DataFrame) -> Figure:
     group = spaced["factor"] + ", against " + spaced["reference"]
     table = spaced.assign(name=names, group=group, text=spaced["p_holm"].map(p_text))
     fig, (ax,) = new_figure(height=0.75 + 0.17 * (len(table) + 1.3 * group.nunique()))
-    plot_forest(table, [arm_style("symbiosis")] * len(table), ax)
-    ax.axvline(0, color="0.4", linewidth=0.9, linestyle=":", zorder=0)
+    plot_forest(table, [styles_of("arms")["symbiosis"]] * len(table), ax)
+    ax.axvline(0, **DOTTED)
     ax.set_xlabel(f"difference in accuracy, {seeds_text(effects['n'])}")
     return fig
 
@@ -465,7 +362,7 @@ def plot_surface(surfaces: Mapping[str, np.ndarray], shares: Sequence[float]) ->
 
 
 def plot_regimes(table: pd.DataFrame, worlds: Mapping[str, tuple[str, str]]) -> Figure:
-    """The map of `studies.regime_table`: a row per world, a column per rival, the mean difference in points.
+    """The map of `studies.lead_table` over worlds: a row per world, a column per rival, the mean difference in points.
 
     Blue is a lead, vermilion a deficit, white none. A bold number in a frame: the 95% t-interval over seeds excludes 0.
     A hatched cell was not run. worlds: {study: (name, group)}, as `studies.REGIMES`.
@@ -492,9 +389,9 @@ def plot_regimes(table: pd.DataFrame, worlds: Mapping[str, tuple[str, str]]) -> 
     groups = [worlds[study][1] for study in rows]
     for group in dict.fromkeys(groups):  # upright at the left, a line between groups
         first, size = groups.index(group), groups.count(group)
-        at = {"rotation": 90, "ha": "center", "va": "center", "transform": ax.get_yaxis_transform()}
+        upright = {"rotation": 90, "ha": "center", "va": "center", "transform": ax.get_yaxis_transform()}
         name = textwrap.fill(group, 9 if size < 2 else 20)
-        ax.text(-0.22, first + size / 2, name, weight="bold", fontsize=7.5, **at)
+        ax.text(-0.22, first + size / 2, name, weight="bold", fontsize=7.5, **upright)
         if first:
             ax.axhline(first, color="black", linewidth=1.5)
     place = {"location": "bottom", "shrink": 0.5, "aspect": 40, "pad": 0.03}
@@ -526,13 +423,13 @@ def plot_theory(
     """
     ax = ax or plt.gca()
     for (key, name), (color, marker) in zip(names.items(), THEORY_STYLES[: len(names)], strict=True):
-        at = np.arange(len(curves[key])) if x is None else x
+        places = np.arange(len(curves[key])) if x is None else x
         style = {"color": color, "marker": marker, "markersize": 3.5, "markerfacecolor": "white"}
         if key in draws:
             mean, error = mean_and_error(draws[key])
-            ax.errorbar(at, mean, 2 * error, elinewidth=1, linestyle="none", zorder=3, **style)
+            ax.errorbar(places, mean, 2 * error, elinewidth=1, linestyle="none", zorder=3, **style)
         shown = style if key in draws else {"color": color}
-        ax.plot(at, curves[key], color=color)
+        ax.plot(places, curves[key], color=color)
         ax.plot([], [], label=name, **shown)  # the legend's own: line and point together
     if x is None:
         ax.set_xlabel("generation")
@@ -547,10 +444,10 @@ def plot_influence(changes: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     changes: columns predicted, actual [nats] and kind.
     """
     ax = ax or plt.gca()
-    ends = [changes["predicted"].min(), changes["predicted"].max()]
-    ax.plot(ends, ends, color="0.4", linewidth=0.9, linestyle=":", zorder=0)
+    styles, ends = styles_of("texts"), [changes["predicted"].min(), changes["predicted"].max()]
+    ax.plot(ends, ends, **DOTTED)
     for kind, part in changes.groupby("kind", sort=False):
-        style = line_style(f"{kind} (n = {len(part)})", *KIND_STYLE[kind], "")
+        style = styles[kind] | {"label": f"{kind} (n = {len(part)})", "linestyle": ""}
         ax.plot(part["predicted"], part["actual"], alpha=0.8, **style)
     ax.set(xlabel="predicted change of the dev loss [nats]", ylabel="actual change [nats]")
     ax.legend()

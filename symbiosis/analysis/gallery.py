@@ -1,26 +1,25 @@
-"""Every published figure, a function each: its name is the file's. And how they are saved.
+"""Every published figure, by the name of its file, and how they are saved.
 
-Captions stand where a figure is explained, in notebooks 04 to 06. A figure is drawn from the long tables alone, and
-beside its file stands a source: the runs, the commits and the sha256 of the rows it shows. The same rows give the same
-bytes.
+A figure is drawn from the long tables alone, and beside its file stands a source: the runs, the commits and the sha256
+of the rows it shows. The same rows give the same bytes. Notebooks 04 to 06 say how each is read.
 """
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from symbiosis.analysis import claims, figures, hidden_states, studies
+from symbiosis.analysis import claims, figures, hidden_states, lesson_measures, studies
 from symbiosis.analysis import interaction as interaction_tables
-from symbiosis.analysis.lesson_measures import read, read_band
-from symbiosis.analysis.tables import last_generation, paired_table
+from symbiosis.analysis.tables import STYLES, last_generation, means_over_seeds, order
 from symbiosis.data.world import LABEL_NAMES, World
 from symbiosis.params import study_cells, study_twins
 from symbiosis.settings import resolve
@@ -29,9 +28,15 @@ from symbiosis.store.results import ResultsError, read_records, read_studies, ro
 from symbiosis.theory.next_token import types_alive
 
 DEFAULT_SCALE, DEFAULT_STUDY = "miniature", "main"
-SEVERAL = {  # figures of several studies, and the folder that is theirs
-    "regime_map": "regimes", "dev_rows": "dev", "ablation_effects": "ablation",
-}  # fmt: skip
+CLASSES = {"miniature": 4, "agnews_small": 4, "paper": 4}  # results.csv does not say how many labels a task has
+TRAINING_LOSSES = ("train_label_loss", "train_lm_loss")
+LESSON_MEASURES = ("lesson_tail_coverage", "lesson_label_purity", "lesson_distinct_2")
+LEVER_PANELS = (  # quality, diversity, complexity of lessons; what was not measured gets no panel
+    "lesson_label_purity", "log_likelihood", "distinct_2", "vendi", "word_tail_mass", "word_new_mass",
+    "mean_words", "base_lm_loss",
+)  # fmt: skip
+RECURSION_PANELS = ("lm_loss", "word_tail_mass", "mean_words", "distinct_2_1k", "vendi", "mauve")
+LEVEL_MARKERS = "vsoD^P*"  # from the poorest level to the richest, which is the darkest
 
 
 class NotRun(ResultsError):
@@ -54,27 +59,20 @@ class Reports:
     def rows(self, metrics: Sequence[str] = (), arms: Sequence[str] = (), study: str = "") -> pd.DataFrame:
         """Rows of one study, of these metrics and arms (all where none is named); NotRun where there are none."""
         study = study or self.study
-        rows = self.by_study.get(study)
-        if rows is None:
+        if study not in self.by_study:
             raise NotRun(f"The study '{study}' has not been run at this scale: no figure.")
+        rows = self.by_study[study]
         kept = rows["metric"].isin(metrics or rows["metric"]) & rows["arm"].isin(arms or rows["arm"])
         return _some(rows[kept], f"What this figure shows was not run in the study '{study}': no figure.")
 
-    def main_arms(self) -> list[str]:
-        return figures.main_arms(self.rows())
-
     def lessons(self, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Measures of the lessons of one study and the band of real ones; NotRun where they have not been measured."""
-        rows = read(self.folder, self.scale, study, missing_ok=True)
+        rows = lesson_measures.read(self.folder, self.scale, study)
         rows = _some(rows, f"The lessons of the study '{study}' have not been measured at this scale: no figure.")
-        return rows, read_band(self.folder, self.scale, study)
-
-    def accuracy(self, used: pd.DataFrame, lines: dict | None = None) -> "Drawn":
-        return figures.plot_accuracy(used, classes_of(used, self.folder), lines), used
+        return rows, lesson_measures.read_band(self.folder, self.scale, study)
 
 
 Drawn = tuple[Figure, pd.DataFrame]  # a figure, and the rows it shows
-Draw = Callable[[Reports], Drawn]
 
 
 def classes_of(rows: pd.DataFrame, reports_dir: str | Path) -> int | None:
@@ -92,77 +90,49 @@ def _some(table: pd.DataFrame, otherwise: str) -> pd.DataFrame:
 # ---- one study
 
 
-def accuracy_comparison(reports: Reports) -> Drawn:
-    """Do the methods differ in test accuracy?"""
-    return reports.accuracy(reports.rows(["accuracy"], reports.main_arms()))
+def accuracy(reports: Reports, arms: str | Sequence[str] = "main", study: str = "", styles: str = "") -> Drawn:
+    """Test accuracy of the `main` arms of a study, of its other ones, the `controls`, or of those named."""
+    if arms in ("main", "controls"):
+        rows = reports.rows(study=study)
+        main = figures.main_arms(rows)
+        arms = main if arms == "main" else [arm for arm in order(rows) if arm not in main]
+        if not arms:
+            raise NotRun("No control has been run in this study: no figure.")
+    used = reports.rows(["accuracy"], arms, study)
+    chosen = figures.styles_of(styles) if styles else None
+    return figures.plot_accuracy(used, CLASSES.get(reports.scale), chosen), used
 
 
-def accuracy_controls(reports: Reports) -> Drawn:
-    """And the controls, which each change one thing of a method?"""
-    controls = figures.control_arms(reports.rows())
-    if not controls:
-        raise NotRun("No control has been run in this study: no figure.")
-    return reports.accuracy(reports.rows(["accuracy"], controls))
-
-
-def loss_curves(reports: Reports) -> Drawn:
-    """What does training show of it?"""
-    used = reports.rows(figures.TRAINING_LOSSES, reports.main_arms())
-    return figures.plot_metrics(used, figures.TRAINING_LOSSES, 2.7), used
-
-
-def lesson_measures(reports: Reports) -> Drawn:
-    """What were the Students taught?"""
-    used = reports.rows(figures.LESSON_MEASURES, reports.main_arms())
-    return figures.plot_metrics(used, figures.LESSON_MEASURES, 2.5), used
+def metrics(reports: Reports, names: Sequence[str], height: float) -> Drawn:
+    """A panel per metric of the main arms."""
+    used = reports.rows(names, figures.main_arms(reports.rows()))
+    return figures.plot_metrics(used, names, height), used
 
 
 def lesson_levers(reports: Reports) -> Drawn:
-    """Quality, diversity and complexity of the lessons."""
     lessons, band = reports.lessons(reports.study)
-    both = pd.concat([reports.rows(figures.LEVER_PANELS), lessons], ignore_index=True)  # purity is measured in the run
-    used = both[both["arm"].isin(reports.main_arms()) & both["metric"].isin(figures.LEVER_PANELS)]
+    both = pd.concat([reports.rows(LEVER_PANELS), lessons], ignore_index=True)  # purity is measured in the run
+    used = both[both["arm"].isin(figures.main_arms(reports.rows())) & both["metric"].isin(LEVER_PANELS)]
     used = _some(used, "No lesson of a main method has been measured: no figure.")
-    return figures.plot_metrics(used, figures.LEVER_PANELS, 2.1, band), used
+    return figures.plot_metrics(used, LEVER_PANELS, 2.1, band), used
 
 
 def ablation_effects(reports: Reports) -> Drawn:
-    """Which part of the loop matters?"""
     reports.rows(study="ablation")  # NotRun where there are none
     rows, cells = studies.with_twins(reports.by_study, study_twins("ablation")), study_cells("ablation")
     effects = _some(studies.ablation_effects(rows, cells), "No two cells of the ablation form a pair: no figure.")
     return figures.plot_ablation(effects), rows[(rows["metric"] == "accuracy") & rows["arm"].isin(cells)]
 
 
-def accuracy_named(reports: Reports) -> Drawn:
-    """The world that was named before its seeds were run."""
-    arms = ["real", *studies.RIVALS, studies.BEST, "symbiosis-best_foreign"]
-    return reports.accuracy(reports.rows(["accuracy"], arms, claims.REGIME_STUDY))
-
-
-def accuracy_long(reports: Reports) -> Drawn:
-    """Does it last?"""
-    return reports.accuracy(reports.rows(["accuracy"], figures.main_arms(reports.rows(study="long")), "long"))
-
-
-def mixing_regimes(reports: Reports) -> Drawn:
-    """Which way of mixing holds the recursion?"""
-    used = reports.rows(["accuracy"], list(figures.MIXING_STYLE), "mixing")
-    return reports.accuracy(used, figures.named_lines(figures.MIXING_STYLE))
-
-
 def which_moves_first(reports: Reports) -> Drawn:
-    """What does a recursion lose first, and what would sampling alone lose?"""
-    arm, metrics = "recursive-replace", list(figures.MEASURE_STYLE)
-    used = reports.rows(metrics, [arm], "mixing")
-    relative = studies.relative_to_first(used, arm, metrics)
-    lines = {m: figures.line_style(figures.METRIC_NAME[m], *style) for m, style in figures.MEASURE_STYLE.items()}
+    arm, styles = "recursive-replace", figures.styles_of("measures")
+    used = reports.rows(list(styles), [arm], "mixing")
     fig, (ax,) = figures.new_figure(height=3.0)
-    seeds = figures.plot_means(relative, lines, ax, ("generation", "metric"))
-    expected, color = sampling_alone(used), lines["lesson_tail_coverage"]["color"]
-    name = "rare subtopics, if only\nsampling lost them"
-    ax.plot(range(1, len(expected) + 1), expected, label=name, color=color, linestyle="--")
-    ax.axhline(1 - studies.FALLEN, color="0.4", linewidth=0.9, linestyle=":", zorder=0)
+    seeds = figures.plot_means(studies.relative_to_first(used, arm, styles), styles, ax, ("generation", "metric"))
+    alone = {"label": "rare subtopics, if only\nsampling lost them", "linestyle": "--"}
+    expected = sampling_alone(used)
+    ax.plot(range(1, len(expected) + 1), expected, color=styles["lesson_tail_coverage"]["color"], **alone)
+    ax.axhline(1 - studies.FALLEN, **figures.DOTTED)
     ax.set(ylabel="multiple of generation 1", ylim=(0, None))
     figures.add_legend([ax], seeds)
     return fig, used
@@ -184,18 +154,18 @@ def sampling_alone(rows: pd.DataFrame) -> np.ndarray:
 
 
 def ratio_or_diversity(reports: Reports) -> Drawn:
-    """The share of real rows crossed with diversity (left) and quality (right) of the others."""
     used = reports.rows(["accuracy"], study="ratio_or_diversity")
     titles = {"diversity": "effective subtopics\nper class", "quality": "synthetic labels\nthat are right"}
     fig, axes = figures.new_figure(2, 3.2, sharey=True)
     for (lever, title), ax in zip(titles.items(), axes, strict=True):
-        means = studies.cell_means(studies.read_factorial(used, study_cells("ratio_or_diversity"), lever))
+        layout = studies.read_factorial(used, study_cells("ratio_or_diversity"), lever)
+        means = means_over_seeds(layout, ["real_share", "level"])
         levels = sorted(means["level"].unique())
         colors = plt.get_cmap("viridis")(np.linspace(0.8, 0, len(levels)))
         names = [f"{level:.0%}" if lever == "quality" else f"{level:.1f}" for level in levels]
-        styles = zip(names, colors, figures.LEVEL_MARKERS, strict=False)
-        lines = {level: figures.line_style(*style) for level, style in zip(levels, styles, strict=True)}
-        figures.plot_means(means, lines, ax, ("real_share", "level"))
+        looks = zip(names, colors, LEVEL_MARKERS, strict=False)
+        styles = {level: figures.line_style(*look) for level, look in zip(levels, looks, strict=True)}
+        figures.plot_means(means, styles, ax, ("real_share", "level"))
         handles, labels = ax.get_legend_handles_labels()
         ax.legend(handles[::-1], labels[::-1], title=title, loc="lower right")
         ax.set(title=f"{lever}, {figures.seeds_text(means['n'])}", xlabel="share of real rows")
@@ -204,18 +174,16 @@ def ratio_or_diversity(reports: Reports) -> Drawn:
 
 
 def recursion_real_text(reports: Reports) -> Drawn:
-    """Five generations of recursion on real text."""
     lessons, band = reports.lessons("recursion_5")
-    panels = list(figures.RECURSION_PANELS)
-    used = pd.concat([reports.rows(panels[:1], study="recursion_5"), lessons[lessons["metric"].isin(panels)]])
-    fig = figures.plot_metrics(used, panels, 2.1, band)
+    losses = reports.rows(["lm_loss"], study="recursion_5")
+    used = pd.concat([losses, lessons[lessons["metric"].isin(RECURSION_PANELS)]])
+    fig = figures.plot_metrics(used, RECURSION_PANELS, 2.1, band)
     for ax in fig.axes:
         ax.set_ylim(0, None)
     return fig, used
 
 
-def hidden_states_of_students(reports: Reports) -> Drawn:
-    """Do rare patterns lose their dense representation?"""
+def inside_students(reports: Reports) -> Drawn:
     rows = reports.rows(study="hidden_states")
     used = rows[rows["metric"].str.removeprefix(hidden_states.RANDOM).isin(hidden_states.COLUMNS)]
     used = _some(used, "No Student of the study 'hidden_states' was looked into: no figure.")
@@ -223,7 +191,7 @@ def hidden_states_of_students(reports: Reports) -> Drawn:
 
 
 def plot_hidden_states(students: pd.DataFrame) -> Figure:
-    """`hidden_states_of_students` of any Students in a table of `hidden_states.by_student`."""
+    """`inside_students` of any Students in a table of `hidden_states.by_student`."""
     names = {"density": "density of MLP units", "effective_rank": "effective rank of hidden states"}
     fig, axes = figures.new_figure(2, 3.2)
     for (measure, name), ax in zip(names.items(), axes, strict=True):
@@ -231,12 +199,12 @@ def plot_hidden_states(students: pd.DataFrame) -> Figure:
             values = students.assign(value=students[f"{measure}_{group}"])
             base = values.loc[values["arm"] == "base", "value"].mean()
             ax.axhline(base, color=color, linestyle=":", label=f"base, {group}")
-            lines = figures.arm_lines(values[~values["arm"].isin(["random", "base"])])
-            lines = {arm: style | {"label": f"{style['label']}, {group}"} for arm, style in lines.items()}
+            styles = figures.arm_styles(values[~values["arm"].isin(["random", "base"])])
+            styles = {arm: style | {"label": f"{style['label']}, {group}"} for arm, style in styles.items()}
             if group == "tail":
-                seeds = figures.plot_means(values, lines, ax)
+                seeds = figures.plot_means(values, styles, ax)
                 continue
-            for arm, style in lines.items():
+            for arm, style in styles.items():
                 means = values[values["arm"] == arm].groupby("generation")["value"].mean()
                 ax.plot(means, color=style["color"], linestyle="--", alpha=0.5)
         ax.set_ylabel(name)
@@ -248,47 +216,40 @@ def plot_hidden_states(students: pd.DataFrame) -> Figure:
 
 
 def regime_map(reports: Reports) -> Drawn:
-    """Where does symbiosis overtake its rivals?"""
-    table = studies.regime_table(reports.by_study, studies.POOL_FREE_ARMS)
+    table = studies.lead_table(reports.by_study, studies.REGIMES, [studies.BEST], studies.RIVALS)
     if table["study"].nunique() < 2:
         raise NotRun("The best symbiosis has been run in fewer than two worlds: no figure.")
-    used = studies.used_rows(reports.by_study, table, [studies.BEST, *table["rival"].unique()])
-    return figures.plot_regimes(table, studies.REGIMES), used
+    return figures.plot_regimes(table, studies.REGIMES), studies.used_rows(reports.by_study, table)
 
 
 def dev_rows(reports: Reports) -> Drawn:
-    """Are dev labels better taught or asked?"""
-    table = studies.dev_table(reports.by_study, studies.POOL_FREE_ARMS)
+    table = studies.lead_table(reports.by_study, studies.DEV_STUDIES, studies.DEV_ARMS, ["static"])
     if table["study"].nunique() < 2:
         raise NotRun("Fewer than two numbers of dev rows have been run: no figure.")
-    points = table[["mean", "low", "high"]] * 100
+    points, sizes = table[["mean", "low", "high"]] * 100, table["study"].map(studies.DEV_STUDIES)
+    points = table.assign(**points, doublings=np.log2(sizes))
     fig, (ax,) = figures.new_figure(height=2.6)
-    seeds = figures.plot_means(
-        table.assign(**points, doublings=np.log2(table["dev_rows"])), figures.arm_lines(table), ax, ("doublings", "arm")
-    )
-    ax.axhline(0, color="0.4", linewidth=0.9, linestyle=":", zorder=0)
-    sizes = sorted(table["dev_rows"].unique())
-    ax.set_xticks(np.log2(sizes), sizes)
+    seeds = figures.plot_means(points, figures.arm_styles(table), ax, ("doublings", "arm"))
+    ax.axhline(0, **figures.DOTTED)
+    ax.set_xticks(np.log2(sorted(sizes.unique())), sorted(sizes.unique()))
     ax.set(xlabel="labelled dev rows", ylabel="gain over static [points]")
     figures.add_legend([ax], seeds)
-    return fig, studies.used_rows(reports.by_study, table, ["static", *studies.DEV_ARMS])
+    return fig, studies.used_rows(reports.by_study, table)
 
 
 # ---- models that train on each other's outputs
 
 
 def interaction_alpha(reports: Reports) -> Drawn:
-    """What do models learn from one another?"""
-    used = _cells(reports)
-    cells = pd.DataFrame(used["arm"].map(interaction_tables.cell_of).to_list(), used.index, ["entities", "alpha"])
-    rows, held = used.join(cells), interaction_tables.entities_held(used)
-    fig, axes = figures.new_figure(2 * len(held), 4.4, len(held), sharey="row")
+    used = reports.rows(interaction_tables.OWN_AND_OTHERS, list(interaction_tables.CELLS))
+    cells = pd.DataFrame(used["arm"].map(interaction_tables.CELLS).to_list(), used.index, ["entities", "alpha"])
+    rows, panels = used.join(cells), {k: f"K = {k}" for k in sorted(cells["entities"].unique())}
+    fig, axes = figures.new_figure(2 * len(panels), 4.4, len(panels), sharey="row")
     seeds = {}
-    for metric, line in zip(interaction_tables.OWN_AND_OTHERS, axes.reshape(2, -1), strict=True):
-        panels = {entities: f"K = {entities}" for entities in held}
+    for metric, row in zip(interaction_tables.OWN_AND_OTHERS, axes.reshape(2, -1), strict=True):
         of_metric = rows[rows["metric"] == metric]
-        seeds |= figures.plot_panels(of_metric, panels, _alpha_lines(), line, ("entities", "generation", "alpha"))
-        line[0].set_ylabel(f"{figures.METRIC_NAME[metric]}\n[nats per token]")
+        seeds |= figures.plot_panels(of_metric, panels, _alpha_styles(), row, ("entities", "generation", "alpha"))
+        row[0].set_ylabel(f"{figures.METRIC_NAME[metric]}\n[nats per token]")
     for ax, below in zip(*axes.reshape(2, -1), strict=True):
         ax.set_xlabel("")
         below.set_title("")
@@ -296,39 +257,29 @@ def interaction_alpha(reports: Reports) -> Drawn:
     return fig, used
 
 
-def _cells(reports: Reports) -> pd.DataFrame:
-    rows = reports.rows(interaction_tables.OWN_AND_OTHERS)
-    return _some(
-        rows[rows["arm"].map(interaction_tables.cell_of).notna()], "No cell of K by alpha has been run: no figure."
-    )
-
-
-def _alpha_lines() -> dict[float, dict]:
-    styles = dict(zip((0.0, 0.5, 0.9, 1.0), figures.THEORY_STYLES, strict=False))  # as in theory's curves
-    return {alpha: figures.line_style(f"alpha = {alpha:g}", *styles[alpha]) for alpha in interaction_tables.ALPHAS}
+def _alpha_styles() -> dict[float, dict]:
+    looks = dict(zip((0.0, 0.5, 0.9, 1.0), figures.THEORY_STYLES, strict=False))  # as in theory's curves
+    return {alpha: figures.line_style(f"alpha = {alpha:g}", *looks[alpha]) for alpha in interaction_tables.ALPHAS}
 
 
 def interaction_similarity(reports: Reports) -> Drawn:
-    """Do they become alike?"""
-    arms = [interaction_tables.arm(2, alpha) for alpha in interaction_tables.ALPHAS]
-    used = reports.rows(list(figures.SIMILARITY_STYLE), arms)
-    titles = [f"K = 2, alpha = {alpha:g}" for alpha in interaction_tables.ALPHAS]
-    return plot_similarity(used, {a: t for a, t in zip(arms, titles, strict=True) if a in set(used["arm"])}), used
+    titles = {interaction_tables.arm(2, alpha): f"K = 2, alpha = {alpha:g}" for alpha in interaction_tables.ALPHAS}
+    used = reports.rows(list(STYLES["similarities"]), list(titles))
+    return plot_similarity(used, {arm: title for arm, title in titles.items() if arm in set(used["arm"])}), used
 
 
 def plot_similarity(rows: pd.DataFrame, panels: dict[str, str]) -> Figure:
     """`interaction_similarity` of any arms, {arm: title}."""
     fig, axes = figures.new_figure(len(panels), 2.9, sharey=True)
-    rows = rows[rows["metric"].isin(figures.SIMILARITY_STYLE)]
-    lines = figures.named_lines(figures.SIMILARITY_STYLE)
-    seeds = figures.plot_panels(rows, panels, lines, axes, ("arm", "generation", "metric"))
+    styles = figures.styles_of("similarities")
+    rows = rows[rows["metric"].isin(styles)]
+    seeds = figures.plot_panels(rows, panels, styles, axes, ("arm", "generation", "metric"))
     axes[0].set_ylabel("cosine of answers")
     figures.add_legend(axes, seeds, 2)
     return fig
 
 
 def interaction_matrices(reports: Reports) -> Drawn:
-    """Whose task does who learn? Three entities at alpha = 0.5."""
     used = _losses(reports.rows(arms=[interaction_tables.arm(3, 0.5)]))
     return plot_losses(used), used
 
@@ -356,20 +307,19 @@ def plot_losses(rows: pd.DataFrame) -> Figure:
 
 
 def interaction_trends(reports: Reports) -> Drawn:
-    """Do the trends follow the linear theory?"""
-    used = _cells(reports)
+    used = reports.rows(interaction_tables.OWN_AND_OTHERS, list(interaction_tables.CELLS))
     trends = interaction_tables.trends(used)
     trends["cell"] = list(zip(trends["entities"], trends["alpha"], strict=True))
-    alphas, markers = _alpha_lines(), {2: "o", 3: "^", 4: "s"}
-    lines = {
+    alphas, markers = _alpha_styles(), {2: "o", 3: "^", 4: "s"}
+    styles = {
         (k, alpha): figures.line_style(f"K = {k}, alpha = {alpha:g}", alphas[alpha]["color"], markers[k], "")
         for k, alpha in dict.fromkeys(trends["cell"])
     }
     fig, axes = figures.new_figure(2, 3.2)
     panels = {metric: figures.METRIC_NAME[metric] for metric in interaction_tables.OWN_AND_OTHERS}
-    seeds = figures.plot_panels(trends, panels, lines, axes, ("metric", "theory", "cell"))
+    seeds = figures.plot_panels(trends, panels, styles, axes, ("metric", "theory", "cell"))
     for ax in axes:
-        ax.axhline(0, color="0.4", linewidth=0.9, linestyle=":", zorder=0)
+        ax.axhline(0, **figures.DOTTED)
         ax.set_xlabel("linear theory: change of the squared error")
     axes[0].set_ylabel("language models: change\nof the loss [nats per token]")
     figures.add_legend(axes, seeds, 3)
@@ -377,18 +327,16 @@ def interaction_trends(reports: Reports) -> Drawn:
 
 
 def interaction_beyond(reports: Reports) -> Drawn:
-    """And if the entities are not equal?"""
     equal, unequal = interaction_tables.arm(3, 0.5), interaction_tables.BEYOND
     used = _losses(reports.rows(arms=[equal, *unequal]))
     if equal not in set(used["arm"]) or used["arm"].nunique() < 2:
         raise NotRun("No unequal entities have been run, or no three equal ones: no figure.")
-    tested = {metric: paired_table(used, metric, baselines=(equal,)) for metric in used["metric"].unique()}
-    tested = pd.concat(tested, names=["metric", None]).reset_index("metric")
-    parts = {arm: part.set_index("metric") for arm, part in tested.groupby("arm")}
-    tables = {name: parts[arm] for arm, name in unequal.items() if arm in parts}
-    means = {name: entity_by_task(part["difference"]) for name, part in tables.items()}
-    sure = [entity_by_task((part["low"] > 0) | (part["high"] < 0)) for part in tables.values()]
-    limit, n = tested["difference"].abs().max(), figures.seeds_text(tested["n"])
+    tested = interaction_tables.against(used, used["metric"].unique(), interaction_tables.EQUALS)
+    parts = {unequal[arm]: part.set_index("metric") for arm, part in tested.groupby("arm")}
+    parts = {name: parts[name] for name in unequal.values() if name in parts}
+    means = {name: entity_by_task(part["mean"]) for name, part in parts.items()}
+    sure = [entity_by_task((part["low"] > 0) | (part["high"] < 0)) for part in parts.values()]
+    limit, n = tested["mean"].abs().max(), figures.seeds_text(tested["n"])
     style = {"cmap": figures.DIVERGING.reversed(), "vmin": -limit, "vmax": limit, "fmt": "+.2f"}
     return figures.plot_matrices(means, sure, f"difference of the loss\n[nats per token], {n}", **style), used
 
@@ -423,51 +371,83 @@ def whose_data(reports: Reports) -> tuple[Figure, dict]:
 
 
 def relative_efficiency(reports: Reports) -> tuple[Figure, dict]:
-    """Which mixture is best? Theory alone."""
     grid = np.arange(1, 10) / 10
     surfaces = interaction_tables.efficiency_surfaces(grid)
     source = {"from": "symbiosis.theory.many_models", "settings": list(surfaces), "alpha, beta": grid.tolist()}
     return figures.plot_surface(surfaces, grid), source
 
 
-METHODS = (
-    accuracy_comparison, accuracy_controls, loss_curves, lesson_measures, lesson_levers, ablation_effects, regime_map,
-    accuracy_named, accuracy_long, dev_rows, which_moves_first, ratio_or_diversity, mixing_regimes,
-    recursion_real_text, hidden_states_of_students,
-)  # fmt: skip
-INTERACTION = (
-    interaction_alpha, interaction_similarity, interaction_matrices, interaction_trends, interaction_beyond,
-    interaction_beta,
-)  # fmt: skip
-THEORY = (relative_efficiency, whose_data)
+# ---- the figures
 
 
-# ---- showing and saving
+class Published(NamedTuple):
+    """What a figure asks, what draws it with which options, and the folder of one that shows several studies."""
+
+    question: str
+    draw: Callable[..., tuple[Figure, pd.DataFrame | dict]]
+    options: Mapping[str, Any] = {}
+    folder: str = ""
 
 
-def show(draw: Draw, reports: Reports) -> None:
+NAMED_WORLD = {"arms": ("real", *studies.RIVALS, studies.BEST, "symbiosis-best_foreign"), "study": claims.REGIME_STUDY}
+MIXING = {"arms": tuple(STYLES["mixing"]), "study": "mixing", "styles": "mixing"}
+METHODS = {
+    "accuracy_comparison": Published("Do the methods differ in test accuracy?", accuracy),
+    "accuracy_controls": Published("And the controls, which each change one thing?", accuracy, {"arms": "controls"}),
+    "loss_curves": Published("What does training show of it?", metrics, {"names": TRAINING_LOSSES, "height": 2.7}),
+    "lesson_measures": Published("What were the Students taught?", metrics, {"names": LESSON_MEASURES, "height": 2.5}),
+    "lesson_levers": Published("Quality, diversity and complexity of the lessons.", lesson_levers),
+    "ablation_effects": Published("Which part of the loop matters?", ablation_effects, folder="ablation"),
+    "regime_map": Published("Where does symbiosis overtake its rivals?", regime_map, folder="regimes"),
+    "accuracy_named": Published("The world that was named before its seeds were run.", accuracy, NAMED_WORLD),
+    "accuracy_long": Published("Does it last?", accuracy, {"study": "long"}),
+    "dev_rows": Published("Are dev labels better taught or asked?", dev_rows, folder="dev"),
+    "which_moves_first": Published("What does a recursion lose first, and what by sampling alone?", which_moves_first),
+    "ratio_or_diversity": Published(
+        "The share of real rows, and the diversity or quality of others.", ratio_or_diversity
+    ),
+    "mixing_regimes": Published("Which way of mixing keeps a recursion alive?", accuracy, MIXING),
+    "recursion_real_text": Published("Five generations of recursion on real text.", recursion_real_text),
+    "hidden_states_of_students": Published("Do rare patterns lose their dense representation?", inside_students),
+}
+INTERACTION = {
+    "interaction_alpha": Published("What do models learn from one another?", interaction_alpha),
+    "interaction_similarity": Published("Do they become alike?", interaction_similarity),
+    "interaction_matrices": Published("Whose task does who learn? Three entities, alpha = 0.5.", interaction_matrices),
+    "interaction_trends": Published("Do the trends follow the linear theory?", interaction_trends),
+    "interaction_beyond": Published("And if the entities are not equal?", interaction_beyond),
+}
+THEORY = {"relative_efficiency": Published("Which mixture is best? Theory alone.", relative_efficiency)}
+FIGURES = METHODS | INTERACTION | THEORY
+
+
+def draw(name: str, reports: Reports) -> tuple[Figure, pd.DataFrame | dict]:
+    """A figure of FIGURES and the rows it shows, or the source of one that is theory alone; NotRun where none are."""
+    return FIGURES[name].draw(reports, **FIGURES[name].options)
+
+
+def show(name: str, reports: Reports) -> None:
     """A figure in a notebook, or a sentence that says why there is none."""
     try:
-        draw(reports)
+        draw(name, reports)
     except NotRun as reason:
         print(reason)
     plt.show()
 
 
-def save(draw: Draw, reports: Reports) -> tuple[Path, pd.DataFrame | dict]:
+# ---- saving
+
+
+def save(name: str, reports: Reports) -> tuple[Path, pd.DataFrame | dict]:
     """figures/[folder/]name.pdf, .png and their source name.json; returns the PDF and what it was drawn from.
 
     The same bytes for the same data. NotRun where there is nothing to draw.
     """
-    fig, used = draw(reports)
-    name = draw.__name__
-    if isinstance(used, dict):
-        stem, source = resolve(reports.folder) / "figures" / "theory" / name, used
-    else:
-        stem, source = (
-            _stem("figures", name, reports.folder, used, SEVERAL.get(name, "")),
-            source_of(used, reports.folder),
-        )
+    fig, used = draw(name, reports)
+    of_theory = isinstance(used, dict)
+    source = used if of_theory else source_of(used, reports.folder)
+    place = Path("theory") if of_theory else _place(used, FIGURES[name].folder)
+    stem = resolve(reports.folder) / "figures" / place / name
     with plt.rc_context({"pdf.fonttype": 42}):  # TrueType: text stays text, as journals ask
         for suffix, metadata in {"pdf": {"CreationDate": None}, "png": {"Software": None}}.items():
             buffer = io.BytesIO()
@@ -479,13 +459,12 @@ def save(draw: Draw, reports: Reports) -> tuple[Path, pd.DataFrame | dict]:
 
 
 def save_table(
-    table: pd.DataFrame, name: str, reports_dir: str | Path, rows: pd.DataFrame, *, readable: pd.DataFrame | None = None
+    table: pd.DataFrame, name: str, reports_dir: str | Path, rows: pd.DataFrame, *, readable: pd.DataFrame
 ) -> Path:
-    """tables/[folder/]name.csv (all digits), .tex (booktabs; `readable` where given), name.json; returns the .tex."""
-    stem = _stem("tables", name, reports_dir, rows)
+    """tables/[folder/]name.csv (all digits), .tex (`readable`, booktabs), name.json; returns the .tex."""
+    stem = resolve(reports_dir) / "tables" / _place(rows) / name
     write_atomic(stem.with_suffix(".csv"), table.to_csv(index=False, lineterminator="\n").encode())
-    shown = (table if readable is None else readable).style.hide(axis="index")
-    shown = shown.format(escape="latex").format_index(escape="latex", axis="columns")
+    shown = readable.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
     write_atomic(stem.with_suffix(".tex"), shown.to_latex(hrules=True).encode())
     _write_source(stem, source_of(rows, reports_dir))
     return stem.with_suffix(".tex")
@@ -509,14 +488,15 @@ def source_of(rows: pd.DataFrame, reports_dir: str | Path) -> dict:
     }
 
 
-def _stem(kind: str, name: str, reports_dir: str | Path, rows: pd.DataFrame, study: str = "") -> Path:
-    """reports/<kind>/name for the main study of the miniature, else in <scale>/ (main study) or <scale>/<study>/."""
-    found = sorted({(scale, study or of) for scale, of in zip(rows["scale"], rows["study"], strict=True)})
-    if len(found) != 1:
-        raise ValueError(f"{name}: rows of {' and '.join(map('/'.join, found))}; save one scale and study at a time")
-    scale, study = found[0]
-    folder = scale if study == DEFAULT_STUDY else f"{scale}/{study}"
-    return resolve(reports_dir) / kind / ("" if found[0] == (DEFAULT_SCALE, DEFAULT_STUDY) else folder) / name
+def _place(rows: pd.DataFrame, folder: str = "") -> Path:
+    """Nothing for the main study of the miniature, else <scale> (main study), <scale>/<study> or <scale>/<folder>."""
+    shown = sorted({(scale, folder or study) for scale, study in zip(rows["scale"], rows["study"], strict=True)})
+    if len(shown) != 1:
+        raise ValueError(f"rows of {' and '.join(map('/'.join, shown))}; save one scale and study at a time")
+    scale, study = shown[0]
+    if study != DEFAULT_STUDY:
+        return Path(scale, study)
+    return Path("" if scale == DEFAULT_SCALE else scale)
 
 
 def _write_source(stem: Path, source: dict) -> None:

@@ -34,29 +34,10 @@ def by_student(rows: pd.DataFrame) -> pd.DataFrame:
     same shape and the `base` one every arm starts from, both as generation 0, then every arm, in order. Empty without
     such rows.
     """
-    found = rows[rows["metric"].str.removeprefix(RANDOM).isin(COLUMNS)].copy()
-    random = found["metric"].str.startswith(RANDOM)
-    found.loc[random, "arm"], found["metric"] = "random", found["metric"].str.removeprefix(RANDOM)
-    started = found["arm"].isin(WARM) | (found["generation"] > 0) | random
-    found.loc[~started, "arm"] = "base"
-    found = found.drop_duplicates(["arm", "seed", "generation", "metric"])  # the same Student, measured by every arm
-    wide = found.pivot(index=["arm", "seed", "generation", "n"], columns="metric", values="value").reset_index()
+    rows = rows.assign(metric=rows["metric"].str.removeprefix(RANDOM), random=rows["metric"].str.startswith(RANDOM))
+    rows = rows[rows["metric"].isin(COLUMNS)]
+    started = rows["arm"].isin(WARM) | (rows["generation"] > 0)
+    rows = rows.assign(arm=rows["arm"].where(started, "base").mask(rows["random"], "random"))
+    rows = rows.drop_duplicates(["arm", "seed", "generation", "metric"])  # the same Student, measured by every arm
+    wide = rows.pivot(index=["arm", "seed", "generation", "n"], columns="metric", values="value").reset_index()
     return wide.rename_axis(columns=None)
-
-
-def tail_gaps(table: pd.DataFrame, reference: str = "real") -> pd.DataFrame:
-    """`tail_gap` of every arm against `reference` at the same seed and generation: arm, seed, generation, MEASURES.
-
-    table: of `by_student`. What has no such reference (generation 0, a seed it lacks) is left out. ValueError where n
-    differs from the reference's.
-    """
-    at = ["seed", "generation"]
-    table = table.reindex(columns=["arm", *at, "n", *COLUMNS])  # an empty one has no columns
-    is_reference = table["arm"] == reference
-    pairs = table[~is_reference].merge(table[is_reference].drop(columns="arm"), on=at, suffixes=("", "_reference"))
-    if (odd := pairs[pairs["n"] != pairs["n_reference"]]).size:
-        n, n_reference = odd[["n", "n_reference"]].iloc[0]
-        raise ValueError(f"tail_gaps: {n} texts per group here, {n_reference} in the reference")
-    ends = ("tail", "head", "tail_reference", "head_reference")
-    gaps = {measure: tail_gap(*(pairs[f"{measure}_{end}"] for end in ends)) for measure in MEASURES}
-    return pairs[["arm", *at]].assign(**gaps)

@@ -8,17 +8,15 @@ The setting: Vu, Reeves and Wenger 2025, arXiv:2505.21677.
 """
 
 import itertools
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from symbiosis.analysis.statistics import holm, mean_interval
-from symbiosis.analysis.tables import last_generation, paired_table, summarise, with_interval
-from symbiosis.analysis.verdicts import SeedValues
+from symbiosis.analysis.statistics import mean_interval
+from symbiosis.analysis.tables import LAST, SeedValues, difference_table, with_interval
 from symbiosis.settings import resolve
 from symbiosis.store.results import COLUMNS, NUMBERS, arm_of, read_or_empty, with_arm
 from symbiosis.theory.many_models import (
@@ -36,7 +34,6 @@ from symbiosis.theory.many_models import (
 
 METHOD, STUDY = "interaction", "interaction"
 ENTITIES, ALPHAS = (2, 3, 4), (0.0, 0.5, 1.0)
-CELLS = tuple(itertools.product(ENTITIES, ALPHAS))
 BEYOND = {  # arm: name; three entities at alpha = 0.5
     "interaction-k3_unequal": "entity 1 talks most",
     "interaction-k3_listener": "entity 1 only listens",
@@ -51,15 +48,9 @@ def arm(entities: int, alpha: float) -> str:
     return arm_of(METHOD, f"k{entities}_alpha{round(100 * alpha):03d}")
 
 
-def cell_of(arm: str) -> tuple[int, float] | None:
-    """(entities, alpha) of an arm; None for arms that are no such cell, as `interaction-k3_listener`."""
-    match = re.fullmatch(rf"{METHOD}-k(\d+)_alpha(\d{{3}})", arm)
-    return (int(match[1]), int(match[2]) / 100) if match else None
-
-
-def entities_held(rows: pd.DataFrame) -> list[int]:
-    """The values of K of which a cell was run, in order."""
-    return sorted({cell[0] for cell in map(cell_of, rows["arm"].unique()) if cell})
+CELLS = {arm(*cell): cell for cell in itertools.product(ENTITIES, ALPHAS)}  # arm: (entities, alpha)
+ALONE = {name: arm(k, 0.0) for name, (k, alpha) in CELLS.items() if alpha > 0}  # arm: its baseline
+EQUALS = dict.fromkeys(BEYOND, arm(3, 0.5))
 
 
 def read_scales(reports_dir: str | Path) -> dict[str, pd.DataFrame]:
@@ -72,12 +63,12 @@ def read_scales(reports_dir: str | Path) -> dict[str, pd.DataFrame]:
 # ---- beside the linear theory
 
 
-def efficiency_surfaces(shares: Sequence[float], draws: Iterable[int] = range(100, 120)) -> dict[str, np.ndarray]:
+def efficiency_surfaces(shares: Sequence[float]) -> dict[str, np.ndarray]:
     """Relative efficiency over alpha by beta, {setting: (shares, shares)}, of three settings of four entities.
 
-    Those of `ring_designs`, of `subspace_designs` (mean over the draws, seeds) and of `aligned_designs`, in this order.
+    Those of `ring_designs`, of `subspace_designs` (mean over twenty draws) and of `aligned_designs`, in this order.
     """
-    random = [efficiency_surface(subspace_designs(draw), shares) for draw in draws]
+    random = [efficiency_surface(subspace_designs(draw), shares) for draw in range(100, 120)]
     return {
         "one direction each": efficiency_surface(ring_designs(), shares),
         "random subspaces": np.mean(random, axis=0),
@@ -88,24 +79,16 @@ def efficiency_surfaces(shares: Sequence[float], draws: Iterable[int] = range(10
 def trends(rows: pd.DataFrame) -> pd.DataFrame:
     """Change of the losses from generation 0 to the last, a row per cell and loss, beside what the theory expects.
 
-    Columns entities, alpha, metric, mean, low, high (95% t-interval over seeds, nats per token), n, theory.
+    Columns metric, entities, alpha, and those of `difference_table` (nats per token), theory.
     """
-    held = set(rows["arm"])
-    cells = [cell for cell in CELLS if arm(*cell) in held]
-    last, lines = last_generation(rows) if len(rows) else 0, []
-    for (entities, alpha), metric in itertools.product(cells, OWN_AND_OTHERS):
-        change = changes(rows, arm(entities, alpha), metric, last)
-        expected = theory_change(entities, alpha, last)[metric]
-        lines.append((entities, alpha, metric, *mean_interval(change), len(change), expected))
-    columns = ["entities", "alpha", "metric", "mean", "low", "high", "n", "theory"]
-    return pd.DataFrame(lines, columns=columns)
-
-
-def changes(rows: pd.DataFrame, arm: str, metric: str, last: int) -> pd.Series:
-    """Generation `last` minus generation 0 of one metric, by seed; seeds that lack either are left out."""
-    of_arm = rows[(rows["arm"] == arm) & (rows["metric"] == metric)]
-    ends = of_arm.pivot(index="seed", columns="generation", values="value").reindex(columns=[0, last])
-    return (ends[last] - ends[0]).dropna()
+    values = SeedValues(rows)
+    pairs = {
+        (metric, *cell): (values(arm, LAST, metric), values(arm, 0, metric))
+        for (arm, cell), metric in itertools.product(CELLS.items(), OWN_AND_OTHERS)
+    }
+    table = difference_table(["metric", "entities", "alpha"], pairs)
+    theory = [theory_change(row.entities, row.alpha, values.last)[row.metric] for row in table.itertuples()]
+    return table.assign(theory=theory)
 
 
 def rank_agreement(values: SeedValues, metric: str) -> pd.Series:
@@ -114,15 +97,15 @@ def rank_agreement(values: SeedValues, metric: str) -> pd.Series:
     Both changes are from generation 0 to the last; K in 2, 3, 4 and alpha in 0, 0.5, 1; ties get their mean rank. In
     [-1, 1]; a seed that lacks a cell has none. metric: 'loss_own' or 'loss_others'.
     """
-    change = {cell: values(arm(*cell), -1, metric) - values(arm(*cell), 0, metric) for cell in CELLS}
+    change = {arm: values(arm, LAST, metric) - values(arm, 0, metric) for arm in CELLS}
     change = pd.DataFrame(change).dropna()
-    expected = [theory_change(*cell, max(values.last, 1))[metric] for cell in CELLS]
+    expected = [theory_change(*cell, max(values.last, 1))[metric] for cell in CELLS.values()]
     return pd.Series([spearmanr(row, expected)[0] for row in change.to_numpy()], index=change.index, dtype=float)
 
 
 def beyond_baseline(values: SeedValues, arm: str, metric: str) -> pd.Series:
     """Cosine of outputs to the same prompt less that to different prompts, by seed, last generation."""
-    return values(arm, -1, metric) - values(arm, -1, f"{metric}_different_prompts")
+    return values(arm, LAST, metric) - values(arm, LAST, f"{metric}_different_prompts")
 
 
 # ---- beside the published losses
@@ -137,23 +120,6 @@ PUBLISHED_LOSSES = {
 }
 
 
-def initial_to_final(rows: pd.DataFrame, n_entities: int = 2) -> pd.DataFrame:
-    """Losses of every entity on every task at generation 0 and the last, a row per alpha and entry, means over seeds.
-
-    Columns alpha, entity, task, initial, final, change, low, high (95% t-interval of the change over seeds), n seeds.
-    """
-    lines, last = [], last_generation(rows) if len(rows) else 0
-    for alpha in (a for a in ALPHAS if arm(n_entities, a) in set(rows["arm"])):
-        of_arm = rows[rows["arm"] == arm(n_entities, alpha)]
-        for k, j in itertools.product(range(1, n_entities + 1), repeat=2):
-            entry = of_arm[of_arm["metric"] == f"loss_{k}_on_{j}"]
-            ends = [entry.loc[entry["generation"] == g, "value"].mean() for g in (0, last)]
-            change = changes(of_arm, arm(n_entities, alpha), f"loss_{k}_on_{j}", last)
-            lines.append((alpha, k, j, *ends, *mean_interval(change), len(change)))
-    columns = ["alpha", "entity", "task", "initial", "final", "change", "low", "high", "n"]
-    return pd.DataFrame(lines, columns=columns)
-
-
 def beside_published(scales: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """'initial to final' of two entities by alpha, a column per model: the published ones, then ours by scale.
 
@@ -165,64 +131,53 @@ def beside_published(scales: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         for (k, j), (first, last) in losses.items()
     }
     for scale, rows in scales.items():
-        for row in initial_to_final(rows).itertuples():
-            change = with_interval(row.change, row.low, row.high, 2)
-            key = row.alpha, f"entity {row.entity} on task {row.task}", f"ours, {scale}"
-            cells[key] = f"{row.initial:.2f} to {row.final:.2f}, change {change}"
+        values = SeedValues(rows)
+        for alpha, k, j in itertools.product(ALPHAS, (1, 2), (1, 2)):
+            first, last = (values(arm(2, alpha), g, f"loss_{k}_on_{j}") for g in (0, LAST))
+            if len(last):
+                change = with_interval(*mean_interval(last - first), 2)
+                key = alpha, f"entity {k} on task {j}", f"ours, {scale}"
+                cells[key] = f"{first.mean():.2f} to {last.mean():.2f}, change {change}"
     table = pd.Series(cells, dtype=object).rename_axis(["alpha", "loss", "model"])
     return table.unstack().reindex(columns=table.index.unique("model")).fillna("-")
 
 
-def readable_alpha(rows: pd.DataFrame, metrics: Sequence[str], digits: int = 3) -> pd.DataFrame:
+def readable_alpha(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """Last generation of the cells, 'mean [low, high]' over seeds: a line per metric and K, a column per alpha."""
-    chosen, cells = rows[rows["arm"].map(cell_of).notna()], {}
-    for metric in metrics:
-        summary = summarise(chosen, metric)
-        for row in summary[summary["generation"] == last_generation(rows)].itertuples():
-            entities, alpha = cell_of(row.arm)
-            cells[metric, entities, alpha] = with_interval(row.mean, row.low, row.high, digits)
-    return pd.Series(cells, dtype=object).rename_axis(["metric", "entities", "alpha"]).unstack().fillna("-")
+    values = SeedValues(rows)
+    cells = {
+        (metric, *cell): with_interval(*mean_interval(values(arm, LAST, metric)))
+        for metric, (arm, cell) in itertools.product(metrics, CELLS.items())
+    }
+    table = pd.Series(cells, dtype=object).rename_axis(["metric", "entities", "alpha"]).unstack()
+    return table[table.ne("-").any(axis=1)]
 
 
-def against_alone(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Every cell with alpha above 0 against alpha = 0 of the same K, seed by seed, at the last generation.
+def against(rows: pd.DataFrame, metrics: Sequence[str], baselines: Mapping[str, str]) -> pd.DataFrame:
+    """Arms against baselines, {arm: its baseline} as ALONE or EQUALS, at the last generation.
 
-    Columns metric, entities, alpha, difference, low, high (95% t-interval), p, n, p_holm (over the whole table).
+    Columns metric, arm, and those of `difference_table`.
     """
-    tables, last = [], last_generation(rows)
-    for metric, entities in itertools.product(metrics, entities_held(rows)):
-        of_k = rows[rows["arm"].isin([arm(entities, alpha) for alpha in ALPHAS])]
-        table = paired_table(of_k, metric, last, baselines=(arm(entities, 0.0),))
-        table = table.assign(metric=metric, entities=entities, alpha=[cell_of(one)[1] for one in table["arm"]])
-        tables.append(table.drop(columns="p_holm"))
-    table = pd.concat(tables, ignore_index=True)
-    columns = ["metric", "entities", "alpha", "difference", "low", "high", "p", "n"]
-    return table[columns].assign(p_holm=holm(table["p"]))
+    values = SeedValues(rows[rows["arm"].isin([*baselines, *baselines.values()])])
+    pairs = {
+        (metric, arm): (values(arm, LAST, metric), values(baseline, LAST, metric))
+        for metric, (arm, baseline) in itertools.product(metrics, baselines.items())
+    }
+    return difference_table(["metric", "arm"], pairs)
 
 
-def against_equals(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """The arms of BEYOND against three equal entities at alpha = 0.5, seed by seed, at the last generation.
-
-    Columns metric, arm, difference, low, high (95% t-interval), p, n, p_holm (over the whole table).
-    """
-    chosen = rows[rows["arm"].isin([arm(3, 0.5), *BEYOND])]
-    last = last_generation(chosen)
-    tables = [paired_table(chosen, m, last, baselines=(arm(3, 0.5),)).assign(metric=m) for m in metrics]
-    table = pd.concat(tables, ignore_index=True)
-    columns = ["metric", "arm", "difference", "low", "high", "p", "n"]
-    return table[columns].assign(p_holm=holm(table["p"]))
-
-
-def similarity_changes(rows: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+def similarity_changes(rows: pd.DataFrame) -> pd.DataFrame:
     """Change of the cosines from generation 0 to the last, 'mean [low, high]' over seeds: a line per cell and kind.
 
     Columns `same prompt` and `other prompts`, the baseline, and `beyond the baseline`, their difference seed by seed.
     """
-    held, last, lines = set(rows["arm"]), last_generation(rows), {}
-    for cell, kind in itertools.product([c for c in CELLS if arm(*c) in held], SIMILARITIES):
-        same, other = (changes(rows, arm(*cell), metric, last) for metric in (kind, f"{kind}_different_prompts"))
-        both = {"same prompt": same, "other prompts": other, "beyond the baseline": (same - other).dropna()}
-        lines[*cell, kind] = {name: with_interval(*mean_interval(x), digits) for name, x in both.items()}
+    values, lines = SeedValues(rows), {}
+    for (arm, cell), kind in itertools.product(CELLS.items(), SIMILARITIES):
+        both = (kind, f"{kind}_different_prompts")
+        same, other = (values(arm, LAST, metric) - values(arm, 0, metric) for metric in both)
+        changes = {"same prompt": same, "other prompts": other, "beyond the baseline": same - other}
+        if len(same):
+            lines[*cell, kind] = {name: with_interval(*mean_interval(x)) for name, x in changes.items()}
     return pd.DataFrame(lines).T.rename_axis(["entities", "alpha", "metric"])
 
 

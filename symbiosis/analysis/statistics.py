@@ -4,9 +4,10 @@ A seed is the unit of repetition: everything random in a run follows from it, an
 data and their first Student, so differences are taken seed by seed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 PAIRED = ("n", "mean", "low", "high", "p")
@@ -33,35 +34,22 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     return float(x.mean()), float(x.mean() - half), float(x.mean() + half)
 
 
-def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> tuple[float, float, float, float]:
-    """Mean of a - b over the seeds both have, its 95% t-interval and two-sided p: (mean, low, high, p).
+def paired_row(a: pd.Series, b: pd.Series | float) -> tuple[int, float, float, float, float]:
+    """Seeds that both have, mean of a - b over them, its 95% t-interval and two-sided p: the columns PAIRED.
 
         d_i = a_i - b_i,   t = mean(d) / (s_d / sqrt(n)),   p = 2 * P(T[n - 1] > |t|)
 
-    a, b: {seed: value}; nan means not measured. p is nan with fewer than MIN_SEEDS common seeds, and where all
-    differences are equal (t is then 0/0 or infinite). The paired t-test: Student 1908, Biometrika 6:1.
+    a, b: values by seed; nan means not measured. p is nan with fewer than two common seeds, and where all differences
+    are equal (t is then 0/0 or infinite). The paired t-test: Student 1908, Biometrika 6:1.
     """
-    d = paired_values(a, b)
+    d = (a - b).dropna().sort_index().to_numpy(float)
     mean, low, high = mean_interval(d)
-    if np.isnan(low) or d.std(ddof=1) <= ROUNDING * max(1.0, abs(mean)):
-        return mean, low, high, np.nan
-    return mean, low, high, float(stats.ttest_1samp(d, 0.0).pvalue)
-
-
-def paired_values(a: Mapping[int, float], b: Mapping[int, float]) -> np.ndarray:
-    """(n,) differences a - b of the seeds for which both were measured, in order of the seed."""
-    d = np.array([a[seed] - b[seed] for seed in sorted(set(a) & set(b))], dtype=float)
-    return d[~np.isnan(d)]
-
-
-def paired_row(a: Mapping[int, float], b: Mapping[int, float]) -> tuple[int, float, float, float, float]:
-    """(n seeds both have, mean, low, high, p) of a - b: the columns PAIRED of a table. a, b may be pandas Series."""
-    a, b = dict(a.items()), dict(b.items())
-    return len(paired_values(a, b)), *paired_difference(a, b)
+    tested = len(d) > 1 and d.std(ddof=1) > ROUNDING * max(1.0, abs(mean))
+    return len(d), mean, low, high, float(stats.ttest_1samp(d, 0.0).pvalue) if tested else np.nan
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Adjusted p of a family of m tests, in the order given; the chance of any false rejection stays below the level.
+    """Adjusted p-values of a family of tests (Holm): the chance of any false rejection stays below the level.
 
         p_adj(i) = max_{j <= i} min(1, (m - j + 1) * p_(j)),   p_(1) <= ... <= p_(m)
 
@@ -70,10 +58,7 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     Holm 1979, Scandinavian Journal of Statistics 6:65.
     """
     p = np.asarray(p_values, dtype=float)
-    if np.any((p < 0) | (p > 1)):
-        raise ValueError(f"p_values: not all within [0, 1]: {p.tolist()}")
-    order = np.flatnonzero(~np.isnan(p))
-    order = order[np.argsort(p[order], kind="stable")]
+    order = np.argsort(p, kind="stable")[: np.count_nonzero(~np.isnan(p))]  # nan comes last
     adjusted = np.full(p.shape, np.nan)
     factors = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * p[order]))
@@ -84,8 +69,7 @@ def wilson_interval(share: float, n: int) -> tuple[float, float]:
     """95% score interval (low, high) of a share of n rows, both in [0, 1]: what n test rows alone leave open.
 
     Covers the draw of the test rows only, not the draw of world, data, initialisation and order: for those take seeds.
-    ValueError where the share is not in [0, 1], or of no row. Wilson 1927, Journal of the American Statistical
-    Association 22:209.
+    Wilson 1927, Journal of the American Statistical Association 22:209.
     """
     interval = stats.binomtest(round(share * n), n).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)

@@ -19,8 +19,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from symbiosis.analysis.statistics import PAIRED, ROUNDING, holm, mean_interval, paired_row
-from symbiosis.analysis.tables import by_seed, last_generation, order
+from symbiosis.analysis.statistics import ROUNDING, holm, mean_interval
+from symbiosis.analysis.tables import (
+    SeedValues,
+    difference_table,
+    last_generation,
+    means_over_seeds,
+    order,
+)
 from symbiosis.data.world import World
 from symbiosis.measures.diversity import entropy
 from symbiosis.settings import RunSettings
@@ -30,7 +36,7 @@ DEFAULTS = {name: field.default for name, field in RunSettings.model_fields.item
 BEST = "symbiosis-best"
 FIRST_REPORTED_SEED = 11  # those below were looked at while methods were chosen
 
-REFERENCE = {  # factor of the ablation: the level all others are held against
+REFERENCE = {  # factor of the ablation: the level all others are compared with
     "feedback": "random",
     "generator_update": "none",
     "candidates": 1,
@@ -76,18 +82,18 @@ FALLEN = 0.05  # share of its first value that a measure must have lost to count
 
 def overview(rows_by_study: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """A line per study: how many arms, its seeds, how many of them are tuning seeds, its last generation."""
-    lines = []
+    summary = []
     for study, rows in rows_by_study.items():
         seeds = sorted(rows["seed"].unique())
         tuning = sum(seed < FIRST_REPORTED_SEED for seed in seeds)
-        lines.append((study, rows["arm"].nunique(), ", ".join(map(str, seeds)), tuning, last_generation(rows)))
-    return pd.DataFrame(lines, columns=["study", "arms", "seeds", "tuning_seeds", "generations"])
+        summary.append((study, rows["arm"].nunique(), ", ".join(map(str, seeds)), tuning, last_generation(rows)))
+    return pd.DataFrame(summary, columns=["study", "arms", "seeds", "tuning_seeds", "generations"])
 
 
-def used_rows(rows_by_study: Mapping[str, pd.DataFrame], table: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
-    """The accuracy rows behind a `regime_table` or `dev_table`: of its studies, and of the arms given."""
+def used_rows(rows_by_study: Mapping[str, pd.DataFrame], table: pd.DataFrame) -> pd.DataFrame:
+    """The accuracy rows behind a `lead_table`: of its studies and arms."""
     rows = pd.concat([rows_by_study[study] for study in table["study"].unique()], ignore_index=True)
-    return rows[rows["arm"].isin(arms) & (rows["metric"] == "accuracy")]
+    return rows[rows["arm"].isin({*table["arm"], *table["rival"]}) & (rows["metric"] == "accuracy")]
 
 
 # ---- one factor at a time
@@ -108,101 +114,74 @@ def with_twins(
     return pd.concat(tables, ignore_index=True)
 
 
-def ablation_effects(
-    rows: pd.DataFrame, cells: Mapping[str, Mapping[str, Any]], metric: str = "accuracy"
-) -> pd.DataFrame:
-    """What each level of each factor is worth, everything else being equal.
+def ablation_effects(rows: pd.DataFrame, cells: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """What each level of each factor is worth in accuracy, everything else being equal.
 
         d_s = mean over pairs (x[with level, s] - x[with reference, s]),   estimate: mean of d_s over seeds s
 
     Args:
         rows:   the long table of the ablation, with `arm`.
         cells:  {arm: settings}; what a cell does not name has the default of RunSettings.
-        metric: x, taken at the last generation every cell reached.
 
     A pair is two cells that differ in this factor alone (and in what only tunes it, TUNED_WITH). A seed counts where
     all cells of all pairs have it, so that every seed averages over the same cells. Cells that were not run form no
-    pair, a level without a pair has no line.
-
-    Columns factor, level, reference, pairs, n seeds, mean, low, high (95%), p, p_holm (over the table), in the unit of
-    the metric.
+    pair, a level without a pair has no line. Columns factor, level, reference, pairs, and those of `difference_table`.
     """
-    final = _final(rows, metric)
-    run = {arm: {**DEFAULTS, **cell} for arm, cell in cells.items() if arm in final.index}
-    lines = []
+    values, run = SeedValues(rows), set(rows["arm"])
+    cells = {arm: {**DEFAULTS, **cell} for arm, cell in cells.items() if arm in run}
+
+    def mean(arms: Sequence[str]) -> pd.Series:
+        return pd.concat([values(arm) for arm in arms], axis=1).mean(axis=1, skipna=False)
+
+    compared = {}
     for factor, reference in REFERENCE.items():
-        for level in dict.fromkeys(cell[factor] for cell in run.values() if cell[factor] != reference):
-            if pairs := _pairs(run, factor, level):
-                tested = paired_row(*(final.loc[list(side)].mean(skipna=False) for side in zip(*pairs, strict=True)))
-                lines.append((factor, str(level), str(reference), len(pairs), *tested))
-    return _with_holm(lines, ["factor", "level", "reference", "pairs"])
+        for level in dict.fromkeys(cell[factor] for cell in cells.values() if cell[factor] != reference):
+            if pairs := _pairs(cells, factor, level):
+                sides = tuple(map(mean, zip(*pairs, strict=True)))
+                compared[factor, str(level), str(reference), len(pairs)] = sides
+    return difference_table(["factor", "level", "reference", "pairs"], compared)
 
 
 def _pairs(cells: dict[str, dict], factor: str, level: Any) -> list[tuple[str, str]]:
     """(arm with the level, arm with the reference) of cells that are the same but for the factor."""
     ignored = ID_KEYS | {factor} | TUNED_WITH.get(factor, set())
-
-    def rest(cell: dict) -> tuple:
-        return tuple((name, value) for name, value in sorted(cell.items()) if name not in ignored)
-
-    references = [(arm, rest(cell)) for arm, cell in cells.items() if cell[factor] == REFERENCE[factor]]
-    levels = [(arm, rest(cell)) for arm, cell in cells.items() if cell[factor] == level]
-    return [(a, b) for a, of_a in levels for b, of_b in references if of_a == of_b]
+    rest = {arm: {name: x for name, x in cell.items() if name not in ignored} for arm, cell in cells.items()}
+    levels, references = (
+        [arm for arm, cell in cells.items() if cell[factor] == chosen] for chosen in (level, REFERENCE[factor])
+    )
+    return [(a, b) for a in levels for b in references if rest[a] == rest[b]]
 
 
-# ---- one arm against its rivals, world by world
+# ---- arms against their rivals, study by study
 
 
-def regime_table(rows_by_study: Mapping[str, pd.DataFrame], borrow: Sequence[str] = ()) -> pd.DataFrame:
-    """The best arm minus each rival in every world, seed by seed at the last generation; accuracy.
+def lead_table(
+    rows_by_study: Mapping[str, pd.DataFrame], studies: Sequence[str], arms: Sequence[str], rivals: Sequence[str]
+) -> pd.DataFrame:
+    """The final accuracy of arms minus that of each rival in several studies, seed by seed.
 
     Args:
-        rows_by_study: {study: rows with `arm`}, as `results.read_studies` gives it; those of REGIMES are read.
-        borrow:        arms whose rows are those of `main` where a world with main's Generator lacks them, such as
-                       POOL_FREE_ARMS.
+        rows_by_study: {study: rows with `arm`}, as `results.read_studies` gives it.
+        studies:       those to read, in the order of the table: REGIMES for the best arm against RIVALS, DEV_STUDIES
+                       for DEV_ARMS against static.
 
-    Columns study (in the order of REGIMES), rival, n seeds both have, mean, low, high (95%), p, p_holm (over the
-    table). A pair that was not run has no line. One seed gives a mean without interval or p.
+    A study with main's Generator takes the rows of POOL_FREE_ARMS it lacks from `main`. Columns study, arm, rival, and
+    those of `difference_table`. A pair that was not run has no line.
     """
-    lines = []
-    for study in (study for study in REGIMES if study in rows_by_study):
-        leads = _leads(_borrowed(rows_by_study, study, borrow), [BEST], RIVALS)
-        lines += [(study, rival, *tested) for _, rival, *tested in leads]
-    return _with_holm(lines, ["study", "rival"])
+    compared = {}
+    for study in (study for study in studies if study in rows_by_study):
+        rows = _with_pool_free(rows_by_study, study)
+        values, run = SeedValues(rows), set(rows["arm"])
+        for arm, rival in ((a, b) for a in arms for b in rivals if a != b and {a, b} <= run):
+            compared[study, arm, rival] = values(arm), values(rival)
+    return difference_table(["study", "arm", "rival"], compared)
 
 
-def dev_table(rows_by_study: Mapping[str, pd.DataFrame], borrow: Sequence[str] = ()) -> pd.DataFrame:
-    """What labelled dev rows buy: each of DEV_ARMS minus static of the same study, by number of dev rows; accuracy.
-
-    Arguments as for `regime_table`; the studies read are DEV_STUDIES. Columns study, dev_rows, arm, n seeds both have,
-    mean, low, high (95%), p, p_holm (over the table). What was not run has no line.
-    """
-    lines = []
-    for study in (study for study in DEV_STUDIES if study in rows_by_study):
-        leads = _leads(_borrowed(rows_by_study, study, borrow), DEV_ARMS, ["static"])
-        lines += [(study, DEV_STUDIES[study], arm, *tested) for arm, _, *tested in leads]
-    return _with_holm(lines, ["study", "dev_rows", "arm"])
-
-
-def _borrowed(rows_by_study: Mapping[str, pd.DataFrame], study: str, borrow: Sequence[str]) -> pd.DataFrame:
-    """Rows of a study, and main's of the arms to borrow that it lacks; none where the Generator is another one."""
+def _with_pool_free(rows_by_study: Mapping[str, pd.DataFrame], study: str) -> pd.DataFrame:
     rows, main = rows_by_study[study], rows_by_study.get("main")
     if main is None or REGIMES.get(study, ("", ""))[1] == LABELLER:
         return rows
-    return pd.concat([rows, main[main["arm"].isin(set(borrow) - set(rows["arm"]))]], ignore_index=True)
-
-
-def _leads(rows: pd.DataFrame, arms: Sequence[str], rivals: Sequence[str]) -> list[tuple]:
-    """(arm, rival, n, mean, low, high, p) of every pair that has a seed in common."""
-    final = _final(rows, "accuracy")
-    pairs = [(a, b) for a in arms for b in rivals if a != b and {a, b} <= set(final.index)]
-    lines = [(a, b, *paired_row(final.loc[a], final.loc[b])) for a, b in pairs]
-    return [line for line in lines if line[2]]
-
-
-# ---- long runs
-
-TO_THE_END, OVER_TEACHER = "last generation - generation {}", "Student - Generator at generation 0"
+    return pd.concat([rows, main[main["arm"].isin(set(POOL_FREE_ARMS) - set(rows["arm"]))]], ignore_index=True)
 
 
 def beyond_teacher(rows: pd.DataFrame, since: int = 3) -> pd.DataFrame:
@@ -210,28 +189,19 @@ def beyond_teacher(rows: pd.DataFrame, since: int = 3) -> pd.DataFrame:
 
         accuracy(last) - accuracy(since)   and   accuracy(last) - generator_accuracy(0), of the same run
 
-    Args:
-        rows:  the long table of a study, with `arm`.
-        since: generation the change is counted from; must come before the last.
-
-    Columns arm, comparison, n seeds, mean, low, high (95%), p, p_holm (over the table); shares of test rows. An arm
+    rows: the long table of a study, with `arm`. Columns arm, comparison, and those of `difference_table`. An arm
     without a Generator has no line of the second kind.
     """
-    last = last_generation(rows)
-    if not 0 <= since < last:
-        raise ValueError(f"since: {since} is not before the last generation, {last}")
-    accuracy, end = _at(rows, "accuracy", since), _at(rows, "accuracy", last)
-    kinds = {TO_THE_END.format(since): accuracy, OVER_TEACHER: _at(rows, "generator_accuracy", 0)}
-    lines = [
-        (arm, kind, *paired_row(end.loc[arm], start.loc[arm]))
-        for kind, start in kinds.items()
-        for arm in order(rows)
-        if arm in end.index and arm in start.index
-    ]
-    return _with_holm([line for line in lines if line[2]], ["arm", "comparison"])
+    values, compared = SeedValues(rows), {}
+    if since >= values.last:
+        raise ResultsError(f"since: {since} is not before the last generation, {values.last}")
+    for arm in order(rows):
+        compared[arm, f"last generation - generation {since}"] = values(arm), values(arm, since)
+        compared[arm, "Student - Generator at generation 0"] = values(arm), values(arm, 0, "generator_accuracy")
+    return difference_table(["arm", "comparison"], compared)
 
 
-# ---- two crossed factors: the layout
+# ---- two crossed factors
 
 
 def effective_subtopics(power: float) -> float:
@@ -253,37 +223,29 @@ def level_of(cell: Mapping[str, Any], lever: str) -> float | None:
     return 1 - cell["label_noise"] if cell["subtopic_power"] == 1 else None
 
 
-def read_factorial(
-    rows: pd.DataFrame, cells: Mapping[str, Mapping[str, Any]], lever: str, metric: str = "accuracy"
-) -> pd.DataFrame:
-    """The layout of one lever, at the last generation that all of its cells reached.
+def read_factorial(rows: pd.DataFrame, cells: Mapping[str, Mapping[str, Any]], lever: str) -> pd.DataFrame:
+    """The layout of one lever, in accuracy at the last generation that all of its cells reached.
 
     Args:
         rows:   the long table of the study, with `arm`.
         cells:  {arm: settings} with real_share, subtopic_power and label_noise.
         lever:  one of LEVERS_CROSSED.
-        metric: value, in its own unit.
 
     Columns as above; nan where a cell lacks a seed that another has. ResultsError where no cell was run.
     """
-    if lever not in LEVERS_CROSSED:
-        raise ValueError(f"lever: {lever!r} is not one of {', '.join(LEVERS_CROSSED)}")
     level = {arm: level_of(cell, lever) for arm, cell in cells.items()}
     arms = [arm for arm in cells if level[arm] is not None]
     rows = rows[rows["arm"].isin(arms)]
     if rows.empty:
         raise ResultsError(f"results.csv: none of the cells of lever '{lever}' has been run")
-    table = by_seed(rows, metric)
-    final = table.xs(last_generation(rows), level="generation").reindex(arms)
-    shares = {arm: cells[arm]["real_share"] for arm in arms}
+    values, shares = SeedValues(rows), {arm: cells[arm]["real_share"] for arm in arms}
     levels = sorted({level[arm] for arm in arms if shares[arm] < 1})
-    lines = [
-        (lever, shares[arm], at_level, arm, seed, value)
-        for arm, values in final.iterrows()
-        for at_level in (levels if shares[arm] == 1 else [level[arm]])
-        for seed, value in values.items()
-    ]
-    layout = pd.DataFrame(lines, columns=["lever", "real_share", "level", "arm", "seed", "value"])
+    final = pd.DataFrame({arm: values(arm) for arm in arms}).T  # arms by seeds
+    layout = final.rename_axis("arm").reset_index().melt("arm", var_name="seed")
+    layout["lever"], layout["real_share"] = lever, layout["arm"].map(shares)
+    layout["level"] = [levels if shares[arm] == 1 else [level[arm]] for arm in layout["arm"]]
+    layout = layout.explode("level").astype({"level": float, "seed": int})
+    layout = layout[["lever", "real_share", "level", "arm", "seed", "value"]]
     return layout.sort_values(["real_share", "level", "seed"], ignore_index=True)
 
 
@@ -291,16 +253,6 @@ def missing_cells(layout: pd.DataFrame) -> list[str]:
     """The arms of a layout of which no seed has been run, sorted."""
     run = layout.groupby("arm")["value"].count()
     return sorted(run.index[run == 0])
-
-
-def cell_means(layout: pd.DataFrame) -> pd.DataFrame:
-    """A line per cell: lever, real_share, level, mean, low, high (95% over seeds; unit of the value), n seeds."""
-    cells = layout.groupby(["lever", "real_share", "level"])["value"]
-    lines = [(*cell, *mean_interval(values), values.count()) for cell, values in cells]
-    return pd.DataFrame(lines, columns=["lever", "real_share", "level", "mean", "low", "high", "n"])
-
-
-# ---- their shares of the variance
 
 
 def factorial_effects(layout: pd.DataFrame) -> pd.DataFrame:
@@ -319,8 +271,8 @@ def factorial_effects(layout: pd.DataFrame) -> pd.DataFrame:
     over seeds, not cut to [0, 1].
 
     Columns effect, df, rms (sqrt v_k, 0 where v_k is below 0; unit of the value), share, low, high (95%), F, p, p_holm
-    (over the three), n seeds. p is nan where seeds agree to rounding. ResultsError names cells that were not run;
-    ValueError for fewer than two levels of a factor or fewer than LEAST_SEEDS seeds.
+    (over the three), n seeds. p is nan where seeds agree to rounding. ResultsError names cells that were not run, or
+    says that there are fewer than two levels of a factor or fewer than LEAST_SEEDS seeds.
 
     Fisher 1935, The Design of Experiments (seeds as blocks, each effect against its own scatter); Miller 1974,
     Biometrika 61:1 (jackknife). The noise-free share from products of seeds is this project's choice.
@@ -329,13 +281,13 @@ def factorial_effects(layout: pd.DataFrame) -> pd.DataFrame:
     seeds, reals, levels = x.shape
     free = np.array([reals - 1, levels - 1, (reals - 1) * (levels - 1)])
     parts = _parts(x)
-    v = _variances(parts)
-    shares = [mean_interval(pseudo) for pseudo in _pseudo_values(parts).T]
-    f, p = _f_tests(parts, free)
-    table = pd.DataFrame(shares, columns=["share", "low", "high"])
+    without = np.array([_shares(np.delete(parts, s, axis=1)) for s in range(seeds)])
+    pseudo_values = seeds * _shares(parts) - (seeds - 1) * without
+    table = pd.DataFrame(map(mean_interval, pseudo_values.T), columns=["share", "low", "high"])
     table.insert(0, "effect", EFFECTS)
     table.insert(1, "df", free)
-    table.insert(2, "rms", np.sqrt(v.clip(0)))
+    table.insert(2, "rms", np.sqrt(_variances(parts).clip(0)))
+    f, p = _f_tests(parts, free)
     return table.assign(F=f, p=p, p_holm=holm(p), n=seeds)
 
 
@@ -344,13 +296,12 @@ def _crossed(layout: pd.DataFrame) -> np.ndarray:
     crossed = layout[layout["real_share"] < 1]
     if missing := missing_cells(crossed):
         raise ResultsError(f"cells not run: {', '.join(missing)}; an effect needs all of them")
-    table = crossed.pivot(index="seed", columns=["real_share", "level"], values="value")
+    table = crossed.pivot(index="seed", columns=["real_share", "level"], values="value").dropna().sort_index(axis=1)
     shape = crossed["real_share"].nunique(), crossed["level"].nunique()
     if min(shape) < 2 or table.shape[1] != shape[0] * shape[1]:
-        raise ValueError(f"layout: {table.shape[1]} cells are not {shape[0]} shares crossed with {shape[1]} levels")
-    table = table.dropna().sort_index(axis=1)
+        raise ResultsError(f"layout: {table.shape[1]} cells are not {shape[0]} shares crossed with {shape[1]} levels")
     if len(table) < LEAST_SEEDS:
-        raise ValueError(f"layout: {len(table)} seeds have all cells; run at least {LEAST_SEEDS}")
+        raise ResultsError(f"layout: {len(table)} seeds have all cells; run at least {LEAST_SEEDS}")
     return table.to_numpy().reshape(-1, *shape)
 
 
@@ -368,13 +319,6 @@ def _variances(parts: np.ndarray) -> np.ndarray:
     return (all_pairs - own) / (seeds * (seeds - 1) * cells)
 
 
-def _pseudo_values(parts: np.ndarray) -> np.ndarray:
-    """(S, 3) of the shares: S times that of all seeds less (S - 1) times that of all but one."""
-    seeds = parts.shape[1]
-    without = np.array([_shares(np.delete(parts, s, axis=1)) for s in range(seeds)])
-    return seeds * _shares(parts) - (seeds - 1) * without
-
-
 def _shares(parts: np.ndarray) -> np.ndarray:
     v = _variances(parts)
     return v / v.sum() if v.sum() > 0 else np.full(len(v), np.nan)
@@ -389,45 +333,30 @@ def _f_tests(parts: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return f, stats.f.sf(f, free, free * (seeds - 1))
 
 
-# ---- how rich is rich enough
-
-
-def loss_without_real(layout: pd.DataFrame) -> pd.DataFrame:
-    """Every cell with synthetic rows minus the cell of real rows only, seed by seed.
-
-    Columns lever, real_share, level, n seeds both have, mean, low, high (95%), p, in the unit of the value; empty
-    where the cell of real rows has not been run.
-    """
-    columns = ["lever", "real_share", "level", *PAIRED]
-    wide = layout.pivot_table(index=["real_share", "level"], columns="seed", values="value")
-    if 1 not in wide.index.get_level_values("real_share"):
-        return pd.DataFrame(columns=columns)
-    lever, synthetic = layout["lever"].iloc[0], wide.drop(1, level="real_share").iterrows()
-    lines = [(lever, real, level, *paired_row(values, wide.loc[(1, level)])) for (real, level), values in synthetic]
-    return pd.DataFrame(lines, columns=columns)
-
-
-def smallest_diversity(losses: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
-    """At each real share the lowest level that loses no more than the margin against real rows only.
+def smallest_diversity(layout: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
+    """At each real share the lowest level that loses no more than the margin against real rows only, seed by seed.
 
         at_least: lowest level with high >= -margin   (all below it are shown to lose more)
         estimate: lowest level with mean >= -margin
         at_most:  lowest level with low  >= -margin   (shown not to lose more: non-inferiority)
 
-    losses: of `loss_without_real`; the levels are those of either lever. margin: what may be lost, in the unit of the
-    value. Columns real_share, at_least, estimate, at_most in the unit of the level, and mean, low, high of the
-    estimate's level; nan where no level does: then more is needed than was tried (or, for the bounds, one seed has no
-    interval). Levels between those tried are not judged, and the bounds are not corrected for the number of cells.
+    layout: of one lever; margin: what may be lost, in the unit of the value. Columns real_share, at_least, estimate,
+    at_most in the unit of the level, and mean, low, high of the loss at the estimate; nan where no level does: then
+    more is needed than was tried (or, for the bounds, one seed has no interval). Levels between those tried are not
+    judged, and the bounds are not corrected for the number of cells.
     """
-    if not margin >= 0:
-        raise ValueError(f"margin: {margin} is below 0")
+    cells = dict(list(layout.set_index("seed").groupby(["real_share", "level"])["value"]))
+    pairs = {
+        cell: (values, cells[1, cell[1]]) for cell, values in cells.items() if cell[0] < 1 and (1, cell[1]) in cells
+    }
+    losses = difference_table(["real_share", "level"], pairs)
     bounds = {"at_least": "high", "estimate": "mean", "at_most": "low"}
-    lines = []
+    smallest = []
     for real, of_share in losses.groupby("real_share"):
         levels = {name: of_share.loc[of_share[bound] >= -margin, "level"].min() for name, bound in bounds.items()}
         estimate = of_share[of_share["level"] == levels["estimate"]][["mean", "low", "high"]]
-        lines.append({"real_share": real, **levels, **(estimate.iloc[0] if len(estimate) else {})})
-    return pd.DataFrame(lines, columns=["real_share", *bounds, "mean", "low", "high"])
+        smallest.append({"real_share": real, **levels, **(estimate.iloc[0] if len(estimate) else {})})
+    return pd.DataFrame(smallest, columns=["real_share", *bounds, "mean", "low", "high"])
 
 
 # ---- which measure moves first
@@ -441,44 +370,20 @@ def relative_to_first(rows: pd.DataFrame, arm: str, metrics: Sequence[str]) -> p
     Columns metric, generation, mean, low, high (95% over seeds), n seeds; dimensionless, 1 at generation 1. A metric
     that was not taken has no line; a first value of 0 leaves the seed out.
     """
-    lines = []
-    chosen = rows[(rows["arm"] == arm) & (rows["generation"] >= 1)].dropna(subset="value")
-    for metric in [m for m in metrics if m in set(chosen["metric"])]:
-        table = by_seed(chosen, metric).xs(arm)
-        ratio = table / table.loc[1].where(table.loc[1] != 0)
-        lines += [(metric, g, *mean_interval(values), values.count()) for g, values in ratio.iterrows()]
-    return pd.DataFrame(lines, columns=["metric", "generation", "mean", "low", "high", "n"])
+    chosen = rows[(rows["arm"] == arm) & (rows["generation"] >= 1) & rows["metric"].isin(metrics)]
+    chosen = chosen.dropna(subset="value")
+    first = chosen[(chosen["generation"] == 1) & (chosen["value"] != 0)].set_index(["metric", "seed"])["value"]
+    ratio = chosen.join(first.rename("first"), ["metric", "seed"], how="inner")
+    return means_over_seeds(ratio.assign(value=ratio["value"] / ratio["first"]), ["metric", "generation"])
 
 
-def first_fall(relative: pd.DataFrame, fallen: float = FALLEN) -> pd.DataFrame:
-    """For each measure the first generation at which its whole interval lies below 1 - fallen, and where it ends.
+def first_fall(relative: pd.DataFrame) -> pd.DataFrame:
+    """For each measure the first generation at which its whole interval lies below 1 - FALLEN, and where it ends.
 
-    relative: of `relative_to_first`; fallen: share of the first value lost, in [0, 1). Columns metric, first_fall (nan:
-    never), end (mean at the last generation), low, high, n; in order of the fall.
+    relative: of `relative_to_first`. Columns metric, first_fall (nan: never), end (mean at the last generation), low,
+    high, n; in order of the fall.
     """
-    if not 0 <= fallen < 1:
-        raise ValueError(f"fallen: {fallen} is not in [0, 1)")
     last = relative.sort_values("generation").groupby("metric", sort=False).last().rename(columns={"mean": "end"})
-    below = relative[relative["high"] < 1 - fallen].groupby("metric")["generation"].min()
-    table = last.assign(first_fall=below.reindex(last.index)).reset_index()
-    return table.sort_values(["first_fall", "end"], ignore_index=True)[
-        ["metric", "first_fall", "end", "low", "high", "n"]
-    ]
-
-
-# ---- shared
-
-
-def _final(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    return _at(rows, metric, last_generation(rows))
-
-
-def _at(rows: pd.DataFrame, metric: str, generation: int) -> pd.DataFrame:
-    """(arms, seeds) values of one metric at one generation; no line where it was never measured."""
-    chosen = rows[(rows["metric"] == metric) & (rows["generation"] == generation)].dropna(subset="value")
-    return by_seed(chosen, metric).droplevel("generation") if len(chosen) else pd.DataFrame()
-
-
-def _with_holm(lines: list[tuple], names: Sequence[str]) -> pd.DataFrame:
-    table = pd.DataFrame(lines, columns=[*names, *PAIRED])
-    return table.assign(p_holm=holm(table["p"].astype(float)))
+    below = relative[relative["high"] < 1 - FALLEN].groupby("metric")["generation"].min()
+    table = last.assign(first_fall=below).reset_index().sort_values(["first_fall", "end"], ignore_index=True)
+    return table[["metric", "first_fall", "end", "low", "high", "n"]]

@@ -1,11 +1,16 @@
-"""Tables over seeds: means with intervals, paired differences, growth, the published numbers beside ours."""
+"""Tables over seeds: values by seed, means with intervals, paired differences, the published numbers beside ours."""
 
 from collections.abc import Mapping, Sequence
+from importlib import resources
 
 import pandas as pd
+import yaml
 
 from symbiosis.analysis.statistics import PAIRED, holm, mean_interval, paired_row, wilson_interval
 from symbiosis.store.results import ResultsError
+
+STYLES = yaml.safe_load(resources.files(__package__).joinpath("styles.yaml").read_text())
+LAST = -1  # generations below 0 count from the end, as indices do
 
 # Accuracy in percent before any training and after the last generation, by arm: the results sheet of the Symbiosis
 # paper (AG News, pythia-160m taught by Qwen2-0.5B-Instruct). One run, so no interval can be given.
@@ -18,58 +23,104 @@ PUBLISHED = {
 PUBLISHED_BESIDE = ("miniature", "agnews_small", "paper")  # scales that ask what the paper asked
 
 
-ARM_NAME = {  # in the order of every table and figure
-    "real": "Real data",
-    "pseudo_label": "Pseudo-labelled pool",
-    "symbiosis": "Symbiosis",
-    "symbiosis-best": "Symbiosis, best",
-    "symbiosis-random": "Symbiosis, random feedback",
-    "symbiosis-frozen": "Symbiosis, frozen Generator",
-    "symbiosis-best_random": "Best, random feedback",
-    "symbiosis-best_foreign": "Best, another Student's feedback",
-    "symbiosis-best_influence": "Best, influence feedback",
-    "symbiosis-fresh_filtered": "Filtered writing, no pool",
-    "symbiosis-pool_and_write_25": "Pool labels 25% + filtered writing",
-    "symbiosis-pool_and_write_50": "Pool labels 50% + filtered writing",
-    "symbiosis-pool_and_write_75": "Pool labels 75% + filtered writing",
-    "symbiosis-label_hard": "Hard texts, labelled",
-    "static": "Static synthetic",
-    "static-dev": "Static + dev labels",
-    "static-attributes": "Static, attribute prompts",
-    "recursive": "Recursive",
-    "recursive-warm": "Recursive, warm start",
-    "recursive-warm_t1": "Recursive, warm start, T = 1",
-}
-
-
 def arm_name(arm: str) -> str:
     """An arm as a figure or table names it; arms without a name of their own read as they are spelt."""
-    return ARM_NAME.get(arm, arm.replace("_", " ").replace("-", ", ", 1).capitalize())
+    return (
+        STYLES["arms"][arm]["name"]
+        if arm in STYLES["arms"]
+        else arm.replace("_", " ").replace("-", ", ", 1).capitalize()
+    )
 
 
-def by_seed(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One metric as a table: index (arm, generation), a column per seed; nan where not measured."""
-    chosen = rows[rows["metric"] == metric]
-    if chosen.empty:
-        known = ", ".join(sorted(rows["metric"].unique()))
-        raise ResultsError(f"results.csv: no rows of metric '{metric}'; it holds {known}")
-    if chosen.duplicated(["arm", "generation", "seed"]).any():
-        raise ResultsError(f"rows of metric '{metric}' come from more than one scale or study; choose one of each")
-    return chosen.pivot(index=["arm", "generation"], columns="seed", values="value")
+def order(table: pd.DataFrame) -> list[str]:
+    """The arms of a table in the one order of every table and figure: named arms first, then by name."""
+    known = list(STYLES["arms"])
+    return sorted(table["arm"].unique(), key=lambda arm: (known.index(arm) if arm in known else len(known), arm))
+
+
+def last_generation(rows: pd.DataFrame) -> int:
+    """The last generation every arm reached; 0 where there is no arm."""
+    return int(rows.groupby("arm")["generation"].max().min()) if len(rows) else 0
+
+
+# ---- values by seed
+
+
+def check_single(rows: pd.DataFrame, by: Sequence[str]) -> None:
+    """ResultsError where a seed has two values of one combination of the columns `by`."""
+    if rows.duplicated([*by, "seed"]).any():
+        raise ResultsError("rows come from more than one scale, study or metric; choose one of each")
+
+
+class SeedValues:
+    """Numbers of one scale and study, a value per seed; `missing` names what was asked for and is not there."""
+
+    def __init__(self, rows: pd.DataFrame):
+        check_single(rows, ["arm", "generation", "metric"])
+        self.rows, self.missing, self.last = rows, [], last_generation(rows)
+
+    def __call__(self, arm: str, generation: int = LAST, metric: str = "accuracy") -> pd.Series:
+        """Values by seed, nan-free; empty where the arm was not run or the metric not measured."""
+        generation = self.last + 1 + generation if generation < 0 else generation
+        of_arm = self.rows[self.rows["arm"] == arm]
+        rows = of_arm[(of_arm["metric"] == metric) & (of_arm["generation"] == generation)].dropna(subset="value")
+        if rows.empty:
+            self.missing.append(f"{arm_name(arm)} (no {metric})" if len(of_arm) else arm_name(arm))
+        return rows.set_index("seed")["value"]
+
+
+def difference_table(names: Sequence[str], pairs: Mapping[tuple, tuple[pd.Series, pd.Series]]) -> pd.DataFrame:
+    """A line per pair (a, b) of values by seed, {its names: (a, b)}: a - b over the seeds both have.
+
+    Columns: the names, n seeds, mean, low, high (95% t-interval), p, and p_holm over the whole table. A pair without a
+    common seed has no line.
+    """
+    tests = [(*key, *paired_row(a, b)) for key, (a, b) in pairs.items()]
+    table = pd.DataFrame(tests, columns=[*names, *PAIRED])
+    table = table[table["n"] > 0].reset_index(drop=True)
+    return table.assign(p_holm=holm(table["p"]))
+
+
+def paired_table(
+    rows: pd.DataFrame, metric: str = "accuracy", baselines: Sequence[str] = ("static", "recursive")
+) -> pd.DataFrame:
+    """`difference_table` of every arm and every baseline, last generation; two baselines are compared once."""
+    values, arms = SeedValues(rows), order(rows)
+    return difference_table(
+        ["arm", "baseline"],
+        {
+            (arm, baseline): (values(arm, LAST, metric), values(baseline, LAST, metric))
+            for i, baseline in enumerate(baselines)
+            for arm in arms
+            if arm not in (baseline, *baselines[:i])
+        },
+    )
+
+
+def growth_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """`difference_table` of every arm's last accuracy and its own at generation 0: did it grow or fall?"""
+    values = SeedValues(rows)
+    return difference_table(["arm"], {(arm,): (values(arm), values(arm, 0)) for arm in order(rows)})
+
+
+# ---- means over seeds
+
+
+def means_over_seeds(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """A line per combination of the columns `by`: these, mean, low, high (95% over seeds; unit of the value), n."""
+    check_single(rows, by)
+    cells = rows.groupby(list(by))["value"]
+    means = [(*cell, *mean_interval(values), values.count()) for cell, values in cells]
+    return pd.DataFrame(means, columns=[*by, "mean", "low", "high", "n"])
 
 
 def summarise(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Mean over seeds per arm and generation: columns arm, generation, mean, low, high (95%), n seeds."""
-    table = by_seed(rows, metric)
-    bounds = [mean_interval(values) for values in table.to_numpy()]
-    summary = pd.DataFrame(bounds, index=table.index, columns=["mean", "low", "high"])
-    return summary.assign(n=table.notna().sum(axis=1)).reset_index()
-
-
-def readable(summary: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
-    """A summary as people read it: a line per arm, a column per generation, 'mean [low, high]' in each cell."""
-    cells = [with_interval(*bounds, digits) for bounds in summary[["mean", "low", "high"]].to_numpy()]
-    return summary.assign(cell=cells).pivot(index="arm", columns="generation", values="cell").reindex(order(summary))
+    """`means_over_seeds` of one metric, per arm and generation."""
+    chosen = rows[rows["metric"] == metric]
+    if chosen.empty:
+        known = ", ".join(sorted(rows["metric"].unique()))
+        raise ResultsError(f"results.csv: no rows of metric '{metric}'; it has {known}")
+    return means_over_seeds(chosen, ["arm", "generation"])
 
 
 def with_interval(mean: float, low: float, high: float, digits: int = 3) -> str:
@@ -79,79 +130,46 @@ def with_interval(mean: float, low: float, high: float, digits: int = 3) -> str:
     return f"{mean:.{digits}f}" + ("" if pd.isna(low) else f" [{low:.{digits}f}, {high:.{digits}f}]")
 
 
-def markdown_final(worlds: Mapping[str, pd.DataFrame], digits: int = 3) -> str:
+def intervals(table: pd.DataFrame, digits: int = 3, columns: Sequence[str] = ("mean", "low", "high")) -> pd.Series:
+    """`with_interval` of every line of a table."""
+    cells = [with_interval(*bounds, digits) for bounds in table[list(columns)].to_numpy()]
+    return pd.Series(cells, table.index, dtype=object)
+
+
+def readable(summary: pd.DataFrame) -> pd.DataFrame:
+    """A summary as people read it: a line per arm, a column per generation, 'mean [low, high]' in each cell."""
+    table = summary.assign(cell=intervals(summary)).pivot(index="arm", columns="generation", values="cell")
+    return table.reindex(order(summary))
+
+
+# ---- the tables of README.md, of the paper, of notebook 06
+
+
+def markdown_final(worlds: Mapping[str, pd.DataFrame]) -> str:
     """Last generation's accuracy of every arm, 'mean [low, high]', a column per world; a dash where it was not run."""
     columns = {}
     for name, rows in worlds.items():
         final = summarise(rows, "accuracy").query("generation == generation.max()").set_index("arm")
-        bounds = final[["mean", "low", "high"]].to_numpy()
-        columns[name] = pd.Series([with_interval(*b, digits) for b in bounds], index=final.index)
+        columns[name] = intervals(final)
     arms = order(pd.concat(list(worlds.values()))[["arm"]])
-    return _as_markdown(pd.DataFrame(columns).reindex(arms).fillna("-"), "method")
+    return _arms_markdown(pd.DataFrame(columns).reindex(arms), "method")
 
 
-def markdown_by_seed(rows: pd.DataFrame, digits: int = 3) -> str:
+def markdown_by_seed(rows: pd.DataFrame) -> str:
     """Final accuracy of every single run with its Wilson interval, for scales of too few seeds: arms by seeds."""
     single = run_table(rows)
-    cells = [with_interval(*bounds, digits) for bounds in single[["value", "low", "high"]].to_numpy()]
-    table = single.assign(cell=cells).pivot(index="arm", columns="seed", values="cell").reindex(order(rows)).fillna("-")
-    return _as_markdown(table, "seed")
+    single["cell"] = intervals(single, columns=("value", "low", "high"))
+    return _arms_markdown(single.pivot(index="arm", columns="seed", values="cell").reindex(order(rows)), "seed")
 
 
-def _as_markdown(table: pd.DataFrame, corner: str) -> str:
+def _arms_markdown(table: pd.DataFrame, corner: str) -> str:
+    table = table.fillna("-")
     lines = [[arm_name(arm), *cells] for arm, cells in zip(table.index, table.to_numpy(), strict=True)]
-    head = [corner, *map(str, table.columns)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines])
+    return markdown_table([corner, *map(str, table.columns)], lines).rstrip("\n")
 
 
-def order(table: pd.DataFrame) -> list[str]:
-    """The arms of a table in the one order of every table and figure: named arms first, then by name."""
-    known = list(ARM_NAME)
-    return sorted(table["arm"].unique(), key=lambda arm: (known.index(arm) if arm in known else len(known), arm))
-
-
-def paired_table(
-    rows: pd.DataFrame,
-    metric: str = "accuracy",
-    generation: int | None = None,
-    baselines: Sequence[str] = ("static", "recursive"),
-) -> pd.DataFrame:
-    """Every arm against every baseline, seed by seed, at one generation (default: the last).
-
-    Columns arm, baseline, difference (arm - baseline), low, high (95%), p, p_holm, n (seeds both have). The family of
-    Holm's correction is this whole table; two baselines are compared once.
-    """
-    generation = last_generation(rows) if generation is None else generation
-    values = by_seed(rows, metric).xs(generation, level="generation")
-    lines, baselines = [], [baseline for baseline in baselines if baseline in values.index]
-    for i, baseline in enumerate(baselines):
-        for arm in order(rows):
-            if arm in values.index and arm not in (baseline, *baselines[:i]):
-                lines.append((arm, baseline, *paired_row(values.loc[arm], values.loc[baseline])))
-    return _differences(lines, ["arm", "baseline"])
-
-
-def growth_table(rows: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
-    """Every arm's last generation against its own generation 0, seed by seed: did it grow or fall?
-
-    Columns arm, difference (last - generation 0), low, high (95%), p, p_holm (over the table), n.
-    """
-    values = by_seed(rows, metric)
-    first, last = (values.xs(g, level="generation") for g in (0, last_generation(rows)))
-    arms = [arm for arm in order(rows) if arm in first.index and arm in last.index]
-    return _differences([(arm, *paired_row(last.loc[arm], first.loc[arm])) for arm in arms], ["arm"])
-
-
-def _differences(lines: list[tuple], names: Sequence[str]) -> pd.DataFrame:
-    """Names and PAIRED as a table, with Holm's correction over all of it."""
-    table = pd.DataFrame(lines, columns=[*names, *PAIRED]).rename(columns={"mean": "difference"})
-    table["p_holm"] = holm(table["p"])
-    return table[[*names, "difference", "low", "high", "p", "p_holm", "n"]]
-
-
-def last_generation(rows: pd.DataFrame) -> int:
-    """The last generation every arm reached."""
-    return int(rows.groupby("arm")["generation"].max().min())
+def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(line)} |\n" for line in [head, ["---"] * len(head), *lines])
 
 
 def runs_overview(rows: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
@@ -198,21 +216,20 @@ def final_accuracy(rows: pd.DataFrame) -> pd.DataFrame:
     summary = summarise(rows, "accuracy").set_index("arm")
     table = pd.DataFrame({"arm": order(pd.DataFrame({"arm": [*summary.index, *published]}))}).set_index("arm")
     for name, generation in (("initial", 0), ("final", last_generation(rows))):
-        at = summary[summary["generation"] == generation]
-        table[name] = 100 * at["mean"]
-        table[f"{name}_low"], table[f"{name}_high"] = 100 * at["low"], 100 * at["high"]
-    table["n"] = at["n"].reindex(table.index, fill_value=0)
-    columns = ["published_initial", "published_final"] if published else []
-    return table.join(pd.DataFrame.from_dict(published, orient="index", columns=columns)).reset_index()
+        ours = summary[summary["generation"] == generation]
+        table[name] = 100 * ours["mean"]
+        table[f"{name}_low"], table[f"{name}_high"] = 100 * ours["low"], 100 * ours["high"]
+    table["n"] = ours["n"].reindex(table.index, fill_value=0)
+    published = pd.DataFrame.from_dict(PUBLISHED, orient="index", columns=["published_initial", "published_final"])
+    return table.join(published).reset_index()
 
 
 def readable_final(table: pd.DataFrame) -> pd.DataFrame:
     """`final_accuracy` as it stands in the paper: names, one decimal, intervals in brackets."""
-    columns = {"Arm": [arm_name(arm) for arm in table["arm"]], "Seeds": table["n"].astype(str)}
+    columns = {"Arm": table["arm"].map(arm_name), "Seeds": table["n"].astype(str)}
     for when in ("initial", "final"):
-        bounds = table[[when, f"{when}_low", f"{when}_high"]].to_numpy()
-        columns[f"{when.capitalize()}, ours (%)"] = [with_interval(*b, digits=1) for b in bounds]
-    for when in ("initial", "final") if "published_final" in table else ():
-        values = table[f"published_{when}"]
-        columns[f"{when.capitalize()}, published (%)"] = ["-" if pd.isna(v) else f"{v:.2f}" for v in values]
+        columns[f"{when.capitalize()}, ours (%)"] = intervals(table, 1, (when, f"{when}_low", f"{when}_high"))
+    for when in ("initial", "final"):
+        published = table[f"published_{when}"].map("{:.2f}".format, na_action="ignore").fillna("-")
+        columns[f"{when.capitalize()}, published (%)"] = published
     return pd.DataFrame(columns)

@@ -18,28 +18,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from symbiosis.analysis.statistics import MIN_SEEDS, mean_interval, paired_difference
-from symbiosis.analysis.tables import arm_name, last_generation
+from symbiosis.analysis.statistics import mean_interval, paired_row
+from symbiosis.analysis.tables import SeedValues
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
-LAST = -1  # generations below 0 count from the end, as indices do
-
-
-class SeedValues:
-    """Numbers of one scale and study, a value per seed; `missing` names what was asked for and is not there."""
-
-    def __init__(self, rows: pd.DataFrame):
-        self.rows, self.missing = rows, []
-        self.last = last_generation(rows) if len(rows) else 0
-
-    def __call__(self, arm: str, generation: int = LAST, metric: str = "accuracy") -> pd.Series:
-        """Values by seed, nan-free; empty where the arm was not run or the metric not measured."""
-        generation = self.last + 1 + generation if generation < 0 else generation
-        of_arm = self.rows[self.rows["arm"] == arm]
-        rows = of_arm[(of_arm["metric"] == metric) & (of_arm["generation"] == generation)].dropna(subset="value")
-        if rows.empty:
-            self.missing.append(f"{arm_name(arm)} (no {metric})" if len(of_arm) else arm_name(arm))
-        return rows.set_index("seed")["value"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +45,7 @@ class Claim:
     parts: tuple[Part, ...]
     study: str = "main"
     undecidable: str = ""  # why no verdict may follow from the numbers
-    published: Mapping[str, Any] | None = None  # the test in words, and sums, of `published`
+    published: Mapping[str, Any] | None = None  # what the paper's own table says to it
 
 
 @dataclass(frozen=True)
@@ -94,8 +76,7 @@ def decide(part: Part, rows: pd.DataFrame) -> Finding:
     if seed_values.missing or len(values) < MIN_SEEDS:
         return Finding(part, values, list(dict.fromkeys(seed_values.missing)), mean, low, high)
     edge = min((part.low, part.high), key=lambda end: abs(mean - end))
-    p = paired_difference(values.to_dict(), dict.fromkeys(values.index, edge))[-1]
-    return Finding(part, values, [], mean, low, high, p, verdict(low, high, part))
+    return Finding(part, values, [], mean, low, high, paired_row(values, edge)[-1], verdict(low, high, part))
 
 
 def verdict(low: float, high: float, part: Part) -> str:

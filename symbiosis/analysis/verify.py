@@ -25,11 +25,13 @@ RESULTS_TABLES = {  # by scale: the studies that are columns; without any, the t
 def verify(reports: Path | None = None) -> list[tuple[str, bool]]:
     """[(what, whether it matches)] of all that is computed from reports/results.csv."""
     reports = reports or root() / "reports"
-    page = (reports.parent / "docs/results.md").read_text()
-    checks = [(f"docs/results.md: table of {scale}", results_table(reports, scale) in page) for scale in RESULTS_TABLES]
-    ledger = claims.markdown(claims.ledger(reports))
-    checks.append(("reports/claims.md", ledger == (reports / "claims.md").read_text()))
-    return [*checks, *_tables(reports), *_sources(reports), *_records(reports), *_runs(reports)]
+    long = [reports / name for name in ("results.csv", "measures.csv") if (reports / name).is_file()]
+    rows, *measures = [results.read_table(path, results.COLUMNS, results.NUMBERS) for path in long]
+    checks = [*_texts(reports), *_tables(reports), *_sources(reports, pd.concat([rows, *measures], ignore_index=True))]
+    recorded = set(results.read_records(reports)["run_id"])
+    what = f"reports/records.csv: a record for each of {rows['run_id'].nunique()} runs"
+    checks = [*checks, (what, set(rows["run_id"]) == recorded), *_runs(reports, rows)]
+    return [(what.removeprefix(f"{reports.parent}/"), matches) for what, matches in checks]
 
 
 def results_table(reports: Path, scale: str) -> str:
@@ -40,50 +42,40 @@ def results_table(reports: Path, scale: str) -> str:
     return tables.markdown_final({name: results.read_results(reports, scale, study) for name, study in worlds.items()})
 
 
+def _texts(reports: Path) -> Iterator[tuple[str, bool]]:
+    readme = (reports.parent / "README.md").read_text()
+    for scale in README_TABLES:
+        yield f"README.md: table of {scale}", readme_table(reports, scale) in readme
+    yield "reports/claims.md", claims.markdown(claims.ledger(reports)) == (reports / "claims.md").read_text()
+
+
 def _tables(reports: Path) -> Iterator[tuple[str, bool]]:
     """Every committed table of final accuracies, to the byte."""
     for path in sorted(reports.glob("tables/**/final_accuracy.csv")):
         source = json.loads(path.with_suffix(".json").read_text())
         rows = results.read_results(reports, source["scale"][0], source["study"][0])
         table = tables.final_accuracy(rows[rows["metric"] == "accuracy"])
-        yield _named(reports, path), path.read_text() == table.to_csv(index=False, lineterminator="\n")
+        yield str(path), path.read_text() == table.to_csv(index=False, lineterminator="\n")
 
 
-def _sources(reports: Path) -> Iterator[tuple[str, bool]]:
-    """Every figure and table beside which a source stands: the long tables still hold the very rows it shows."""
-    long = [reports / name for name in ("results.csv", "measures.csv") if (reports / name).is_file()]
-    held = pd.concat([results.read_table(path, results.COLUMNS, results.NUMBERS) for path in long], ignore_index=True)
+def _sources(reports: Path, rows: pd.DataFrame) -> Iterator[tuple[str, bool]]:
+    """Every figure and table beside which a source stands: the long tables still have the very rows it shows."""
     for path in sorted([*reports.glob("figures/**/*.json"), *reports.glob("tables/**/*.json")]):
         source = json.loads(path.read_text())
-        if "run_ids" not in source:
-            continue  # a figure of theory alone
-        used = held[held["run_id"].isin(source["run_ids"]) & held["metric"].isin(source["metrics"])]
-        yield f"{_named(reports, path)}: its {source['rows']} rows", results.rows_digest(used) == source["rows_sha256"]
+        if "run_ids" in source:  # not of theory alone
+            used = rows[rows["run_id"].isin(source["run_ids"]) & rows["metric"].isin(source["metrics"])]
+            yield f"{path}: its {source['rows']} rows", results.rows_digest(used) == source["rows_sha256"]
 
 
-def _records(reports: Path) -> Iterator[tuple[str, bool]]:
-    held = results.read_table(reports / "results.csv", results.COLUMNS, results.NUMBERS)
-    recorded = set(results.read_records(reports)["run_id"])
-    yield f"reports/records.csv: a record for each of {held['run_id'].nunique()} runs", set(held["run_id"]) == recorded
-
-
-def _runs(reports: Path) -> Iterator[tuple[str, bool]]:
+def _runs(reports: Path, rows: pd.DataFrame) -> Iterator[tuple[str, bool]]:
     """Finished runs in reports/runs whose rows were merged: equal to the last digit."""
-    held = results.read_table(reports / "results.csv", results.COLUMNS, results.NUMBERS)
-    merged = dict(list(held.groupby("run_id")))
+    merged = dict(list(rows.groupby("run_id")))
     for record in sorted(reports.glob("runs/*/*/*/record.json")):
-        rows = results.read_rows(record.parent)
-        run_ids = rows["run_id"].unique()
-        if len(run_ids) == 1 and run_ids[0] in merged:
-            yield f"{_named(reports, record.parent)}/rows.csv", _same(rows, merged[run_ids[0]])
-
-
-def _same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
-    return results.rows_digest(one) == results.rows_digest(other)
-
-
-def _named(reports: Path, path: Path) -> str:
-    return str(path.relative_to(reports.parent))
+        of_run = results.read_rows(record.parent)
+        run_id, *others = of_run["run_id"].unique()
+        if run_id in merged and not others:
+            same = results.rows_digest(of_run) == results.rows_digest(merged[run_id])
+            yield f"{record.parent}/rows.csv", same
 
 
 def main() -> int:

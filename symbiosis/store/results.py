@@ -82,19 +82,15 @@ def merge_into(path: Path, tables: Iterable[pd.DataFrame]) -> list[str]:
 
 
 def read_results(reports_dir: str | Path, scale: str, study: str = "main") -> pd.DataFrame:
-    """Rows of reports/results.csv of one scale and study, with the column `arm`."""
-    return read_long(resolve(reports_dir) / "results.csv", scale, study)
-
-
-def read_long(path: Path, scale: str, study: str, how_to_make: str = HOW_TO_MAKE) -> pd.DataFrame:
-    """Rows of one scale and study of a long table, with the column `arm`; ResultsError where there is none."""
+    """Rows of reports/results.csv of one scale and study, with the column `arm`; ResultsError where there is none."""
+    path = resolve(reports_dir) / "results.csv"
     if not path.is_file():
-        raise ResultsError(f"{path}: no such file; {how_to_make}")
+        raise ResultsError(f"{path}: no such file; {HOW_TO_MAKE}")
     rows = read_table(path, COLUMNS, NUMBERS)
     chosen = rows[(rows["scale"] == scale) & (rows["study"] == study)].reset_index(drop=True)
     if chosen.empty:
         held = ", ".join(sorted({f"{s}/{t}" for s, t in zip(rows["scale"], rows["study"], strict=True)})) or "nothing"
-        raise ResultsError(f"{path}: no rows of scale '{scale}' and study '{study}' (it holds {held}); {how_to_make}")
+        raise ResultsError(f"{path}: no rows of scale '{scale}' and study '{study}' (it holds {held}); {HOW_TO_MAKE}")
     return with_arm(chosen)
 
 

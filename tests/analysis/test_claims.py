@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from symbiosis.analysis import claims, verdicts
+from symbiosis.analysis.tables import PUBLISHED, SeedValues
 from symbiosis.analysis.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
 from symbiosis.store import results
 from symbiosis.store.results import ResultsError
@@ -43,7 +44,8 @@ def write_results(folder, *tables):
 
 
 def by_claim(reports_dir, scale="miniature"):
-    return claims.ledger(reports_dir, [scale]).set_index("claim")
+    found = claims.ledger(reports_dir)
+    return found[found["scale"] == scale].set_index("claim")
 
 
 # ---- what each formula takes
@@ -53,30 +55,30 @@ def study_cells(**changes):
     tables = [rows_of(ACCURACY | changes.get("accuracy", {}), arms_noise=0)]
     loss = {(method, "plain"): column for method, column in LOSS.items()}
     tables.append(rows_of(loss, "train_label_loss", arms_noise=0, first=1))
-    return verdicts.SeedValues(results.with_arm(pd.concat(tables)))
+    return SeedValues(results.with_arm(pd.concat(tables)))
 
 
-@pytest.mark.parametrize(
-    ("line", "value", "name"),
-    [
-        ({"lead": ["symbiosis", "static"]}, 0.76 - 0.66, "Symbiosis - Static synthetic"),
-        ({"trails": ["static", "real"]}, 0.66 - 0.91, "Static synthetic - Real data"),
-        ({"lead": ["symbiosis", "static", "real"], "name": "x"}, 0.76 - (0.66 + 0.91) / 2, "x"),
-        ({"lead": ["symbiosis"], "above": 0.25}, 0.76, "Symbiosis"),
-        ({"rises": "symbiosis", "since": 1}, 0.76 - 0.62, "Symbiosis, last - generation 1"),
-        ({"falls": "static", "since": -2}, 0.66 - 0.66, "Static synthetic, last - the one before"),
-        ({"stays": "symbiosis", "since": 2, "within": 0.02}, 0.76 - 0.71, "Symbiosis, last - generation 2"),
-        ({"lead": ["symbiosis"], "of": "largest_rise", "metric": "train_label_loss", "name": "x"}, 0.9 - 0.4, "x"),
-        ({"lead": ["symbiosis", "static"], "of": "largest_rise", "metric": "train_label_loss", "name": "x"},
-         0.5 - (0.2 - 0.4), "x"),  # symbiosis: -1.7, then +.5; static: -1.7, then -.2
-        ({"gains": [["symbiosis", "static"], ["real", "static"]], "less": [["real", "symbiosis"]], "name": "x"},
-         (0.10 + 0.25) / 2 - 0.15, "x"),
-    ],
-)  # fmt: skip
-def test_parts_by_hand(line, value, name):
-    seed_values, part = study_cells(), claims.read_part(line)
-    assert part.formula(seed_values).tolist() == pytest.approx([value] * 5) and not seed_values.missing
-    assert part.name == name
+PARTS = [
+    ({"lead": ["symbiosis", "static"]}, 0.76 - 0.66, "Symbiosis - Static synthetic"),
+    ({"trails": ["static", "real"]}, 0.66 - 0.91, "Static synthetic - Real data"),
+    ({"lead": ["symbiosis", "static", "real"], "name": "x"}, 0.76 - (0.66 + 0.91) / 2, "x"),
+    ({"lead": ["symbiosis"], "above": 0.25}, 0.76, "Symbiosis"),
+    ({"rises": "symbiosis", "since": 1}, 0.76 - 0.62, "Symbiosis, last - generation 1"),
+    ({"falls": "static", "since": -2}, 0.66 - 0.66, "Static synthetic, last - the one before"),
+    ({"stays": "symbiosis", "since": 2, "within": 0.02}, 0.76 - 0.71, "Symbiosis, last - generation 2"),
+    ({"lead": ["symbiosis"], "of": "largest_rise", "metric": "train_label_loss", "name": "x"}, 0.9 - 0.4, "x"),
+    ({"lead": ["symbiosis", "static"], "of": "largest_rise", "metric": "train_label_loss", "name": "x"},
+     0.5 - (0.2 - 0.4), "x"),  # symbiosis: -1.7, then +.5; static: -1.7, then -.2
+    ({"gains": [["symbiosis", "static"], ["real", "static"]], "less": [["real", "symbiosis"]], "name": "x"},
+     (0.10 + 0.25) / 2 - 0.15, "x"),
+]  # fmt: skip
+
+
+def test_parts_by_hand():
+    for line, value, name in PARTS:
+        seed_values, part = study_cells(), claims.read_part(line)
+        assert part.formula(seed_values).tolist() == pytest.approx([value] * 5) and not seed_values.missing
+        assert part.name == name
 
 
 def test_a_verb_and_its_options_make_the_region():
@@ -95,7 +97,7 @@ def test_early_falls_are_relative_to_the_first_generation():
     values = {"accuracy": (0.9, 0.8, 0.72, 0.72, 0.72), "lesson_tail_coverage": (0.0, 0.5, 0.3, 0.2, 0.1)}
     tables = [rows_of({("recursive", "replace"): column}, metric, 0) for metric, column in values.items()]
     part = claims.read_part({"outlasts": "recursive-replace", "metric": "accuracy", "than": "lesson_tail_coverage"})
-    found = part.formula(verdicts.SeedValues(results.with_arm(pd.concat(tables))))
+    found = part.formula(SeedValues(results.with_arm(pd.concat(tables))))
     assert found.tolist() == pytest.approx([0.9 - 0.4] * 5)
 
 
@@ -103,11 +105,12 @@ def test_a_student_is_held_against_the_generator_it_began_with():
     teacher = rows_of({("pseudo_label", "plain"): (0.80, 0.99)}, "generator_accuracy", arms_noise=0)
     rows = results.with_arm(pd.concat([rows_of(ACCURACY, arms_noise=0), teacher]))
     part = claims.read_part({"beats_teacher": "pseudo_label"})
-    assert part.formula(verdicts.SeedValues(rows)).tolist() == pytest.approx([0.83 - 0.80] * 5)
+    assert part.formula(SeedValues(rows)).tolist() == pytest.approx([0.83 - 0.80] * 5)
 
 
 def test_words_in_braces_make_a_claim_or_a_part_of_every_line():
     by_slug = {claim.slug: claim for claim in claims.CLAIMS}
+    assert len(by_slug) == len(claims.CLAIMS)
     assert len([slug for slug in by_slug if slug.startswith("regime-")]) == 9
     claim = by_slug["interaction-agree-private"]
     assert [part.name[:27] for part in claim.parts] == [f"K = {k}, similarity_private b" for k in (2, 3, 4)]
@@ -218,12 +221,10 @@ def test_every_claim_has_one_row_per_scale_in_one_order(tmp_path):
     assert small["p_holm"].isna().all()
 
 
-def test_an_unknown_scale_and_a_missing_table_are_refused(tmp_path):
+def test_a_missing_and_a_damaged_table_are_refused(tmp_path):
     with pytest.raises(ResultsError, match=r"results.csv: no such file; make it with"):
         claims.ledger(tmp_path)
     write_results(tmp_path, rows_of(ACCURACY))
-    with pytest.raises(ResultsError, match=r"no rows of scale 'paper' \(it holds miniature\)"):
-        claims.ledger(tmp_path, ["paper"])
     path = tmp_path / "results.csv"
     path.write_text(path.read_text().replace("scale,", "scael,", 1))
     with pytest.raises(ResultsError, match="column 'scale' is missing"):
@@ -260,11 +261,6 @@ def test_the_file_has_the_rule_every_claim_and_whole_tables(tmp_path):
         assert len(bars) == 1, section.splitlines()[0]
 
 
-def test_slugs_are_unique():
-    slugs = [claim.slug for claim in claims.CLAIMS]
-    assert len(set(slugs)) == len(slugs)
-
-
 def factorial_rows(accuracy):
     """Final accuracies of the factorial's cells, three seeds that differ by a constant; accuracy(share, level)."""
     levels = ("low", "mid", "high", "noise00", "noise40")
@@ -277,24 +273,18 @@ def factorial_rows(accuracy):
     return pd.DataFrame(lines, columns=["arm", "seed", "generation", "metric", "value"])
 
 
-@pytest.mark.parametrize(
-    "accuracy, ratio_alone, diversity_more, narrow",
-    [
-        (lambda r, v: 0.5 + 0.4 * r, "supported", "contradicted", "undecided"),
-        (lambda r, v: 0.9 if v == "high" else 0.5 + 0.4 * r, "contradicted", "undecided", "supported"),
-        (lambda r, v: {"low": 0.5, "mid": 0.7}.get(v, 0.9), "contradicted", "supported", "undecided"),
-    ],
-    ids=["ratio", "both", "diversity"],
-)
-def test_ratio_or_diversity_by_hand(accuracy, ratio_alone, diversity_more, narrow):
-    rows = factorial_rows(accuracy)
-    found = {claim.slug: [verdicts.decide(part, rows).verdict for part in claim.parts]
-             for claim in claims.CLAIMS if claim.study == "ratio_or_diversity"}  # fmt: skip
-    assert verdicts.combine(found["ratio-alone"]) == ratio_alone
-    if diversity_more != "undecided":
-        assert found["diversity-more"] == [diversity_more]
-    if narrow != "undecided":
-        assert found["ratio-where-narrow"] == [narrow]
+def test_ratio_or_diversity_by_hand():
+    worlds = {  # accuracy(share, level): verdicts of ratio-alone, diversity-more, ratio-where-narrow; "": either
+        lambda r, v: 0.5 + 0.4 * r: (SUPPORTED, CONTRADICTED, ""),
+        lambda r, v: 0.9 if v == "high" else 0.5 + 0.4 * r: (CONTRADICTED, "", SUPPORTED),
+        lambda r, v: {"low": 0.5, "mid": 0.7}.get(v, 0.9): (CONTRADICTED, SUPPORTED, ""),
+    }
+    by_slug = {claim.slug: claim for claim in claims.CLAIMS}
+    for accuracy, expected in worlds.items():
+        rows = factorial_rows(accuracy)
+        for slug, says in zip(("ratio-alone", "diversity-more", "ratio-where-narrow"), expected, strict=True):
+            found = verdicts.combine([verdicts.decide(part, rows).verdict for part in by_slug[slug].parts])
+            assert found == says or not says
 
 
 def test_the_tail_gap_is_the_tails_own_loss_against_real_lessons(tmp_path):
@@ -321,8 +311,54 @@ def test_the_tail_gap_is_the_tails_own_loss_against_real_lessons(tmp_path):
 
 
 def test_claims_about_interaction_are_asked_where_it_was_run_and_nowhere_else():
-    studies = ("interaction", "mixtures", "main")
-    here, theory, elsewhere = (claims.asked_of({study: pd.DataFrame()}) for study in studies)
-    assert {claim.study for claim in here} == {"interaction"} and {claim.study for claim in theory} == {"mixtures"}
-    assert len(here) + len(theory) + len(elsewhere) == len(claims.CLAIMS)
+    here, elsewhere = claims.asked_of({"interaction": pd.DataFrame()}), claims.asked_of({"main": pd.DataFrame()})
+    assert {claim.study for claim in here} == {"interaction"}
+    assert len(here) + len(elsewhere) == len(claims.CLAIMS) - 1  # test-size has no part
     assert {claim.source for claim in here} == {"arXiv 2505.21677", "this project"}
+
+
+# ---- the published table against its own sentences
+
+
+def test_the_published_table_by_hand_arithmetic():
+    table = pd.DataFrame(claims.published_rows()).set_index("claim")
+    expected = {  # points, verdict
+        "below-real": (-43.0, SUPPORTED),  # 41 - 84
+        "beats-static": (-16.0, CONTRADICTED),  # 25 - 41
+        "recursive-drop": (0.0, CONTRADICTED),  # 26.8 - 26.8
+        "approaches-real": (-37.5, CONTRADICTED),  # 25 - (41 + 84) / 2
+        "above-guessing": (0.0, CONTRADICTED),  # 25 - 100 / 4
+        "only-sustained": (17.4, CONTRADICTED),  # static: 41 - 23.6
+    }
+    for claim, (points, says) in expected.items():
+        assert (100 * table.loc[claim, "estimate"], table.loc[claim, "verdict"]) == (pytest.approx(points), says)
+    assert set(table.index) == {*expected, "test-size"}
+    words = "25.00 (symbiosis final) - 19.20 (symbiosis initial) = +5.80 points (+2.2 SE of 2.6)"
+    assert words in table.loc["only-sustained", "numbers"]
+
+
+def test_published_standard_errors_are_those_of_500_rows():
+    def error(**weights):
+        found = claims.published_sum("above", {name.replace("_", " "): w for name, w in weights.items()})
+        return (found["high"] - found["low"]) / 2 / 1.96, found["verdict"]
+
+    assert error(symbiosis_final=1, guessing=-1)[0] == pytest.approx(math.sqrt(0.25 * 0.75 / 500))
+    gap = error(symbiosis_final=1, static_final=-1)[0]
+    assert gap == pytest.approx(math.sqrt((0.25 * 0.75 + 0.41 * 0.59) / 500))
+    assert error(recursive_final=1, guessing=-1)[1] == UNDECIDED  # +1.8 points, 0.9 SE
+
+
+def test_published_figures_cannot_be_shares_of_the_official_test_set():
+    def is_share(percent, n):
+        return f"{100 * round(percent * n / 100) / n:.2f}" == f"{percent:.2f}"
+
+    figures = [value for pair in PUBLISHED.values() for value in pair]
+    assert [x for x in figures if not is_share(x, 7600)] == [23.60]
+    assert [n for n in range(1, 1501) if all(is_share(x, n) for x in figures)] == [500, 1000, 1500]
+    assert all(math.isclose(5 * x, round(5 * x)) for x in figures) and len(figures) == 8
+    assert (f"{100 * 1793 / 7600:.2f}", f"{100 * 1794 / 7600:.2f}") == ("23.59", "23.61")
+    row = pd.DataFrame(claims.published_rows()).set_index("claim").loc["test-size"]
+    assert row["verdict"] == CONTRADICTED and row["numbers"] == (
+        "8 of 8 figures are multiples of 0.2; sizes up to 1500 that give them all: 500, 1000, 1500; "
+        "23.60 is no share of 7600: 1793 rows give 23.59 and 1794 rows give 23.61"
+    )

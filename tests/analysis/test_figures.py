@@ -47,29 +47,30 @@ def texts(items):
 # ---- styles
 
 
+def arm_style(arm):
+    return figures.arm_styles(pd.DataFrame({"arm": [arm]}))[arm]
+
+
 def test_arms_are_told_apart_by_colour_and_by_marker():
-    named = list(tables.ARM_NAME)
-    assert set(named) == set(figures.METHOD_STYLE) | set(figures.CONTROL_STYLE)
-    styles = [figures.arm_style(arm) for arm in named]
+    styles = figures.styles_of("arms").values()
     for look in ("color", "marker"):  # each with the line alone: in print there is no colour, in a pale copy no marker
-        assert len({(style[look], style["linestyle"]) for style in styles}) == len(named)
-    for table in (figures.MEASURE_STYLE, figures.MIXING_STYLE):
-        for look in list(zip(*table.values(), strict=True))[-2:]:
-            assert len(set(look)) == len(table)
+        assert len({(style[look], style["linestyle"]) for style in styles}) == len(styles)
+    for section in ("measures", "mixing"):
+        lines = figures.styles_of(section).values()
+        for look in ("color", "marker"):
+            assert len({style[look] for style in lines}) == len(lines)
 
 
 def test_a_control_is_dashed_with_an_open_marker_and_a_new_one_has_the_colour_of_its_method():
-    control, method, new = (figures.arm_style(arm) for arm in ("static-dev", "static", "symbiosis-entropy"))
+    control, method, new = map(arm_style, ("static-dev", "static", "symbiosis-entropy"))
     assert control["color"] == method["color"] and control["markerfacecolor"] == "white"
     assert (control["linestyle"], method["linestyle"], new["linestyle"]) == ("--", "-", "--")
-    assert new["color"] == figures.METHOD_STYLE["symbiosis"][0] and new["marker"] in figures.SPARE_MARKERS
+    assert new["color"] == arm_style("symbiosis")["color"] and new["marker"] in figures.SPARE_MARKERS
 
 
-def test_main_and_control_arms_share_out_the_arms():
-    rows = rows_of({"static": 0.6, "real": 0.9, "static-dev": 0.7})
-    assert figures.main_arms(rows) == ["real", "static"] and figures.control_arms(rows) == ["static-dev"]
-    only = rows_of({"symbiosis-random": 0.6})  # a study of variants alone
-    assert figures.main_arms(only) == ["symbiosis-random"] and figures.control_arms(only) == []
+def test_main_arms_are_those_named_so_or_all():
+    assert figures.main_arms(rows_of({"static": 0.6, "real": 0.9, "static-dev": 0.7})) == ["real", "static"]
+    assert figures.main_arms(rows_of({"symbiosis-random": 0.6})) == ["symbiosis-random"]  # a study of variants alone
 
 
 # ---- means over seeds
@@ -78,31 +79,31 @@ def test_main_and_control_arms_share_out_the_arms():
 def test_means_over_seeds_leave_out_what_was_not_measured_and_refuse_mixed_rows():
     rows = rows_of({"real": 0.9})
     rows.loc[(rows["seed"] == 3) & (rows["generation"] == 2), "value"] = np.nan
-    last = figures.means_over_seeds(rows, ["generation", "arm"]).set_index("generation").loc[2]
-    assert last["n"] == 2 and last["mean"] == pytest.approx(0.915) and np.isnan(last["low"])
+    last = tables.means_over_seeds(rows, ["generation", "arm"]).set_index("generation").loc[2]
+    assert last["n"] == 2 and (last["mean"], last["low"], last["high"]) == pytest.approx(mean_interval([0.91, 0.92]))
     with pytest.raises(ResultsError, match="more than one scale, study or metric"):
-        figures.means_over_seeds(pd.concat([rows, rows]), ["generation", "arm"])
+        tables.means_over_seeds(pd.concat([rows, rows]), ["generation", "arm"])
 
 
 def test_lines_are_means_and_bars_intervals_beside_their_own_generation():
     rows, (_, (ax,)) = rows_of({"real": 0.9, "static": 0.6}), figures.new_figure()
-    assert figures.plot_means(rows, figures.arm_lines(rows), ax) == {"Real data": [3] * 3, "Static synthetic": [3] * 3}
+    assert figures.plot_means(rows, figures.arm_styles(rows), ax) == {"Real data": [3] * 3, "Static synthetic": [3] * 3}
     assert line_of(ax, "Real data").get_ydata() == pytest.approx([0.32, 0.62, 0.92])
     assert bars_of(ax.collections[0])[2] == pytest.approx(mean_interval([0.91, 0.92, 0.93])[1:])
     places = [line_of(ax, name).get_xdata() for name in ("Real data", "Static synthetic")]
     assert [np.round(x).tolist() for x in places] == [[0, 1, 2]] * 2 and not set(places[0]) & set(places[1])
 
 
-@pytest.mark.parametrize(("seeds", "thin"), [((1,), 0), ((1, 2), 2), ((1, 2, 3), 0)])
-def test_fewer_than_three_seeds_are_thin_lines_without_bars(seeds, thin):
-    rows, (_, (ax,)) = rows_of({"real": 0.9}, seeds), figures.new_figure()
-    drawn = figures.plot_means(rows, figures.arm_lines(rows), ax)
-    single = [line.get_ydata()[-1] for line in ax.get_lines() if line.get_label() != "Real data"]
-    assert single == pytest.approx([0.91, 0.92][:thin])
-    assert len(bars_of(ax.collections[0])) == (3 if len(seeds) == 3 else 0)
-    figures.add_legend([ax], drawn)
-    bars = "mean and 95% interval" if len(seeds) == 3 else "mean, no interval"
-    assert ax.get_legend().get_title().get_text().startswith(f"{bars},\nn = {len(seeds)} seed")
+def test_fewer_than_three_seeds_are_thin_lines_without_bars():
+    for seeds, thin in (((1,), 0), ((1, 2), 2), ((1, 2, 3), 0)):
+        rows, (_, (ax,)) = rows_of({"real": 0.9}, seeds), figures.new_figure()
+        drawn = figures.plot_means(rows, figures.arm_styles(rows), ax)
+        single = [line.get_ydata()[-1] for line in ax.get_lines() if line.get_label() != "Real data"]
+        assert single == pytest.approx([0.91, 0.92][:thin])
+        assert len(bars_of(ax.collections[0])) == (3 if len(seeds) == 3 else 0)
+        figures.add_legend([ax], drawn)
+        bars = "mean and 95% interval" if len(seeds) == 3 else "mean, no interval"
+        assert ax.get_legend().get_title().get_text().startswith(f"{bars},\nn = {len(seeds)} seed")
 
 
 def test_a_table_of_means_is_drawn_as_it_is():
@@ -134,11 +135,11 @@ def test_guessing_is_a_line_where_it_is_near_a_number_where_it_is_far_and_absent
 
 
 def test_many_arms_have_their_names_beside_their_final_values():
-    ends = {arm: 0.5 + 0.02 * i for i, arm in enumerate(tables.ARM_NAME)}
+    ends = {arm: 0.5 + 0.02 * i for i, arm in enumerate(tables.STYLES["arms"])}
     left, right = figures.plot_accuracy(rows_of(ends), 4).axes
     assert left.get_legend() is None
     names = texts(right.get_yticklabels())
-    assert names == [tables.arm_name(arm) for arm in reversed(tables.ARM_NAME)]  # the best on top
+    assert names == [tables.arm_name(arm) for arm in reversed(ends)]  # the best on top
     assert right.get_lines()[0].get_xdata()[0] == pytest.approx(max(ends.values()) + 0.02)
 
 
@@ -163,7 +164,7 @@ def test_forest_plot_puts_each_difference_on_its_arm():
         drawn = {
             names[line.get_ydata()[0]]: line.get_xdata()[0] for line in ax.get_lines() if line.get_marker() != "None"
         }
-        expected = table[table["baseline"] == baseline].set_index("arm")["difference"].rename(tables.arm_name)
+        expected = table[table["baseline"] == baseline].set_index("arm")["mean"].rename(tables.arm_name)
         assert {name: x for name, x in drawn.items() if not np.isnan(x)} == expected.to_dict()
 
 

@@ -21,9 +21,8 @@ from symbiosis.analysis import figures, gallery, tables
 from symbiosis.store import results
 
 ROOT = Path(__file__).parents[2]
-DRAWS = {draw.__name__: draw for draw in (*gallery.METHODS, *gallery.INTERACTION)}
-SOURCES = sorted(path for path in (ROOT / "reports" / "figures").rglob("*.json") if path.stem in DRAWS)
-assert {path.stem for path in SOURCES} == set(DRAWS), "a figure that was never published, or has no function"
+NAMES = set(gallery.METHODS | gallery.INTERACTION)
+SOURCES = sorted(path for path in (ROOT / "reports" / "figures").rglob("*.json") if path.stem in NAMES)
 
 
 @pytest.fixture(autouse=True)
@@ -42,18 +41,20 @@ def folder(tmp_path_factory):
 # ---- what is drawn
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_published_figures_are_drawn_from_the_rows_their_sources_name(path):
-    source = json.loads(path.read_text())
-    study = source["study"][0] if len(source["study"]) == 1 else "main"
-    fig, used = DRAWS[path.stem](gallery.Reports(ROOT / "reports", source["scale"][0], study))
-    assert results.rows_digest(used) == source["rows_sha256"] and len(used) == source["rows"]
-    assert any(ax.has_data() for ax in fig.axes)
+def test_published_figures_are_drawn_from_the_rows_their_sources_name():
+    assert {path.stem for path in SOURCES} == NAMES, "a figure that was never published, or is not in the gallery"
+    for path in SOURCES:
+        source = json.loads(path.read_text())
+        study = source["study"][0] if len(source["study"]) == 1 else "main"
+        fig, used = gallery.draw(path.stem, gallery.Reports(ROOT / "reports", source["scale"][0], study))
+        assert results.rows_digest(used) == source["rows_sha256"] and len(used) == source["rows"], path
+        assert any(ax.has_data() for ax in fig.axes), path
+        plt.close(fig)
 
 
 def test_the_theory_alone_is_a_figure_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setattr(gallery.interaction_tables, "efficiency_surfaces", lambda grid: {"one": np.eye(len(grid))})
-    path, source = gallery.save(gallery.relative_efficiency, gallery.Reports(tmp_path))
+    path, source = gallery.save("relative_efficiency", gallery.Reports(tmp_path))
     assert path == tmp_path / "figures" / "theory" / "relative_efficiency.pdf"
     assert json.loads(path.with_suffix(".json").read_text()) == source and source["settings"] == ["one"]
 
@@ -61,25 +62,24 @@ def test_the_theory_alone_is_a_figure_of_its_own(monkeypatch, tmp_path):
 def test_a_figure_of_what_was_not_run_says_so(folder, capsys):
     drawn = {"accuracy_comparison", "accuracy_controls", "loss_curves", "lesson_measures"}
     reports = gallery.Reports(folder)
-    for name in DRAWS.keys() - drawn:
-        gallery.show(DRAWS[name], reports)
+    for name in NAMES - drawn:
+        gallery.show(name, reports)
         assert capsys.readouterr().out.endswith(": no figure.\n") and not plt.get_fignums()
 
 
 def test_a_study_without_controls_or_lessons_says_so(tmp_path):
     reports = gallery.Reports(write_reports(tmp_path, seeds=[0], arms=["real"]))
-    for draw, reason in ((gallery.accuracy_controls, "No control"), (gallery.lesson_levers, "not been measured")):
+    for name, reason in (("accuracy_controls", "No control"), ("lesson_levers", "not been measured")):
         with pytest.raises(gallery.NotRun, match=reason):
-            draw(reports)
-    assert len(gallery.accuracy_comparison(reports)[1]) == 4
+            gallery.draw(name, reports)
+    assert len(gallery.draw("accuracy_comparison", reports)[1]) == 4
 
 
 def test_guessing_is_drawn_only_where_the_number_of_classes_is_known(tmp_path):
     names = []
-    for scale, classes in (("miniature", list("abcd")), ("tickets", list("abc")), ("older", [])):
-        write_run(tmp_path / scale, run_rows("real", 0, scale), inputs={"classes": classes})
-        results.collect(tmp_path / scale)
-        fig, _ = gallery.accuracy_comparison(gallery.Reports(tmp_path / scale, scale))
+    for scale in ("miniature", "tickets"):
+        write_reports(tmp_path / scale, seeds=[0], arms=["real"], scale=scale)
+        fig, _ = gallery.draw("accuracy_comparison", gallery.Reports(tmp_path / scale, scale))
         names.append([text.get_text() for text in fig.axes[0].get_legend().get_texts()])
     assert names == [["Real data", "guessing one of 4"], ["Real data", "guessing one of 3"], ["Real data"]]
 
@@ -119,14 +119,14 @@ def cells_of(ax):
 
 
 def test_loss_matrices_have_entities_by_tasks_and_frame_the_own_task(interaction):
-    fig, _ = gallery.interaction_matrices(interaction)
+    fig, _ = gallery.draw("interaction_matrices", interaction)
     cells = cells_of(fig.axes[0])
     assert len(cells) == 9 and cells[0, 0] == ("1.00", "bold") and cells[0, 1] == ("2.00", "normal")  # mean of 1, 2, 3
     assert len(fig.axes[0].patches) == 3
 
 
 def test_differences_are_paired_and_framed_where_the_interval_excludes_0(interaction):
-    fig, _ = gallery.interaction_beyond(interaction)
+    fig, _ = gallery.draw("interaction_beyond", interaction)
     cells = cells_of(fig.axes[0])
     assert cells[1, 1] == ("-0.25", "bold")  # the same in all seeds
     assert cells[1, 0] == ("+1.00", "normal")  # .5, 1, 1.5: t = 3.5 with two degrees of freedom
@@ -144,7 +144,7 @@ def test_the_public_corpus_is_a_task_without_an_entity():
 
 def save_all(folder):
     """{file: sha256} of a figure and a table."""
-    _, used = gallery.save(gallery.accuracy_comparison, gallery.Reports(folder))
+    _, used = gallery.save("accuracy_comparison", gallery.Reports(folder))
     table = tables.final_accuracy(used)
     gallery.save_table(table, "final_accuracy", folder, used, readable=tables.readable_final(table))
     files = [path for kind in ("figures", "tables") for path in (folder / kind).rglob("*") if path.is_file()]
@@ -178,7 +178,7 @@ def test_other_rows_give_another_figure(folder, tmp_path):
 def test_the_source_beside_a_figure_can_be_checked(folder):
     save_all(folder)
     source = json.loads((folder / "figures" / "accuracy_comparison.json").read_text())
-    arms = [arm for arm in ARMS if arm in figures.MAIN_ARMS]
+    arms = figures.main_arms(pd.DataFrame({"arm": list(ARMS)}))
     assert source["rows"] == len(arms) * 5 * 4
     assert source["commits"] == ["a" * 40] and source["runs_without_record"] == []
     assert source["run_ids"] == sorted({run_rows(arm, seed)["run_id"].iloc[0] for arm in arms for seed in range(5)})
@@ -215,25 +215,19 @@ def test_table_is_booktabs_with_latex_escaped(folder):
     assert numbers.loc["real", "final"] == expected.loc["real", "final"]
 
 
-@pytest.mark.parametrize(
-    ("scale", "study", "place"),
-    [
-        ("miniature", "main", ""),
-        ("agnews_small", "main", "agnews_small"),
-        ("miniature", "ablation", "miniature/ablation"),
-    ],
-)
-def test_scales_and_studies_do_not_overwrite_each_other(tmp_path, scale, study, place):
-    rows = results.with_arm(run_rows("real", 0, scale, study))
-    path = gallery.save_table(pd.DataFrame({"a": [1]}), "t", tmp_path, rows)
-    assert path == tmp_path / "tables" / place / "t.tex"
+def save_small_table(folder, *rows):
+    table, rows = pd.DataFrame({"a": [1]}), results.with_arm(pd.concat(rows))
+    return gallery.save_table(table, "t", folder, rows, readable=table)
 
 
-def test_rows_of_two_scales_or_studies_are_not_saved_as_one(tmp_path):
-    for other in (run_rows("real", 0, "agnews_small"), run_rows("real", 0, study="pool_25")):
-        rows = results.with_arm(pd.concat([run_rows("real", 0), other]))
+def test_scales_and_studies_do_not_overwrite_each_other_and_are_not_saved_as_one(tmp_path):
+    main, small = run_rows("real", 0), run_rows("real", 0, "agnews_small")
+    places = {"": main, "agnews_small": small, "miniature/ablation": run_rows("real", 0, "miniature", "ablation")}
+    for place, rows in places.items():
+        assert save_small_table(tmp_path, rows) == tmp_path / "tables" / place / "t.tex"
+    for other in (small, run_rows("real", 0, study="pool_25")):
         with pytest.raises(ValueError, match="save one scale and study at a time"):
-            gallery.save_table(pd.DataFrame({"a": [1]}), "t", tmp_path, rows)
+            save_small_table(tmp_path, main, other)
 
 
 def test_a_figure_of_several_studies_has_a_folder_of_its_own(tmp_path):
@@ -241,7 +235,7 @@ def test_a_figure_of_several_studies_has_a_folder_of_its_own(tmp_path):
             for arm in ("static", "symbiosis-best") for seed in (0, 1, 2)]  # fmt: skip
     rows = pd.concat(rows).sort_values(results.SORT_BY)
     (tmp_path / "results.csv").write_bytes(results.csv_bytes(rows, results.COLUMNS))
-    path, used = gallery.save(gallery.regime_map, gallery.Reports(tmp_path))
+    path, used = gallery.save("regime_map", gallery.Reports(tmp_path))
     assert path == tmp_path / "figures" / "miniature" / "regimes" / "regime_map.pdf"
     source = json.loads(path.with_suffix(".json").read_text())
     assert source["study"] == ["main", "pool_25"] and source["rows_sha256"] == results.rows_digest(used)

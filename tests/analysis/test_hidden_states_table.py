@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from symbiosis.analysis.hidden_states import by_student, tail_gap, tail_gaps
+from symbiosis.analysis.hidden_states import by_student, tail_gap
 from symbiosis.data.task import load_task
 from symbiosis.loop import runs
 from symbiosis.models import loading
@@ -25,22 +25,8 @@ def test_tail_gap_sees_only_what_the_tail_loses_more_than_the_head():
     assert np.isnan(tail_gap(np.nan, 8, 20, 10))
     by_seed = [pd.Series(values, index=[3, 4]) for values in ([8, 5], [8, 10], [20, 5], [10, 10])]
     assert tail_gap(*by_seed).to_dict() == pytest.approx({3: np.log(0.5), 4: 0})
-
-
-def test_by_student_is_empty_without_such_rows():
-    rows = pd.DataFrame({"arm": ["real"], "seed": 1, "generation": 0, "metric": "accuracy", "value": 0.5, "n": 9})
-    assert by_student(rows).empty and tail_gaps(by_student(rows)).empty
-
-
-def test_tail_gaps_are_taken_seed_by_seed():
-    values = {"density_head": 1.0, "density_tail": 1.0, "effective_rank_head": 2.0, "n": 5}
-    tails = [("real", 3, 2.0), ("real", 4, 4.0), ("static", 3, 1.0), ("static", 4, 4.0), ("static", 5, 9.0)]
-    rows = [{"arm": a, "seed": s, "generation": 1, "effective_rank_tail": t} | values for a, s, t in tails]
-    gaps = tail_gaps(pd.DataFrame(rows))
-    assert gaps["seed"].tolist() == [3, 4]  # seed 5 has no `real` to stand beside
-    assert gaps["effective_rank"].tolist() == pytest.approx([np.log(0.5), 0])
-    with pytest.raises(ValueError, match="tail_gaps: 8 texts per group here, 5 in the reference"):
-        tail_gaps(pd.DataFrame([*rows, rows[2] | {"seed": 4, "n": 8}]))
+    unprobed = pd.DataFrame({"arm": ["real"], "seed": 1, "generation": 0, "metric": "accuracy", "value": 0.5, "n": 9})
+    assert by_student(unprobed).empty
 
 
 def test_a_run_that_probes_leaves_the_numbers_of_every_generation(tmp_path):
@@ -58,9 +44,3 @@ def test_a_run_that_probes_leaves_the_numbers_of_every_generation(tmp_path):
     last = loading.load(str(stages.run_folder(settings.model_copy(update=arms["real"])) / "state/student-2/model"))
     expected = probe(last, task.test["text"][:], task.world.in_tail(task.test["text"]), settings)
     assert table.query("arm == 'real' and generation == 2").iloc[0][list(expected)].to_dict() == pytest.approx(expected)
-
-    gaps = tail_gaps(table)
-    assert gaps["arm"].tolist() == ["recursive-warm"] * 2 and gaps["generation"].tolist() == [1, 2]
-    at_two = table[table["generation"] == 2].set_index("arm")
-    ends = [at_two.loc[arm, f"density_{end}"] for arm in ("recursive-warm", "real") for end in ("tail", "head")]
-    assert gaps.loc[1, "density"] == tail_gap(*ends)

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 
 from symbiosis.analysis import claims, interaction, verdicts
+from symbiosis.analysis.tables import SeedValues
 from symbiosis.analysis.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
 from symbiosis.store import results
 from symbiosis.theory.many_models import theory_change
 
-LAST = 4
+LAST, CELLS = 4, list(interaction.CELLS.values())
 PATHS = {  # metric: {alpha: (generation 0, the last one)} of made-up runs in which all claims of the paper hold
     "loss_own": {0.0: (1.5, 1.4), 0.5: (1.5, 1.45), 1.0: (1.5, 1.9)},
     "loss_others": {0.0: (3.0, 3.1), 0.5: (3.0, 2.2), 1.0: (3.0, 2.5)},
@@ -42,7 +43,7 @@ def matrix_ends(k, own, others):
     return {f"loss_{i}_on_{j}": own if i == j else others for i, j in pairs}
 
 
-def cell_rows(paths=PATHS, cells=interaction.CELLS, **kwargs):
+def cell_rows(paths=PATHS, cells=CELLS, **kwargs):
     """Rows of the cells (K, alpha), all of whose entries are their mean."""
     tables = []
     for k, alpha in cells:
@@ -115,34 +116,24 @@ def test_private_share_by_hand():
 # ---- tables
 
 
-def test_arms_and_cells_name_each_other():
-    assert interaction.arm(2, 0.5) == "interaction-k2_alpha050" == results.arm_of("interaction", "k2_alpha050")
-    assert [interaction.cell_of(interaction.arm(*cell)) for cell in interaction.CELLS] == list(interaction.CELLS)
-    assert interaction.cell_of("interaction-k3_listener") is None
-    assert interaction.cell_of("symbiosis") is None
-
-
 def test_rank_agreement_by_hand():
     rows = cell_rows(noise=0)
-    assert (interaction.rank_agreement(verdicts.SeedValues(rows), "loss_others") > 0.8).all()
+    assert (interaction.rank_agreement(SeedValues(rows), "loss_others") > 0.8).all()
     worse = cell_rows(swapped("loss_others", a050=(3.0, 3.5), a100=(3.0, 3.3)), noise=0)
-    assert (interaction.rank_agreement(verdicts.SeedValues(worse), "loss_others") < -0.8).all()
+    assert (interaction.rank_agreement(SeedValues(worse), "loss_others") < -0.8).all()
     without = rows[~((rows["seed"] == 1) & (rows["variant"] == "k4_alpha100"))]
-    assert list(interaction.rank_agreement(verdicts.SeedValues(without), "loss_own").index) == [0, 2, 3, 4]
+    assert list(interaction.rank_agreement(SeedValues(without), "loss_own").index) == [0, 2, 3, 4]
 
 
-def test_changes_take_seeds_that_have_both_ends():
-    rows = cell_rows(noise=0, seeds=[11, 12])
-    rows = rows[~((rows["seed"] == 12) & (rows["generation"] == 0))]
-    change = interaction.changes(rows, interaction.arm(2, 0.5), "loss_others", LAST)
-    assert list(change.index) == [11] and change[11] == pytest.approx(-0.8)
-
-
-def test_trends_are_changes_beside_theory():
+def test_trends_are_changes_beside_theory_of_the_seeds_that_have_both_ends():
     table = interaction.trends(cell_rows()).set_index(["entities", "alpha", "metric"])
     assert len(table) == 18 and (table["n"] == 5).all()
     row = table.loc[(3, 0.5, "loss_others")]
     assert row["low"] < -0.8 < row["high"] and row["theory"] == theory_change(3, 0.5, LAST)["loss_others"]
+    rows = cell_rows(noise=0, seeds=[11, 12])
+    rows = rows[~((rows["seed"] == 12) & (rows["generation"] == 0))]
+    table = interaction.trends(rows).set_index(["entities", "alpha", "metric"])
+    assert table.loc[(2, 0.5, "loss_others"), ["n", "mean"]].tolist() == pytest.approx([1, -0.8])
 
 
 def test_published_losses_stand_beside_ours():
@@ -156,7 +147,7 @@ def test_published_losses_stand_beside_ours():
 
 
 def test_alpha_side_by_side_reads_the_last_generation():
-    table = interaction.readable_alpha(cell_rows(noise=0), ["loss_own", "loss_others"], digits=2)
+    table = interaction.readable_alpha(cell_rows(noise=0), ["loss_own", "loss_others"])
     assert list(table.columns) == [0.0, 0.5, 1.0] and len(table) == 6
     assert table.loc[("loss_others", 3), 0.5].startswith("2.20")
 
@@ -171,29 +162,24 @@ def test_scales_of_other_methods_and_studies_are_left_out(tmp_path):
     assert found["interaction_small"]["seed"].nunique() == 2 and "arm" in found["interaction_small"]
 
 
-def test_differences_from_alpha_0_are_paired_by_seed():
-    table = interaction.against_alone(cell_rows(), ["loss_own", "loss_others"]).set_index(
-        ["metric", "entities", "alpha"]
-    )
+def test_differences_are_paired_by_seed():
+    table = interaction.against(cell_rows(), interaction.OWN_AND_OTHERS, interaction.ALONE)
+    table = table.set_index(["metric", "arm"])
     assert len(table) == 12 and (table["p_holm"] >= table["p"]).all()
-    assert table.loc[("loss_others", 4, 0.5), "difference"] == pytest.approx(-0.9, abs=0.02)
-    assert table.loc[("loss_own", 2, 1.0), "low"] > 0.4
-
-
-def test_unequal_entities_are_set_against_equal_ones():
+    assert table.loc[("loss_others", "interaction-k4_alpha050"), "mean"] == pytest.approx(-0.9, abs=0.02)
+    assert table.loc[("loss_own", "interaction-k2_alpha100"), "low"] > 0.4
     variants = [
         path_rows(one.split("-")[1], {"loss_own": (1.5, 1.45 + 0.1 * i)}) for i, one in enumerate(interaction.BEYOND)
     ]
-    table = interaction.against_equals(pd.concat([cell_rows(), *variants]), ["loss_own"])
-    assert sorted(table["arm"]) == sorted(interaction.BEYOND)
-    found = table.set_index("arm")["difference"]
-    np.testing.assert_allclose([found[one] for one in interaction.BEYOND], [0, 0.1, 0.2], atol=0.02)
+    table = interaction.against(pd.concat([cell_rows(), *variants]), ["loss_own"], interaction.EQUALS)
+    assert table["arm"].tolist() == list(interaction.BEYOND)
+    np.testing.assert_allclose(table["mean"], [0, 0.1, 0.2], atol=0.02)
 
 
 def test_similarity_is_read_beside_its_baseline():
-    table = interaction.similarity_changes(cell_rows(noise=0), digits=2)
+    table = interaction.similarity_changes(cell_rows(noise=0))
     line = table.loc[(2, 0.5, "similarity_private")]
-    assert [text.split(" ")[0] for text in line] == ["0.15", "0.05", "0.10"]
+    assert [text.split(" ")[0] for text in line] == ["0.150", "0.050", "0.100"]
     assert list(line.index) == ["same prompt", "other prompts", "beyond the baseline"] and len(table) == 18
 
 
@@ -207,19 +193,17 @@ def test_every_claim_is_supported_by_the_course_it_describes():
     assert set(decided(pd.concat([cell_rows(), *betas])).values()) == {SUPPORTED}
 
 
-@pytest.mark.parametrize(
-    ("slug", "paths"),
-    [
-        ("interaction-transfers", swapped("loss_others", a050=(3.0, 3.3))),
-        ("interaction-alone-harms", swapped("loss_own", a100=(1.5, 1.2))),
-        ("interaction-coexist", swapped("similarity_private", a050=(0.7, 0.6))),
-        ("interaction-agree-public", swapped("similarity_public_different_prompts", a050=(0.4, 0.6))),  # only narrower
-        ("interaction-follows-theory", swapped("loss_own", a050=(1.5, 1.2), a100=(1.5, 1.1))),
-    ],
-)
-def test_a_claim_is_contradicted_by_the_opposite_course(slug, paths):
-    found = decided(cell_rows(paths))
-    assert found[slug] == CONTRADICTED and SUPPORTED in found.values()  # and not all claims fall with it
+def test_a_claim_is_contradicted_by_the_opposite_course():
+    opposite = {
+        "interaction-transfers": swapped("loss_others", a050=(3.0, 3.3)),
+        "interaction-alone-harms": swapped("loss_own", a100=(1.5, 1.2)),
+        "interaction-coexist": swapped("similarity_private", a050=(0.7, 0.6)),
+        "interaction-agree-public": swapped("similarity_public_different_prompts", a050=(0.4, 0.6)),  # only narrower
+        "interaction-follows-theory": swapped("loss_own", a050=(1.5, 1.2), a100=(1.5, 1.1)),
+    }
+    for slug, paths in opposite.items():
+        found = decided(cell_rows(paths))
+        assert found[slug] == CONTRADICTED and SUPPORTED in found.values()  # and not all claims fall with it
 
 
 def test_own_loss_above_alone_but_below_its_start_is_no_harm():
@@ -227,6 +211,6 @@ def test_own_loss_above_alone_but_below_its_start_is_no_harm():
     assert decided(rows)["interaction-alone-harms"] == CONTRADICTED
 
 
-@pytest.mark.parametrize("rows", [cell_rows(cells=interaction.CELLS[:3]), cell_rows(seeds=[11, 12]), cell_rows()[:0]])
-def test_missing_cells_and_few_seeds_decide_nothing(rows):
-    assert set(decided(rows).values()) == {UNDECIDED}
+def test_missing_cells_and_few_seeds_decide_nothing():
+    for rows in (cell_rows(cells=CELLS[:3]), cell_rows(seeds=[11, 12]), cell_rows()[:0]):
+        assert set(decided(rows).values()) == {UNDECIDED}

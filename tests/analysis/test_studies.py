@@ -68,12 +68,6 @@ def test_an_effect_is_the_mean_over_pairs_and_its_interval_is_over_seeds():
     assert effects.loc[("candidates", "3"), ["mean", "pairs", "n"]].tolist() == pytest.approx([0.2, 2, 3])
 
 
-def test_holm_covers_all_levels():
-    effects = effects_of(VALUES, CELLS).sort_values("p")
-    assert effects["p_holm"].iloc[0] == pytest.approx(2 * effects["p"].iloc[0])
-    assert effects["p_holm"].iloc[1] == pytest.approx(max(effects["p"].iloc[1], 2 * effects["p"].iloc[0]))
-
-
 def test_cells_that_differ_in_two_things_are_no_pair():
     other = {"symbiosis-a": cell(), "symbiosis-b": cell(feedback="lm_loss", teaching_share=0.5)}
     assert effects_of(VALUES, other).empty
@@ -91,24 +85,17 @@ def test_what_only_tunes_a_level_may_change_with_it():
     assert effects_of(VALUES, cells).empty  # but nothing else may
 
 
-def test_cells_that_were_not_run_form_no_pair():
+def test_cells_that_were_not_run_form_no_pair_and_every_seed_averages_over_the_same_cells():
     without = {arm: VALUES[arm] for arm in ("symbiosis-a", "symbiosis-b", "symbiosis-c")}
     effects = effects_of(without, CELLS)
     assert effects["pairs"].tolist() == [1, 1]
     assert effects["mean"].tolist() == pytest.approx([0.2, 0.1])
-
-
-def test_every_seed_averages_over_the_same_cells():
     values = VALUES | {"symbiosis-d": seeds(0.5, 0.5)}  # seed 13 has d nowhere
     row = effects_of(values, CELLS).loc[("feedback", "lm_loss")]
     assert (row["n"], row["mean"]) == (2, pytest.approx(0.25))  # .2 .3; b - a of seed 13 alone does not enter
-
-
-def test_rows_without_cells_give_an_empty_table_with_its_columns():
-    effects = studies.ablation_effects(rows_of(VALUES), {})
-    assert effects.empty
+    empty = studies.ablation_effects(rows_of(VALUES), {})
     expected = ["factor", "level", "reference", "pairs", "n", "mean", "low", "high", "p", "p_holm"]
-    assert list(effects) == expected
+    assert empty.empty and list(empty) == expected
 
 
 def test_a_cell_that_another_study_ran_stands_in_for_its_own():
@@ -137,9 +124,13 @@ def worlds(**more):
     return {study: rows_of(arms, study=study) for study, arms in (WORLDS | more).items()}
 
 
+def regimes(rows):
+    return studies.lead_table(rows, studies.REGIMES, [studies.BEST], studies.RIVALS)
+
+
 def test_regimes_are_paired_by_seed_and_keep_their_order():
     given = dict(reversed(worlds(ablation=VALUES).items()))  # the order of the rows is no matter, other studies neither
-    table = studies.regime_table(given)
+    table = regimes(given)
     lines = list(zip(table["study"], table["rival"], strict=True))
     assert lines == [("pool_25", "static"), ("main", "static"), ("main", "pseudo_label")]
     first = table.iloc[0]  # d = .1 .2 .3: t = 2 sqrt 3, p = 1 - sqrt(12 / 14)
@@ -152,44 +143,40 @@ def test_regimes_are_paired_by_seed_and_keep_their_order():
 def test_regimes_use_common_seeds_and_the_last_generation():
     early = rows_of({"symbiosis-best": seeds(0.0, 0.0), "static": seeds(0.9, 0.9)}, generation=2)
     late = rows_of({"symbiosis-best": seeds(0.6, 0.7), "static": seeds(0.5, 0.5, first=12)})
-    (row,) = studies.regime_table({"main": pd.concat([early, late])}).to_dict("records")
+    (row,) = regimes({"main": pd.concat([early, late])}).to_dict("records")
     assert (row["n"], row["mean"]) == (1, pytest.approx(0.2))  # seed 12
     assert math.isnan(row["low"]) and math.isnan(row["p_holm"])
+    assert regimes({"main": rows_of({"static": seeds(0.5)})}).empty  # without the arm, without a common seed
+    assert regimes({"main": rows_of({"symbiosis-best": seeds(0.5), "static": seeds(0.5, first=30)})}).empty
+    assert list(regimes({})) == ["study", "arm", "rival", "n", "mean", "low", "high", "p", "p_holm"]
 
 
-def test_rows_of_main_are_borrowed_only_for_the_arms_named_and_the_same_generator():
+def test_pool_free_arms_are_those_of_main_where_the_generator_is_the_same():
     rows = worlds(pool_100={"symbiosis-best": seeds(0.9, 0.9, 0.9)}, labeller_weak={"symbiosis-best": seeds(0.9, 0.9)})
-    assert set(studies.regime_table(rows)["study"]) == {"pool_25", "main"}
-    borrowed = studies.regime_table(rows, studies.POOL_FREE_ARMS).set_index(["study", "rival"])
-    assert borrowed.loc[("pool_100", "static"), "mean"] == pytest.approx(0.4)  # main's static .5 .6 .4
-    assert ("pool_100", "pseudo_label") not in borrowed.index and "labeller_weak" not in borrowed.index.levels[0]
-
-
-def test_a_world_without_the_arm_or_without_a_common_seed_has_no_line():
-    assert studies.regime_table({"main": rows_of({"static": seeds(0.5)})}).empty
-    apart = rows_of({"symbiosis-best": seeds(0.5), "static": seeds(0.5, first=30)})
-    assert studies.regime_table({"main": apart}).empty
-    assert list(studies.regime_table({})) == ["study", "rival", "n", "mean", "low", "high", "p", "p_holm"]
+    table = regimes(rows).set_index(["study", "rival"])
+    assert table.loc[("pool_100", "static"), "mean"] == pytest.approx(0.4)  # main's static .5 .6 .4
+    assert ("pool_100", "pseudo_label") not in table.index and "labeller_weak" not in table.index.levels[0]
 
 
 def test_every_regime_has_a_label_of_its_own():
     assert len(set(studies.REGIMES.values())) == len(studies.REGIMES)
-    assert set(studies.RIVALS) | {studies.BEST} | set(studies.DEV_ARMS) <= set(tables.ARM_NAME)
+    assert set(studies.RIVALS) | {studies.BEST} | set(studies.DEV_ARMS) <= set(tables.STYLES["arms"])
 
 
 def test_dev_gains_are_against_static_text_of_the_same_study():
     dev_16 = {"static": seeds(0.5, 0.6), "static-dev": seeds(0.6, 0.8), "symbiosis-best_influence": seeds(0.5, 0.5)}
     main = {"static": seeds(0.9, 0.9), "static-dev": seeds(0.9, 0.8)}
-    table = studies.dev_table({s: rows_of(arms, study=s) for s, arms in (("main", main), ("dev_16", dev_16))})
-    assert table["dev_rows"].tolist() == [16, 16, 128]
+    rows = {s: rows_of(arms, study=s) for s, arms in (("main", main), ("dev_16", dev_16))}
+    table = studies.lead_table(rows, studies.DEV_STUDIES, studies.DEV_ARMS, ["static"])
+    assert table["study"].map(studies.DEV_STUDIES).tolist() == [16, 16, 128]
     assert table["arm"].tolist() == ["static-dev", "symbiosis-best_influence", "static-dev"]
     assert table["mean"].tolist() == pytest.approx([0.15, -0.05, -0.05])
-    assert studies.dev_table({"pool_25": rows_of(main)}).empty
 
 
 def test_rows_behind_a_table_are_those_of_its_studies_and_arms():
     given = worlds(pool_100={"pseudo_label": seeds(0.5)})
-    used = studies.used_rows(given, studies.regime_table(given), ["symbiosis-best", "static"])
+    table = regimes(given)
+    used = studies.used_rows(given, table[table["rival"] == "static"])
     assert set(used["study"]) == {"pool_25", "main"} and set(used["arm"]) == {"symbiosis-best", "static"}
     assert len(used) == 12
 
@@ -222,7 +209,7 @@ def test_long_runs_work_where_no_teacher_was_measured_and_refuse_short_ones():
     run = pd.concat([rows_of({"real": seeds(0.8, np.nan)}, generation=g) for g in (3, 4)])
     (row,) = studies.beyond_teacher(run).to_dict("records")
     assert (row["n"], row["mean"]) == (1, 0.0)
-    with pytest.raises(ValueError, match="since: 4 is not before the last generation, 4"):
+    with pytest.raises(ResultsError, match="since: 4 is not before the last generation, 4"):
         studies.beyond_teacher(run, since=4)
 
 
@@ -260,6 +247,7 @@ def test_an_additive_layout_has_no_interaction():
     assert shares(found) == pytest.approx({"real_share": 0.1, "level": 0.9, "interaction": 0.0})
     assert found["rms"].tolist() == pytest.approx([0.05, 0.15, 0.0], abs=1e-8)
     assert found["df"].tolist() == [1, 1, 1] and set(found["n"]) == {4}
+    assert (found["high"] - found["low"]).max() < 1e-9 and found["p"].isna().all()  # seeds agree
 
 
 def test_a_crossed_layout_has_the_shares_done_by_hand():
@@ -268,12 +256,6 @@ def test_a_crossed_layout_has_the_shares_done_by_hand():
     assert shares(found) == pytest.approx(dict.fromkeys(studies.EFFECTS, 1 / 3))
     # turned round each factor does nothing on average, and all is interplay
     assert shares(studies.factorial_effects(layout([[0.0, 0.4], [0.4, 0.0]])))["interaction"] == pytest.approx(1)
-
-
-def test_seeds_that_agree_have_bounds_of_no_width_and_no_p():
-    found = studies.factorial_effects(layout([[0.0, 0.3], [0.1, 0.4]]))
-    assert (found["high"] - found["low"]).max() < 1e-9
-    assert found["p"].isna().all()
 
 
 def test_the_shift_of_a_seed_changes_nothing():
@@ -333,15 +315,10 @@ def test_bounds_of_the_shares_hold_the_truth_about_as_often_as_they_say():
     assert 0.88 <= np.mean(held) <= 0.995  # 95% meant; 200 draws of five seeds each
 
 
-def test_cells_of_real_rows_only_are_not_crossed():
-    with_real = layout([[0.0, 0.3], [0.1, 0.4]], real_only=9.0)
-    pd.testing.assert_frame_equal(
-        studies.factorial_effects(with_real), studies.factorial_effects(layout([[0.0, 0.3], [0.1, 0.4]]))
-    )
-
-
-def test_a_seed_counts_where_all_cells_have_it():
+def test_cells_of_real_rows_only_are_not_crossed_and_a_seed_counts_where_all_cells_have_it():
     data = layout([[0.0, 0.3], [0.1, 0.4]])
+    with_real = layout([[0.0, 0.3], [0.1, 0.4]], real_only=9.0)
+    pd.testing.assert_frame_equal(studies.factorial_effects(with_real), studies.factorial_effects(data))
     data.loc[data["seed"].eq(3) & data["level"].eq(1.0), "value"] = np.nan
     assert set(studies.factorial_effects(data)["n"]) == {3}
 
@@ -352,9 +329,9 @@ def test_missing_cells_and_seeds_are_named():
     assert studies.missing_cells(data) == ["world-0.5_2.0"]
     with pytest.raises(ResultsError, match=r"cells not run: world-0\.5_2\.0"):
         studies.factorial_effects(data)
-    with pytest.raises(ValueError, match="2 seeds have all cells; run at least 3"):
+    with pytest.raises(ResultsError, match="2 seeds have all cells; run at least 3"):
         studies.factorial_effects(layout([[0.0, 0.3], [0.1, 0.4]], seeds=2))
-    with pytest.raises(ValueError, match="1 shares crossed with 2 levels"):
+    with pytest.raises(ResultsError, match="1 shares crossed with 2 levels"):
         studies.factorial_effects(layout([[0.0, 0.3]], reals=(0.0,)))
 
 
@@ -403,8 +380,6 @@ def test_cells_that_were_not_run_stay_in_the_layout_and_are_named():
     assert studies.missing_cells(found) == ["oracle-r000_low"]
     with pytest.raises(ResultsError, match="none of the cells of lever 'quality' has been run"):
         studies.read_factorial(layout_rows(["real"]), LAYOUT_CELLS, "quality")
-    with pytest.raises(ValueError, match="'length' is not one of diversity, quality"):
-        studies.read_factorial(rows, LAYOUT_CELLS, "length")
 
 
 def test_the_cells_of_the_repository_are_a_complete_crossing():
@@ -413,39 +388,32 @@ def test_the_cells_of_the_repository_are_a_complete_crossing():
         found = studies.read_factorial(layout_rows(cells, seeds=(1, 2, 3)), cells, lever)
         assert found["level"].nunique() == levels
         assert sorted(found["real_share"].unique()) == [0, 0.1, 0.25, 0.5, 0.75, 1]
-        assert len(studies.cell_means(found)) == 6 * levels
+        assert len(found[["real_share", "level"]].drop_duplicates()) == 6 * levels
         assert studies.factorial_effects(found)["df"].tolist() == [4, levels - 1, 4 * (levels - 1)]
 
 
-# ---- losses and the smallest level
+# ---- the smallest level
 
 
-def test_losses_are_taken_against_the_same_seed_of_real_rows_only():
-    found = studies.loss_without_real(layout([[0.2, 0.55], [0.4, 0.6]], real_only=0.6)).set_index(
-        ["real_share", "level"]
-    )
-    assert found["mean"].to_dict() == pytest.approx({(0, 1): -0.4, (0, 2): -0.05, (0.5, 1): -0.2, (0.5, 2): 0.0})
-    assert studies.loss_without_real(layout([[0.2, 0.55], [0.4, 0.6]])).empty  # nothing to hold them against
+def test_the_smallest_level_loses_no_more_than_the_margin_against_the_same_seed_of_real_rows():
+    table = [[0.2, 0.55, 0.59], [0.6, 0.6, 0.6], [0.2, 0.2, 0.2]]  # real rows only: 0.6, whatever the seed
+    data = layout(table, reals=(0, 0.5, 0.75), levels=(1, 2, 3), real_only=0.6)
+    found = studies.smallest_diversity(data).set_index("real_share")
+    assert found.loc[0.0, ["at_least", "estimate", "at_most"]].tolist() == [3, 3, 3]  # loses .4, .05, .01
+    assert found.loc[0.0, ["mean", "low", "high"]].tolist() == pytest.approx([-0.01] * 3)
+    assert found.loc[0.5, ["at_least", "estimate", "at_most", "mean"]].tolist() == pytest.approx([1, 1, 1, 0])
+    assert found.loc[0.75].isna().all()  # nothing tried is enough
+    wider = studies.smallest_diversity(data, margin=0.1).set_index("real_share")
+    assert wider.loc[0.0, "estimate"] == 2
+    assert studies.smallest_diversity(layout(table, reals=(0, 0.5, 0.75), levels=(1, 2, 3))).empty  # no real rows
 
 
 def test_the_smallest_level_is_bracketed_by_what_the_intervals_show():
-    lines = [  # real_share, level, mean, low, high
-        (0.0, 1, -0.30, -0.35, -0.25),  # loses
-        (0.0, 2, -0.04, -0.08, 0.00),  # may be enough
-        (0.0, 3, -0.01, -0.04, 0.02),  # is enough on average
-        (0.0, 4, 0.00, -0.01, 0.01),  # shown to be enough
-        (0.5, 1, 0.00, -0.01, 0.01),
-        (0.75, 1, -0.30, -0.35, -0.25),  # nothing tried is enough
-    ]
-    table = pd.DataFrame(lines, columns=["real_share", "level", "mean", "low", "high"])
-    found = studies.smallest_diversity(table, margin=0.02).set_index("real_share")
-    assert found.loc[0.0, ["at_least", "estimate", "at_most", "mean"]].tolist() == [2, 3, 4, -0.01]
-    assert found.loc[0.5, ["at_least", "estimate", "at_most"]].tolist() == [1, 1, 1]
-    assert found.loc[0.75].isna().all()
-    wider = studies.smallest_diversity(table, margin=0.1).set_index("real_share")
-    assert wider.loc[0.0, ["at_least", "estimate", "at_most"]].tolist() == [2, 2, 2]
-    with pytest.raises(ValueError, match=r"margin: -0\.1 is below 0"):
-        studies.smallest_diversity(table, margin=-0.1)
+    data = layout([[0.3, 0.56, 0.59, 0.6]], reals=(0.0,), levels=(1, 2, 3, 4), real_only=0.6)
+    spread = data["level"].map({1: 0.01, 2: 0.02, 3: 0.01, 4: 0.001}) * (data["seed"] - 1.5)  # half width 2.05 of it
+    data["value"] += spread.where(data["real_share"] == 0, 0)
+    (row,) = studies.smallest_diversity(data).to_dict("records")  # high of level 2 is 0.001, low of level 3 is -0.03
+    assert (row["at_least"], row["estimate"], row["at_most"]) == (2, 3, 4)
 
 
 # ---- which measure moves first
@@ -464,14 +432,11 @@ def falling(**of_metric):
 def test_measures_are_multiples_of_their_own_first_generation():
     rows = falling(accuracy=[0.9, 0.8, 0.6, 0.4], lesson_distinct_2=[np.nan, 0.2, 0.2, 0.19])
     found = studies.relative_to_first(rows, "recursive-replace", ["lesson_distinct_2", "accuracy", "lm_loss"])
-    assert list(dict.fromkeys(found["metric"])) == ["lesson_distinct_2", "accuracy"]  # the third was not taken
+    assert set(found["metric"]) == {"lesson_distinct_2", "accuracy"}  # the third was not taken
     of = found[found["metric"] == "accuracy"].set_index("generation")["mean"].to_dict()
     assert of == pytest.approx({1: 1.0, 2: 0.75, 3: 0.5})  # the factor of a seed cancels
-
-
-def test_a_first_value_of_zero_has_no_multiple():
-    found = studies.relative_to_first(falling(accuracy=[0.0, 0.0, 0.5]), "recursive-replace", ["accuracy"])
-    assert found["mean"].isna().all() and set(found["n"]) == {0}
+    zero = studies.relative_to_first(falling(accuracy=[0.0, 0.0, 0.5]), "recursive-replace", ["accuracy"])
+    assert zero.empty  # a first value of zero has no multiple
 
 
 def test_the_first_fall_needs_the_whole_interval():
@@ -481,9 +446,7 @@ def test_the_first_fall_needs_the_whole_interval():
         ("never", 1, 1.0, 1.0, 1.0), ("never", 2, 1.1, 1.0, 1.2), ("never", 3, 1.0, 0.9, 1.1),
     ]  # fmt: skip
     relative = pd.DataFrame(lines, columns=["metric", "generation", "mean", "low", "high"]).assign(n=5)
-    found = studies.first_fall(relative, fallen=0.05)
+    found = studies.first_fall(relative)
     assert found["metric"].tolist() == ["early", "late", "never"]
     assert found["first_fall"].tolist()[:2] == [2, 3] and np.isnan(found["first_fall"][2])
     assert found["end"].tolist() == [0.6, 0.8, 1.0]
-    with pytest.raises(ValueError, match="fallen: 1 is not in"):
-        studies.first_fall(relative, fallen=1)
