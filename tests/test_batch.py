@@ -200,13 +200,13 @@ def test_a_scale_of_ones_own_stays_beside_the_published_ones(published, monkeypa
     (published / "params/own").mkdir()
     (published / "params/own/mine.yaml").write_text("scale: mine\ntask: data/news\nepochs: 1\n")
     params.files.cache_clear()
-    scale, (run,), _ = asked(SCALE="mine", ARGS="-p epochs 3")
+    _, (run,), _ = asked(SCALE="mine", ARGS="-p epochs 3")
     assert run.folder == "reports/own/runs/mine/main/real-s1" and run.settings().reports_dir == "reports/own"
     batch.report([run])
     assert (published / "reports/own/index.html").is_file() and not (published / "reports/index.html").exists()
     (published / "params/odd.yaml").write_text("scale: odd\nreports_dir: elsewhere\n")
     params.files.cache_clear()
-    with pytest.raises(batch.BatchError, match="odd.yaml: the batch sets study, method, variant, seed, reports_dir"):
+    with pytest.raises(batch.BatchError, match=r"odd\.yaml: the batch sets study, method, variant, seed, reports_dir"):
         asked(SCALE="odd")
 
 

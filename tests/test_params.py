@@ -144,7 +144,7 @@ def test_files_of_a_reader_are_scales_and_methods_by_their_keys(tmp_path, monkey
         )  # fmt: skip
         (own / "again.yaml").write_text("method: symbiosis\nepochs: 3\n")
         params.files.cache_clear(), params.all_arms.cache_clear()
-        with pytest.raises(SettingsError, match="own/again.yaml: there is an arm 'symbiosis'; give yours another"):
+        with pytest.raises(SettingsError, match=r"own/again\.yaml: there is an arm 'symbiosis'; give yours another"):
             params.all_arms()
         (own / "paper.yaml").write_text("scale: paper\n")
         params.files.cache_clear()

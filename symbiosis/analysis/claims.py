@@ -16,12 +16,11 @@ import pandas as pd
 import yaml
 
 from symbiosis.analysis import hidden_states
-from symbiosis.analysis.interaction import beyond_baseline, rank_agreement
-from symbiosis.analysis.statistics import holm
+from symbiosis.analysis.interaction import beyond_baseline, rank_agreement, read_scan, scan_rows
+from symbiosis.analysis.statistics import MIN_SEEDS, holm
 from symbiosis.analysis.tables import LAST, PUBLISHED, SeedValues, arm_name, markdown_table
 from symbiosis.analysis.verdicts import (
     CONTRADICTED,
-    MIN_SEEDS,
     SUPPORTED,
     UNDECIDED,
     Claim,
@@ -37,7 +36,7 @@ from symbiosis.store import results
 from symbiosis.store.folders import write_atomic
 from symbiosis.store.results import ResultsError
 
-PUBLISHED_SCALE = "published"
+PUBLISHED_SCALE, THEORY_SCALE = "published", "linear_theory"
 PUBLISHED_TEST_ROWS = 500  # the smallest test set that gives every published figure
 REGIME_STUDY = "rare_tail"  # the named regime: the pool rarely shows what the test asks for
 LEDGER = yaml.safe_load(resources.files(__package__).joinpath("ledger.yaml").read_text())
@@ -171,6 +170,8 @@ CLAIMS = read_claims()
 def ledger(reports_dir: str | Path) -> pd.DataFrame:
     """A row per claim of the paper's own table and of every scale in results.csv: what was found, and the verdict.
 
+    No claim speaks of scales that are not among SCALES.
+
     Columns: scale, claim (slug), source, statement, test, study; numbers (every part, as text); estimate, low, high
     (95% over seeds), n seeds and p of the part that decides; p_holm (over all parts of all claims of the scale);
     verdict. Accuracies are shares, losses nats.
@@ -182,8 +183,11 @@ def ledger(reports_dir: str | Path) -> pd.DataFrame:
         raise ResultsError(f"{path}: no such file; {results.HOW_TO_MAKE}")
     run = set(results.read_table(path, results.COLUMNS, results.NUMBERS)["scale"])
     rows = published_rows()
-    for scale in [*(scale for scale in SCALES if scale in run), *sorted(run - set(SCALES))]:
-        rows += scale_rows(scale, results.read_studies(reports_dir, scale))
+    for scale in SCALES:
+        if scale in run:
+            rows += scale_rows(scale, results.read_studies(reports_dir, scale))
+        elif scale == THEORY_SCALE and (path.parent / "mixtures.csv").is_file():
+            rows += scale_rows(scale, {"mixtures": scan_rows(read_scan(reports_dir))})
     return pd.DataFrame(rows, columns=list(LEDGER_COLUMNS))
 
 
@@ -201,8 +205,8 @@ def scale_rows(scale: str, studies: Mapping[str, pd.DataFrame]) -> list[dict]:
 
 def asked_of(studies: Mapping[str, pd.DataFrame]) -> list[Claim]:
     """Claims about interaction where that study was run (its scales hold nothing else), all others elsewhere."""
-    asked = [claim for claim in CLAIMS if claim.parts]
-    return [claim for claim in asked if (claim.study == "interaction") == ("interaction" in studies)]
+    alone = {"interaction", "mixtures"}
+    return [claim for claim in CLAIMS if claim.parts and {claim.study} & alone == set(studies) & alone]
 
 
 def _ledger_row(scale: str, claim: Claim, findings: list[Finding], p_holm: list[float]) -> dict:

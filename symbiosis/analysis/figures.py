@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from symbiosis.analysis.statistics import MIN_SEEDS
 from symbiosis.analysis.tables import STYLES, arm_name, last_generation, means_over_seeds, order
-from symbiosis.analysis.verdicts import MIN_SEEDS
 from symbiosis.theory.checks import mean_and_error
 
 METRIC_NAME = STYLES["metrics"]

@@ -28,7 +28,6 @@ from symbiosis.store.results import ResultsError, read_records, read_studies, ro
 from symbiosis.theory.next_token import types_alive
 
 DEFAULT_SCALE, DEFAULT_STUDY = "miniature", "main"
-CLASSES = {"miniature": 4, "agnews_small": 4, "paper": 4}  # results.csv does not say how many labels a task has
 TRAINING_LOSSES = ("train_label_loss", "train_lm_loss")
 LESSON_MEASURES = ("lesson_tail_coverage", "lesson_label_purity", "lesson_distinct_2")
 LEVER_PANELS = (  # quality, diversity, complexity of lessons; what was not measured gets no panel
@@ -100,7 +99,7 @@ def accuracy(reports: Reports, arms: str | Sequence[str] = "main", study: str = 
             raise NotRun("No control has been run in this study: no figure.")
     used = reports.rows(["accuracy"], arms, study)
     chosen = figures.styles_of(styles) if styles else None
-    return figures.plot_accuracy(used, CLASSES.get(reports.scale), chosen), used
+    return figures.plot_accuracy(used, classes_of(used, reports.folder), chosen), used
 
 
 def metrics(reports: Reports, names: Sequence[str], height: float) -> Drawn:
@@ -342,7 +341,6 @@ def interaction_beyond(reports: Reports) -> Drawn:
 
 
 def interaction_beta(reports: Reports) -> Drawn:
-    """How many of the real rows should be private? Two entities at alpha = 0.5."""
     arms = interaction_tables.BETAS
     used = reports.rows(interaction_tables.OWN_AND_OTHERS, list(arms.values()))
     if used["arm"].nunique() < len(arms):
@@ -361,7 +359,6 @@ def interaction_beta(reports: Reports) -> Drawn:
 
 
 def whose_data(reports: Reports) -> tuple[Figure, dict]:
-    """Whose data is in whose mean? Theory alone."""
     tables = interaction_tables.data_share_tables()
     own = [table.apply(lambda column: column.index == column.name) for table in tables.values()]
     fig = figures.plot_matrices(tables, own, "share of the data set", cmap="viridis", vmin=0, vmax=0.5, fmt=".2f")
@@ -416,8 +413,12 @@ INTERACTION = {
     "interaction_matrices": Published("Whose task does who learn? Three entities, alpha = 0.5.", interaction_matrices),
     "interaction_trends": Published("Do the trends follow the linear theory?", interaction_trends),
     "interaction_beyond": Published("And if the entities are not equal?", interaction_beyond),
+    "interaction_beta": Published("How many of the real rows should be private? Two entities.", interaction_beta),
 }
-THEORY = {"relative_efficiency": Published("Which mixture is best? Theory alone.", relative_efficiency)}
+THEORY = {
+    "relative_efficiency": Published("Which mixture is best? Theory alone.", relative_efficiency),
+    "whose_data": Published("Whose data is in whose mean? Theory alone.", whose_data),
+}
 FIGURES = METHODS | INTERACTION | THEORY
 
 

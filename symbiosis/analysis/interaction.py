@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from symbiosis.analysis.statistics import mean_interval
-from symbiosis.analysis.tables import LAST, SeedValues, difference_table, with_interval
+from symbiosis.analysis.tables import LAST, SeedValues, difference_table, last_generation, with_interval
 from symbiosis.settings import resolve
 from symbiosis.store.results import COLUMNS, NUMBERS, arm_of, read_or_empty, with_arm
 from symbiosis.theory.many_models import (

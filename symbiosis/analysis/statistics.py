@@ -39,12 +39,12 @@ def paired_row(a: pd.Series, b: pd.Series | float) -> tuple[int, float, float, f
 
         d_i = a_i - b_i,   t = mean(d) / (s_d / sqrt(n)),   p = 2 * P(T[n - 1] > |t|)
 
-    a, b: values by seed; nan means not measured. p is nan with fewer than two common seeds, and where all differences
-    are equal (t is then 0/0 or infinite). The paired t-test: Student 1908, Biometrika 6:1.
+    a, b: values by seed; nan means not measured. p is nan with fewer than MIN_SEEDS common seeds, and where all
+    differences are equal (t is then 0/0 or infinite). The paired t-test: Student 1908, Biometrika 6:1.
     """
     d = (a - b).dropna().sort_index().to_numpy(float)
     mean, low, high = mean_interval(d)
-    tested = len(d) > 1 and d.std(ddof=1) > ROUNDING * max(1.0, abs(mean))
+    tested = len(d) >= MIN_SEEDS and d.std(ddof=1) > ROUNDING * max(1.0, abs(mean))
     return len(d), mean, low, high, float(stats.ttest_1samp(d, 0.0).pvalue) if tested else np.nan
 
 

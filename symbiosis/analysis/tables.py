@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from importlib import resources
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -181,9 +182,17 @@ def runs_overview(rows: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
     def listed(column: str) -> pd.Series:
         return arms[column].agg(lambda values: ", ".join(map(str, sorted(set(values.dropna()) - {""}))))
 
-    table = {name: listed(name) for name in ("seed", "generations", "device", "hardware", "commit", "dirty")}
+    table = {"seeds": arms["seed"].agg(lambda seeds: spans(sorted(seeds)))}
+    table |= {name: listed(name) for name in ("generations", "device", "hardware", "commit", "dirty")}
     sizes = {"wall_s_mean": arms["wall_s"].mean(), "peak_memory_gib_max": arms["peak_memory_gib"].max()}
     return pd.DataFrame(table | sizes).loc[order(rows)]
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Whole numbers in order, those in a row as one: '1 to 4, 7'."""
+    steps = pd.Series(numbers)
+    rows = [list(part) for _, part in steps.groupby(steps.to_numpy() - np.arange(len(steps)))]
+    return ", ".join(f"{part[0]} to {part[-1]}" if len(part) > 2 else ", ".join(map(str, part)) for part in rows)
 
 
 def mixed_processors(rows: pd.DataFrame, records: pd.DataFrame) -> str:
@@ -220,8 +229,8 @@ def final_accuracy(rows: pd.DataFrame) -> pd.DataFrame:
         table[name] = 100 * ours["mean"]
         table[f"{name}_low"], table[f"{name}_high"] = 100 * ours["low"], 100 * ours["high"]
     table["n"] = ours["n"].reindex(table.index, fill_value=0)
-    published = pd.DataFrame.from_dict(PUBLISHED, orient="index", columns=["published_initial", "published_final"])
-    return table.join(published).reset_index()
+    columns = ["published_initial", "published_final"] if published else []
+    return table.join(pd.DataFrame.from_dict(published, orient="index", columns=columns)).reset_index()
 
 
 def readable_final(table: pd.DataFrame) -> pd.DataFrame:
@@ -229,7 +238,7 @@ def readable_final(table: pd.DataFrame) -> pd.DataFrame:
     columns = {"Arm": table["arm"].map(arm_name), "Seeds": table["n"].astype(str)}
     for when in ("initial", "final"):
         columns[f"{when.capitalize()}, ours (%)"] = intervals(table, 1, (when, f"{when}_low", f"{when}_high"))
-    for when in ("initial", "final"):
+    for when in ("initial", "final") if "published_final" in table else ():
         published = table[f"published_{when}"].map("{:.2f}".format, na_action="ignore").fillna("-")
         columns[f"{when.capitalize()}, published (%)"] = published
     return pd.DataFrame(columns)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from symbiosis.analysis.statistics import mean_interval, paired_row
+from symbiosis.analysis.statistics import MIN_SEEDS, mean_interval, paired_row
 from symbiosis.analysis.tables import SeedValues
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"

@@ -43,9 +43,9 @@ def results_table(reports: Path, scale: str) -> str:
 
 
 def _texts(reports: Path) -> Iterator[tuple[str, bool]]:
-    readme = (reports.parent / "README.md").read_text()
-    for scale in README_TABLES:
-        yield f"README.md: table of {scale}", readme_table(reports, scale) in readme
+    page = (reports.parent / "docs/results.md").read_text()
+    for scale in RESULTS_TABLES:
+        yield f"docs/results.md: table of {scale}", results_table(reports, scale) in page
     yield "reports/claims.md", claims.markdown(claims.ledger(reports)) == (reports / "claims.md").read_text()
 
 

@@ -311,9 +311,10 @@ def test_the_tail_gap_is_the_tails_own_loss_against_real_lessons(tmp_path):
 
 
 def test_claims_about_interaction_are_asked_where_it_was_run_and_nowhere_else():
-    here, elsewhere = claims.asked_of({"interaction": pd.DataFrame()}), claims.asked_of({"main": pd.DataFrame()})
-    assert {claim.study for claim in here} == {"interaction"}
-    assert len(here) + len(elsewhere) == len(claims.CLAIMS) - 1  # test-size has no part
+    studies = ("interaction", "mixtures", "main")
+    here, theory, elsewhere = (claims.asked_of({study: pd.DataFrame()}) for study in studies)
+    assert {claim.study for claim in here} == {"interaction"} and {claim.study for claim in theory} == {"mixtures"}
+    assert len(here) + len(theory) + len(elsewhere) == len(claims.CLAIMS) - 1  # test-size has no part
     assert {claim.source for claim in here} == {"arXiv 2505.21677", "this project"}
 
 

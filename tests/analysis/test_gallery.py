@@ -77,8 +77,9 @@ def test_a_study_without_controls_or_lessons_says_so(tmp_path):
 
 def test_guessing_is_drawn_only_where_the_number_of_classes_is_known(tmp_path):
     names = []
-    for scale in ("miniature", "tickets"):
-        write_reports(tmp_path / scale, seeds=[0], arms=["real"], scale=scale)
+    for scale, classes in (("miniature", list("abcd")), ("tickets", list("abc")), ("older", [])):
+        write_run(tmp_path / scale, run_rows("real", 0, scale), inputs={"classes": classes})
+        results.collect(tmp_path / scale)
         fig, _ = gallery.draw("accuracy_comparison", gallery.Reports(tmp_path / scale, scale))
         names.append([text.get_text() for text in fig.axes[0].get_legend().get_texts()])
     assert names == [["Real data", "guessing one of 4"], ["Real data", "guessing one of 3"], ["Real data"]]

@@ -284,11 +284,14 @@ def test_summary_by_hand():
     assert (row["mean"], row["low"], row["high"]) == pytest.approx((0.2, 0.2 - half, 0.2 + half), abs=1e-6)
 
 
-def test_one_seed_is_shown_without_an_interval():
-    one = tables.readable(tables.summarise(hand_rows({"real": [0.5]}), "accuracy"))
-    two = tables.readable(tables.summarise(hand_rows({"real": [0.4, 0.6]}), "accuracy"))
-    assert one.loc["real", 1] == "0.500"
-    assert two.loc["real", 1] == "0.500 [-0.771, 1.771]"  # t(.975, 1) = 12.706 times .1
+def test_an_interval_is_shown_from_three_seeds_on():
+    for values, shown in (([0.5], "0.500"), ([0.4, 0.6], "0.500"), ([0.4, 0.5, 0.6], "0.500 [0.252, 0.748]")):
+        assert tables.readable(tables.summarise(hand_rows({"real": values}), "accuracy")).loc["real", 1] == shown
+
+
+def test_numbers_in_a_row_are_said_as_one():
+    assert tables.spans([11]) == "11" and tables.spans([1, 2]) == "1, 2"
+    assert tables.spans([1, 2, 3, 4, 7]) == "1 to 4, 7" and tables.spans([]) == ""
 
 
 def test_paired_differences_use_the_common_seeds():
