@@ -3,11 +3,24 @@
 Its words are papermill's own, and `python -m papermill` does the same.
 """
 
+import json
+import re
 import sys
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping
+from keyword import iskeyword
+from pathlib import Path
+from typing import Any
 
-from symbiosis.settings import SettingsError, read_params
+from symbiosis.errors import SymbiosisError
+from symbiosis.settings import (
+    ASKS_FOR_SETTINGS,
+    InteractionSettings,
+    RunSettings,
+    SettingsError,
+    literal_parameters,
+    nearest,
+    read_params,
+)
 
 
 def skip_rfc3987_import() -> None:
@@ -19,15 +32,36 @@ def skip_rfc3987_import() -> None:
     sys.modules.setdefault("rfc3987_syntax", None)
 
 
-def check_names(words: Sequence[str]) -> None:
-    """Exits with a sentence where a name given to papermill is not one: it writes names into the notebook as code."""
-    for option, value in pairwise([*words, ""]):
-        if option in ("-f", "--parameters_file"):
-            read_params(value)
-        elif option in ("-p", "--parameters", "-r", "--parameters_raw") and not value.isidentifier():
-            raise SettingsError(f"{option} {value[:40]!r}: no name of a parameter; write {option} name value")
-        elif option in ("-y", "--parameters_yaml", "-b", "--parameters_base64"):
-            raise SettingsError(f"{option}: parameters come from files (-f) and one by one (-p) here")
+def check_given(given: Mapping[str, Any]) -> None:
+    """Raise SettingsError where what papermill was given is no parameter of the notebook.
+
+    papermill writes names into the notebook as they are, so a name can be code; a misspelt one may go unnoticed there.
+    given: papermill's own words, parsed.
+    """
+    if given["parameters_yaml"] or given["parameters_base64"]:
+        raise SettingsError("-y, -b: parameters come from files (-f) and one by one (-p) here")
+    names = {name: "-p" for name, _ in (*given["parameters"], *given["parameters_raw"])}
+    for path in given["parameters_file"]:
+        names |= dict.fromkeys(read_params(Path(path).absolute()), path)
+    known = known_names(given["notebook_path"] or "")
+    for name, source in names.items():
+        if not (name.isidentifier() and not iskeyword(name)):
+            raise SettingsError(f"{source}: {name[:60]!r} is no name of a parameter; write a name and its value")
+        if known and name not in known:
+            raise SettingsError(f"{source}: unknown parameter '{name[:60]}'{nearest(name, known)}")
+
+
+def known_names(notebook: str) -> set[str]:
+    """The parameters of a notebook: those of its cell, and all settings where it asks for them; {} of an odd file."""
+    try:
+        cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+        code = {"".join(cell["source"]): cell["metadata"].get("tags", []) for cell in cells}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()  # papermill says what is wrong with it
+    asks = any(re.search(ASKS_FOR_SETTINGS, source) for source in code)
+    fields = {*RunSettings.model_fields, *InteractionSettings.model_fields} if asks else set()
+    own = literal_parameters([source for source, tags in code.items() if "parameters" in tags])
+    return fields | set(own)
 
 
 def main() -> None:
@@ -40,7 +74,10 @@ def main() -> None:
     from papermill.exceptions import PapermillExecutionError
 
     try:
+        check_given(papermill.make_context("papermill", sys.argv[1:], resilient_parsing=True).params)
         papermill(prog_name="papermill")
+    except SymbiosisError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
     except PapermillExecutionError as error:
         if len(error.traceback) > 1:
             raise

@@ -18,11 +18,18 @@ from symbiosis.errors import SymbiosisError
 
 HASHED_UNLESS_DEFAULT = {"hashed_unless_default": True}  # came after results were published, whose run_ids stay
 INJECTED = "# Parameters\n"  # how papermill begins the cell it adds
+ASKS_FOR_SETTINGS = r"\bnotebook_(settings|parameters)\("  # in a notebook's cell
+COMPUTED = object()  # in place of a value that is no literal
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MAX_LINES = 12  # of a sentence that lists mistakes
+MAX_DEPTH = 20  # levels of a params file; ours have four
 UNREPORTED = "smoke"  # the scale of the defaults: too small to report
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=80)]  # names of folders
-Count = Annotated[int, Field(ge=1)]
-Size = Annotated[int, Field(ge=0)]  # where 0 takes all, or none
+Place = Annotated[str, Field(min_length=1)]  # a path or a name
+Whole = Annotated[int, Field(lt=2**31)]
+Count = Annotated[Whole, Field(ge=1)]
+Size = Annotated[Whole, Field(ge=0)]  # where 0 takes all, or none
 Share = Annotated[float, Field(ge=0, le=1)]
 Part = Annotated[float, Field(gt=0, le=1)]  # a share of something that cannot be nothing
 Weight = Annotated[float, Field(ge=0)]
@@ -53,22 +60,22 @@ class Settings(BaseModel):
 
     scale: Name = field(UNREPORTED, "name of the size; 'smoke' never enters results.csv")
     seed: int = field(0, "world, splits, initialisation, order and sampling", ge=0, lt=2**63)
-    reports_dir: str = field("reports", "where runs and reports go; relative to the repository's root")
+    reports_dir: Place = field("reports", "where runs and reports go; relative to the repository's root")
 
     # models
-    student: str = field("miniature", "'miniature', 'small', a local folder, or a hub id")
+    student: Place = field("miniature", "'miniature', 'small', a local folder, or a hub id")
     student_revision: str = field("", "commit of the hub model")
     student_corpus: str = field("", "folder of plain .txt a 'small' Student is pre-trained on")
     device: Literal["auto", "cpu", "cuda"] = field("auto", "a GPU where there is one, or what is named")
     threads: Size = field(1, "CPU threads; 1: the same sums on any machine, 0: all cores")
     precision: Literal["fp32", "bf16"] = field("fp32", "autocast; the weights stay fp32")
-    max_length: int = field(64, "tokens per training or scored text, longer ones are cut", ge=8)
+    max_length: Whole = field(64, "tokens per training or scored text, longer ones are cut", ge=8)
 
     # training and writing
     batch_size: Count = field(16, "rows per optimiser step")
     temperature: Positive = field(1.0, "sampling temperature")
     top_p: Part = field(1.0, "nucleus of the sampling; 1 samples from everything")
-    max_new_tokens: int = field(40, "tokens a written text may have", ge=4)
+    max_new_tokens: Whole = field(40, "tokens a written text may have", ge=4)
     generation_batch_size: Count = field(256, "texts written or scored at a time")
 
     @property
@@ -93,11 +100,10 @@ class Settings(BaseModel):
         return f"{self.scale}/{self.study}/{self.name}@{self.fingerprint}"
 
     @model_validator(mode="after")
-    def _can_be_written(self):
-        try:
-            os.fspath(resolve(self.reports_dir).resolve())
-        except (RuntimeError, ValueError, OSError) as error:
-            raise ValueError(f"reports_dir: {self.reports_dir!r} is no path ({error}); name a folder") from None
+    def _has_names_a_disk_can_hold(self):
+        for name, value in self:
+            if wrong := isinstance(value, str) and _no_name(value):
+                raise ValueError(f"{name}: {short(value)} {wrong}; name another")
         return self
 
     @model_validator(mode="after")
@@ -120,20 +126,20 @@ class RunSettings(Settings):
     keep_checkpoints: bool = field(False, "keep every generation's weights, not only the last")
 
     # data
-    task: str = field("miniature", "'miniature', a local folder, or a hub id")
+    task: Place = field("miniature", "'miniature', a local folder, or a hub id")
     task_revision: str = field("", "commit of the hub data set")
-    lesson_size: int = field(240, "rows the Student is taught per generation", ge=4)
+    lesson_size: Whole = field(240, "rows the Student is taught per generation", ge=4)
     train_size: Size = field(480, "labelled real rows (for `real` and the warm start); 0 takes all")
     pool_size: Size = field(300, "unlabeled real texts; 0 takes all that is left")
     pool_skew: Literal["none", "rare_tail", "no_tail", "no_class"] = field(
         "none", "what the pool lacks (tails: miniature)"
     )
-    dev_size: int = field(64, "labelled rows for feedback and tuning", ge=4)
+    dev_size: Whole = field(64, "labelled rows for feedback and tuning", ge=4)
     test_size: Size = field(200, "rows for final numbers; 0 takes all")
 
     # models
     student_steps: Count = field(100, "pre-training steps of a made Student")
-    generator: str = field("miniature", "'miniature', 'small', a local folder, or a hub id")
+    generator: Place = field("miniature", "'miniature', 'small', a local folder, or a hub id")
     generator_revision: str = field("", "commit of the hub model")
     generator_corpus: str = field("", "labelled CSV that teaches a 'small' Generator the three prompts")
     generator_steps: Count = field(600, "pre-training steps of a made Generator")
@@ -247,10 +253,10 @@ class InteractionSettings(Settings):
     generations: Count = field(3, "T: rounds in which the entities read each other; round 0 is before")
 
     # who reads what
-    entities: int = field(2, "K: models that share their architecture and initial weights", ge=2)
+    entities: Whole = field(2, "K: models that share their architecture and initial weights", ge=2)
     alpha: Share = field(0.5, "share of the rows of a round that the entities wrote")
     beta: Share = field(0.5, "share of the real rows that is private, the rest is public")
-    rows: int = field(400, "n: rows each entity draws per round", ge=4)
+    rows: Whole = field(400, "n: rows each entity draws per round", ge=4)
     written: Count = field(200, "texts each entity writes per round")
     mixing: Literal["replace", "accumulate_subsample"] = field(
         "replace", "written rows come from the newest round, or are drawn from all rounds so far"
@@ -259,23 +265,23 @@ class InteractionSettings(Settings):
     symbiotic: Size = field(
         0, "entity (1..K) that keeps, of its drafts, what is hard for the others; 0 switches it off"
     )
-    candidates: int = field(3, "drafts of the symbiotic entity per text it keeps", ge=2)
+    candidates: Whole = field(3, "drafts of the symbiotic entity per text it keeps", ge=2)
 
     # texts
     private_tasks: str = field(
         "world,sports,business,science",
         "classes of the miniature, or files, folders or hub ids; the first K of them, one per entity",
     )
-    public_task: str = field("miniature", "'miniature', or a file, folder or hub id of texts all may read")
+    public_task: Place = field("miniature", "'miniature', or a file, folder or hub id of texts all may read")
     train_size: Size = field(400, "training texts per task; 0 takes all")
-    test_size: int = field(200, "held-out texts per task", ge=2)
-    prompts: int = field(24, "held-out texts per task whose first tokens every entity goes on from", ge=2)
+    test_size: Whole = field(200, "held-out texts per task", ge=2)
+    prompts: Whole = field(24, "held-out texts per task whose first tokens every entity goes on from", ge=2)
     prompt_tokens: Count = field(4, "tokens of such a beginning")
     answers: Count = field(8, "samples per prompt, whose mean vector is the entity's answer")
 
     # models and training
     student_steps: Count = field(300, "pre-training steps of a made model")
-    encoder: str = field(
+    encoder: Place = field(
         "base", "of answers: 'base' (initial model), 'miniature' (read all classes), folder, or hub id"
     )
     encoder_revision: str = field("", "commit of the hub encoder")
@@ -360,13 +366,36 @@ def resolve(path: str | Path) -> Path:
     return path if path.is_absolute() else root() / path
 
 
+def _no_name(text: str) -> str:
+    """What keeps a text from being the name of a file, a folder or a hub id."""
+    if any(ord(character) < 32 for character in text):
+        return "holds a control character"
+    if max(len(part.encode()) for part in re.split("[/,]", text)) > 255 or len(text) > 2000:
+        return "is longer than a name on a disk may be"
+    try:
+        resolve(text)
+    except RuntimeError:
+        return "is the home of nobody on this machine"
+    return ""
+
+
+def short(value: Any) -> str:
+    """A value as a sentence shows it."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) < 80 else f"{text[:70]} ..."
+
+
 def make_settings(source: str = "parameters", model_class: type[S] = RunSettings, **given: Any) -> S:
     """Validated settings; SettingsError lists every mistake, `source` says which file or notebook it is in."""
     try:
         return model_class(**given)
     except ValidationError as error:
         lines = [_explain(source, e, given, model_class) for e in error.errors()]
-        raise SettingsError("\n".join(lines)) from None
+        more = [f"{source}: and {len(lines) - MAX_LINES} more"] if len(lines) > MAX_LINES else []
+        raise SettingsError("\n".join(lines[:MAX_LINES] + more)) from None
 
 
 def notebook_settings(namespace: Mapping[str, Any], model_class: type[S] = RunSettings, **fixed: Any) -> S:
@@ -381,34 +410,59 @@ def notebook_settings(namespace: Mapping[str, Any], model_class: type[S] = RunSe
 def notebook_parameters(namespace: Mapping[str, Any], model_class: type[Settings] = RunSettings) -> dict[str, Any]:
     """What a notebook's parameters cell, and the one papermill injects after it, have set; unknown names included.
 
-    Unknown names are found in the history of cells that hold nothing but literal assignments; where a runner keeps no
-    history (nbval), the fields of the settings are taken from the namespace.
+    Unknown names are found in the history of cells; where a runner keeps no history (nbval), the fields of the settings
+    are taken from the namespace, as is whatever a cell computes.
     """
     fields = {name: namespace[name] for name in model_class.model_fields if name in namespace}
     plain = {name: value for name, value in fields.items() if isinstance(value, (str, int, float))}
-    return plain | literal_parameters(namespace.get("In", []), model_class.model_fields)
+    said = literal_parameters(namespace.get("In", []), model_class.model_fields)
+    return plain | {name: namespace.get(name) if value is COMPUTED else value for name, value in said.items()}
 
 
 def literal_parameters(cells: Sequence[str], fields: Collection[str] = ()) -> dict[str, Any]:
-    """Names and values of the cells that only assign literals; later cells win.
+    """Names and values of the cells that set parameters, COMPUTED for what is no literal; later cells win.
 
-    After the first cell that asks for the notebook's settings such a cell is a change of parameters where all its names
-    are `fields`, and a reader's scratch where one is not. Raises SettingsError where what papermill was given is more
-    than names and values: it writes names into the notebook as they are, so a name can be code.
+    Before the notebook asks for its settings these are the cells of literal assignments and those that set a field.
+    Afterwards literal assignments are a change of parameters where all names are `fields`, else a reader's scratch.
+    Raises SettingsError where what papermill was given is more than names and values: it writes names into the notebook
+    as they are, so a name can be code.
     """
     values: dict[str, Any] = {}
     asked = False
     for cell in cells:
-        asked = asked or bool(re.search(r"\bnotebook_(settings|parameters)\(", cell))
-        try:
-            pairs = {_target(node): ast.literal_eval(node.value) for node in ast.parse(cell).body}
-        except (SyntaxError, ValueError, AttributeError):
-            if cell.startswith(INJECTED):
-                raise SettingsError("parameters: a name given to papermill is no plain word; correct it") from None
-            continue  # not a parameters cell
-        if not asked or set(pairs) <= set(fields):
-            values |= pairs
+        asked = asked or bool(re.search(ASKS_FOR_SETTINGS, cell))
+        given, alone = _assigned(cell)
+        injected = cell.startswith(INJECTED)
+        if injected and not alone:
+            raise SettingsError("parameters: a name given to papermill is no plain word; correct it")
+        literal = alone and COMPUTED not in given.values()
+        known = not set(given).isdisjoint(fields)
+        if (literal and set(given) <= set(fields)) if asked else (literal or known or injected):
+            values |= given
     return values
+
+
+def _assigned(cell: str) -> tuple[dict[str, Any], bool]:
+    """What a cell assigns to names, COMPUTED where that is no literal, and whether it does nothing else."""
+    lines = ["pass" if line.startswith(("%", "!")) else line for line in cell.splitlines()]
+    try:
+        body = ast.parse("\n".join(lines)).body
+    except (SyntaxError, ValueError, RecursionError):
+        return {}, False
+    values: dict[str, Any] = {}
+    alone = True
+    for node in body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if not (isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value):
+            alone = False
+            continue
+        alone = alone and all(isinstance(target, ast.Name) for target in targets)
+        try:
+            value = ast.literal_eval(node.value)
+        except (ValueError, TypeError, SyntaxError, RecursionError):
+            value = COMPUTED
+        values |= {target.id: value for target in targets if isinstance(target, ast.Name)}
+    return values, alone
 
 
 def settings_table(settings: Settings, namespace: Collection[str] = ()) -> str:
@@ -420,37 +474,67 @@ def settings_table(settings: Settings, namespace: Collection[str] = ()) -> str:
 
 
 def read_params(path: str | Path) -> dict[str, Any]:
-    """One params file as a dictionary; SettingsError names the file and line of malformed YAML."""
+    """One params file as a dictionary; SettingsError names file and line of what is malformed."""
     path = resolve(path)
     if not path.is_file():
         raise SettingsError(f"{path}: no such params file")
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceOnly)
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
+    values, node = _read_yaml(path)
     if not isinstance(values, dict) or not values:
         what = type(values).__name__ if values else "nothing"
         raise SettingsError(f"{path}: holds {what}; write one 'name: value' per line")
-    for name in values:
-        if not (isinstance(name, str) and name.isidentifier() and not iskeyword(name)):
-            raise SettingsError(f"{path}: {str(name)[:40]!r} is no name of a parameter; write 'name: value'")
+    for key, _ in node.value:
+        is_name = key.tag.endswith(":str") and key.value.isidentifier() and not iskeyword(key.value)
+        if not is_name and not key.tag.endswith(":merge"):
+            name = str(key.value)[:40]
+            raise SettingsError(
+                f"{path}: line {key.start_mark.line + 1}: {name!r} is no name of a parameter; write 'name: value'"
+            )
     return values
 
 
-class _OnceOnly(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """Refuses a mapping that says one key twice, of which YAML would silently take the last."""
+def read_yaml(path: Path) -> Any:
+    """What a YAML file says, strictly: in UTF-8, no key twice; SettingsError names file and line."""
+    return _read_yaml(path)[0]
+
+
+def _read_yaml(path: Path) -> tuple[Any, yaml.Node]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        depth = 0
+        for event in yaml.parse(text, Loader=YAML):  # libyaml's loader itself would crash on thousands of levels
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=event.start_mark)
+        loader = _Strict(text)
+        node = loader.get_single_node()
+        return (loader.construct_document(node) if node else None), node
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SettingsError(f"{path}: line {line}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        said = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise SettingsError(f"{path}: {where}not valid YAML: {said[:150]}") from None
+
+
+class _Strict(YAML):
+    """Refuses, with the line, a key that comes twice and a value that is none, as a number of 5,000 digits."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, OverflowError) as error:
+            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: set = set()
-        for key, _ in node.value:
-            if not isinstance(key.value, str):
-                continue  # which YAML refuses by itself
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise yaml.YAMLError(f"line {line} says '{key.value}' again; keep one of the two")
-            seen.add(key.value)
+        keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key.value, str)]
+        for i, (key, _) in enumerate(node.value):
+            if (key.tag, key.value) in keys[:i]:
+                said = f"'{key.value[:40]}' comes a second time; keep one of the two"
+                raise yaml.MarkedYAMLError(problem=said, problem_mark=key.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -477,10 +561,10 @@ def _where_from(given: dict[str, Any], model_class: type[Settings]) -> str:
 def _explain(source: str, error: dict, given: dict[str, Any], model_class: type[Settings]) -> str:
     name = str(error["loc"][0]) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
-        return f"{source}: unknown parameter '{name}'{nearest(name, model_class.model_fields)}"
+        return f"{source}: unknown parameter '{name[:60]}'{nearest(name, model_class.model_fields)}"
     value = given.get(name)
     if isinstance(value, str) and error["type"] in ("float_type", "int_type"):
         hint = "; YAML reads 3e-4 as text: write 3.0e-4" if "e" in value.lower() else "; remove the quotes"
-        return f"{source}: {name}: {value!r} is text, not a number{hint}"
+        return f"{source}: {name}: {short(value)} is text, not a number{hint}"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{source}: {name}: {message}, got {value!r}" if name else f"{source}: {message}"
+    return f"{source}: {name}: {message}, got {short(value)}" if name else f"{source}: {message}"

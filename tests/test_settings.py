@@ -3,6 +3,7 @@ import re
 import pytest
 
 from symbiosis.settings import (
+    COMPUTED,
     UNREPORTED,
     InteractionSettings,
     RunSettings,
@@ -17,92 +18,124 @@ from symbiosis.settings import (
 )
 
 
-def message(**given) -> str:
-    with pytest.raises(SettingsError) as caught:
-        make_settings("params/x.yaml", **given)
-    return str(caught.value)
-
-
-def test_unknown_parameter_names_file_key_and_nearest():
-    assert message(epohcs=3) == "params/x.yaml: unknown parameter 'epohcs' (did you mean 'epochs'?)"
-
-
-def test_all_mistakes_are_listed_at_once():
-    lines = message(epohcs=3, learning_rate="3e-4", top_p=2.0).splitlines()
-    assert len(lines) == 3
-    assert any(line.startswith("params/x.yaml: top_p: ") for line in lines)
-
-
-def test_yaml_text_that_looks_like_a_number_says_how_to_write_it():
-    assert message(learning_rate="3e-4") == (
-        "params/x.yaml: learning_rate: '3e-4' is text, not a number; YAML reads 3e-4 as text: write 3.0e-4"
-    )
-
-
+# --- values --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    "given",
-    [{"epochs": 0}, {"seed": 1.5}, {"keep_checkpoints": "yes"}, {"method": "magic"}, {"learning_rate": float("nan")}],
+    ("given", "says"),
+    [
+        ({"epohcs": 3}, "unknown parameter 'epohcs' (did you mean 'epochs'?)"),
+        ({"learning_rate": "3e-4"}, "'3e-4' is text, not a number; YAML reads 3e-4 as text: write 3.0e-4"),
+        ({"epochs": "9" * 9000}, "is text, not a number; remove the quotes"),
+        ({"epochs": 0}, "epochs: Input should be greater than or equal to 1"),
+        ({"seed": 1.5}, "seed: Input should be a valid integer"),
+        ({"keep_checkpoints": "yes"}, "keep_checkpoints: Input should be a valid boolean"),
+        ({"method": "magic"}, "method: Input should be 'real', 'static'"),
+        ({"learning_rate": float("nan")}, "learning_rate: Input should be a finite number"),
+        ({"task": ["x"] * 9000}, "task: Input should be a valid string, got ['x', "),
+        # what no machine can hold
+        ({"seed": 2**63}, "seed: Input should be less than 9223372036854775808"),
+        ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
+        ({"batch_size": 10**30}, "batch_size: Input should be less than 2147483648"),
+        ({"lesson_size": 10**5000}, "lesson_size: Input should be less than 2147483648, got a number of thousands"),
+        ({"variant": "v" * 300}, "variant: String should have at most 80 characters"),
+        ({"study": "a\n"}, "study: String should match pattern"),
+        ({"reports_dir": ""}, "reports_dir: String should have at least 1 character"),
+        ({"reports_dir": "~nobody_of_that_name/r"}, "'~nobody_of_that_name/r' is the home of nobody on this machine"),
+        ({"task": "a\0b"}, r"task: 'a\x00b' holds a control character"),
+        ({"student": "x" * 300}, "student: 'xxxx"),
+        ({"generator": "x/" * 2000}, "is longer than a name on a disk may be; name another"),
+        # what does not go together
+        ({"teaching_share": 0.75, "pool_share": 0.5}, "teaching_share, pool_share: 0.75 and 0.5 are more than one"),
+        ({"generator_update": "dpo", "candidates": 1}, "generator_update 'dpo' compares drafts; give 2 or more"),
+        ({"task": "data/news", "pool_skew": "rare_tail"}, "pool_skew: only the miniature knows its tail"),
+        (
+            {"attributes": True, "generator": "small", "generator_corpus": "data/news.csv"},
+            "attributes: the 'small' Generator was not taught",
+        ),
+    ],
 )
-def test_values_out_of_range_or_of_the_wrong_type_are_refused(given):
-    assert next(iter(given)) in message(**given)
+def test_what_cannot_be_run_is_one_sentence_with_file_and_key(given, says):
+    with pytest.raises(SettingsError, match=re.escape(says)) as told:
+        make_settings("params/x.yaml", **given)
+    assert str(told.value).startswith("params/x.yaml: ")
+    assert "\n" not in str(told.value) and len(str(told.value)) < 300
 
 
-def test_impossible_combination_names_both_keys():
-    text = message(method="symbiosis", teaching_share=0.75, pool_share=0.5)
-    assert "teaching_share, pool_share: 0.75 and 0.5 are more than one lesson" in text
-    text = message(generator_update="dpo", candidates=1)
-    assert "generator_update 'dpo' compares drafts; give 2 or more" in text
-    assert "pool_skew: only the miniature knows its tail" in message(task="data/news", pool_skew="rare_tail")
-    assert "attributes: the 'small' Generator was not taught" in message(
-        attributes=True, generator="small", generator_corpus="data/news.csv"
-    )
-
-
-def test_whole_number_is_a_fine_float():
-    assert make_settings(temperature=1).temperature == 1.0
+def test_mistakes_are_listed_at_once_up_to_a_dozen():
+    with pytest.raises(SettingsError) as told:
+        make_settings("x.yaml", epohcs=3, learning_rate="3e-4", top_p=2.0)
+    assert [line.split(": ")[1] for line in str(told.value).splitlines()] == [
+        "top_p", "learning_rate", "unknown parameter 'epohcs' (did you mean 'epochs'?)",
+    ]  # fmt: skip
+    with pytest.raises(SettingsError) as told:
+        make_settings("x.yaml", **{f"no_{i}": i for i in range(100)})
+    assert len(str(told.value).splitlines()) == 13 and str(told.value).endswith("x.yaml: and 88 more")
 
 
 def test_settings_cannot_change_and_their_fingerprint_is_of_what_matters():
-    settings = RunSettings()
+    settings = make_settings(temperature=1, seed=2**63 - 1)
+    assert settings.temperature == 1.0 and settings.name == "symbiosis-s9223372036854775807"
     with pytest.raises(ValueError):
         settings.epochs = 3
-    assert settings.fingerprint == RunSettings(reports_dir="elsewhere").fingerprint
-    assert settings.fingerprint != RunSettings(epochs=3).fingerprint
+    assert RunSettings().fingerprint == RunSettings(reports_dir="elsewhere").fingerprint == "80988ef9"
+    assert RunSettings().fingerprint == RunSettings(real_share=0.0).fingerprint  # it came later
+    changed = {RunSettings(epochs=3).fingerprint, RunSettings(real_share=0.5).fingerprint}
+    assert len(changed | {RunSettings().fingerprint}) == 3
 
 
-def test_only_cells_of_literals_are_parameters_and_the_last_wins():
-    cells = ["a: int = 3  # steps\nb = 'x'", "import os", "# Parameters\na = 4\n", "c = a + 1", "%matplotlib inline"]
-    assert literal_parameters(cells) == {"a": 4, "b": "x"}
-
-
-def test_notebook_settings_see_a_misspelt_injected_parameter():
-    namespace = {"In": ["", "epochs: int = 2", "# Parameters\nepohcs = 3\n"]}
-    with pytest.raises(SettingsError, match=r"unknown parameter 'epohcs' \(did you mean 'epochs'"):
-        notebook_settings(namespace)
-
-
-def test_notebook_settings_take_what_the_cells_say():
-    namespace = {"In": ["epochs: int = 2\nseed: int = 0", "# Parameters\nseed = 7\n"]}
-    settings = notebook_settings(namespace, method="real")
-    assert (settings.epochs, settings.seed, settings.method) == (2, 7, "real")
-
-
-IN_LAB = ["", "epochs: int = 2\nseed: int = 0", "settings = notebook_settings(globals())"]
-
-
-def test_scratch_variables_of_a_reader_are_no_parameters():
-    assert notebook_settings({"In": [*IN_LAB, "k = 3", IN_LAB[-1]]}) == RunSettings()
-    assert notebook_settings({"In": [*IN_LAB, "k = 3\nseed = 4", IN_LAB[-1]]}) == RunSettings()  # k is no parameter
-
-
-def test_a_reader_may_change_parameters_and_run_the_settings_cell_again():
-    changed = notebook_settings({"In": [*IN_LAB, "epochs: int = 3\nseed: int = 0", "lesson_size = 100", IN_LAB[-1]]})
-    assert changed == RunSettings(epochs=3, lesson_size=100)
-
-
-def test_a_changed_parameter_has_a_folder_of_its_own_at_the_smoke_size_only():
+def test_names_and_folders_of_runs():
+    assert RunSettings(method="recursive", variant="warm", seed=1).name == "recursive-warm-s1"
     assert RunSettings().scale == UNREPORTED and RunSettings().folder != RunSettings(epochs=3).folder
     assert RunSettings(scale="mine").folder == RunSettings(scale="mine", epochs=3).folder == "mine/main/symbiosis-s0"
+
+
+def test_derived_seeds_differ_in_every_part_and_stay_the_same():
+    seeds = {derive_seed(s, g, stage) for s in range(3) for g in range(3) for stage in ("write", "student")}
+    assert len(seeds) == 18
+    assert derive_seed(1, 2, "write") == derive_seed(1, 2, "write") < 2**63
+
+
+# --- notebooks -----------------------------------------------------------------------------------------------------
+SMOKE, ASKS = "epochs: int = 2\nseed: int = 0", "settings = notebook_settings(globals())"
+
+
+@pytest.mark.parametrize(
+    ("cells", "changed"),
+    [
+        (["# Parameters\nseed = 7\n", ASKS], {"seed": 7}),
+        ([ASKS, "k = 3", ASKS], {}),  # a reader's scratch
+        ([ASKS, "k = 3\nseed = 4", ASKS], {}),
+        ([ASKS, "seed = len(rows)", ASKS], {}),
+        ([ASKS, "epochs: int = 3\nseed: int = 0", "lesson_size = 100", ASKS], {"epochs": 3, "lesson_size": 100}),
+        (["import os\nseed = 3 + 4\n%matplotlib inline", ASKS], {"seed": 7}),  # no literal: what it came to
+        (["import os", "c = a + 1", "%matplotlib inline", ASKS], {}),
+    ],
+)
+def test_settings_are_what_the_cells_of_a_notebook_say(cells, changed):
+    assert notebook_settings({"In": ["", SMOKE, *cells], "seed": 7}) == RunSettings(**changed)
+
+
+@pytest.mark.parametrize(
+    ("cells", "says"),
+    [
+        ([SMOKE, "# Parameters\nepohcs = 3\n"], r"unknown parameter 'epohcs' \(did you mean 'epochs'"),
+        ([SMOKE, "# Parameters\nepohcs = 3\ntemperature = float('nan')"], "unknown parameter 'epohcs'"),
+        (["import os\nseed = 2**3\nepohcs = 3"], "unknown parameter 'epohcs'"),
+        (["seed = epohcs = 3"], "unknown parameter 'epohcs'"),
+        ([SMOKE, "# Parameters\n__import__('os').getcwd();x = 1\n"], "a name given to papermill is no plain word"),
+        ([SMOKE, "# Parameters\nx.y = 1\n"], "a name given to papermill is no plain word"),
+    ],
+)
+def test_a_misspelt_name_is_seen_in_whatever_cell_sets_parameters(cells, says):
+    with pytest.raises(SettingsError, match=says):
+        notebook_settings({"In": ["", *cells, ASKS], "seed": 0, "temperature": float("nan")})
+
+
+def test_a_runner_without_history_still_passes_the_parameters_and_history_wins():
+    namespace = {"In": [""], "epochs": 4, "scale": "smoke", "task": object(), "os": object(), "n": 3}
+    assert notebook_parameters(namespace) == {"epochs": 4, "scale": "smoke"}
+    said = {"In": ["", "task: str = 'miniature'\nseed: int = 1"], "task": object(), "seed": 5}
+    assert notebook_parameters(said) == {"task": "miniature", "seed": 1}
+    assert literal_parameters(["seed = 2**3\nb = 1", "c = a + 1"], {"seed"}) == {"seed": COMPUTED, "b": 1}
 
 
 def test_the_table_of_the_other_parameters_is_lines_for_the_parameters_cell():
@@ -113,75 +146,45 @@ def test_the_table_of_the_other_parameters_is_lines_for_the_parameters_cell():
         f"{'epochs = 3':{lines[0].index('  #')}}",
         "passes over each lesson",
     ]
+    for kind in (RunSettings, InteractionSettings):
+        assert [name for name, field in kind.model_fields.items() if not field.description] == []
 
 
-@pytest.mark.parametrize("kind", [RunSettings, InteractionSettings])
-def test_every_parameter_has_a_meaning(kind):
-    assert [name for name, field in kind.model_fields.items() if not field.description] == []
-
-
-def test_a_parameter_that_came_later_changes_no_id_at_its_default():
-    assert RunSettings().fingerprint == "80988ef9"
-    assert (
-        RunSettings(real_share=0.5).fingerprint != RunSettings().fingerprint == RunSettings(real_share=0.0).fingerprint
-    )
-
-
-def test_a_runner_without_history_still_passes_the_parameters():
-    namespace = {"In": [""], "epochs": 4, "scale": "smoke", "task": object(), "os": object(), "n": 3}
-    assert notebook_parameters(namespace) == {"epochs": 4, "scale": "smoke"}
-
-
-def test_history_wins_over_a_name_that_was_used_again():
-    namespace = {"In": ["", "task: str = 'miniature'\nseed: int = 1"], "task": object(), "seed": 5}
-    assert notebook_parameters(namespace) == {"task": "miniature", "seed": 1}
-
-
+# --- files ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "says"),
     [
-        (b"method: [real\n", "not valid YAML"),
+        (None, "no such params file"),
+        (b"seed: 1\nmethod: [real\n", "line 3: not valid YAML"),
         (b"- real\n", "holds list; write one 'name: value' per line"),
         (b"", "holds nothing"),
+        (b"# only words\n", "holds nothing"),
         (b"null\n", "holds nothing"),
-        (b"method: real\nseed: 1\nmethod: static\n", "line 3 says 'method' again"),
-        (b"cells:\n  - {alpha: 1, alpha: 2}\n", "line 2 says 'alpha' again"),
-        (b"method: r\xe9al\n", "not UTF-8 (byte 9)"),
-        (b"1: real\n", "'1' is no name of a parameter"),
-        (b"class: real\n", "'class' is no name of a parameter"),
-        (b"\"__import__('os').getcwd();x\": 1\n", "is no name of a parameter"),
-        (b"seed: " + b"1" * 5000 + b"\n", "not valid YAML"),
+        (b"method: real\nseed: 1\nmethod: static\n", "line 3: not valid YAML: 'method' comes a second time"),
+        (b"cells:\n  - {alpha: 1, alpha: 2}\n", "line 2: not valid YAML: 'alpha' comes a second time"),
+        (b"seed: 1\n---\nseed: 2\n", "line 2: not valid YAML"),
+        (b"seed: 1\nmethod: r\xe9al\n", "line 2: not UTF-8 (byte 17)"),
+        (b"seed: 1\n1: real\n", "line 2: '1' is no name of a parameter"),
+        (b"true: real\n", "line 1: 'true' is no name of a parameter"),
+        (b"class: real\n", "line 1: 'class' is no name of a parameter"),
+        (b"\"__import__('os').getcwd();x\": 1\n", "line 1: \"__import__('os').getcwd();x\" is no name of"),
+        (b"? [a, b]\n: 1\n", "line 1: not valid YAML"),
+        (b"a: 1\nseed: " + b"1" * 5000 + b"\n", "line 2: not valid YAML: Exceeds the limit"),
+        (b"a: 2024-99-99\n", "line 1: not valid YAML: month must be in 1..12"),
+        (b"a: 1\nb: " + b"[" * 50_000 + b"]" * 50_000, "line 2: not valid YAML: nested too deeply"),
+        (b"a: 1\0\n", "not valid YAML"),
+        (b"a: !!python/object/apply:os.getcwd []\n", "line 1: not valid YAML: could not determine a constructor"),
     ],
 )
-def test_a_malformed_params_file_is_one_sentence_that_names_it(tmp_path, content, words):
+def test_a_malformed_params_file_is_one_sentence_with_file_and_line(tmp_path, content, says):
     path = tmp_path / "own.yaml"
-    path.write_bytes(content)
-    with pytest.raises(SettingsError, match=re.escape(words)) as told:
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SettingsError, match=re.escape(says)) as told:
         read_params(path)
     assert str(told.value).startswith(f"{path}: ") and len(str(told.value)) < len(str(path)) + 260
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"seed": 2**63},
-        {"seed": -1},
-        {"variant": "v" * 300},
-        {"reports_dir": "~nobody_of_that_name/r"},
-        {"reports_dir": "a\0b"},
-    ],
-)
-def test_names_and_numbers_that_no_machine_can_hold_are_refused(given):
-    with pytest.raises(SettingsError, match=next(iter(given))):
-        make_settings(**given)
-
-
-def test_derived_seeds_differ_in_every_part_and_stay_the_same():
-    seeds = {derive_seed(s, g, stage) for s in range(3) for g in range(3) for stage in ("write", "student")}
-    assert len(seeds) == 18
-    assert derive_seed(1, 2, "write") == derive_seed(1, 2, "write") < 2**63
-
-
-def test_names_of_runs():
-    assert RunSettings(method="real", seed=3).name == "real-s3"
-    assert RunSettings(method="recursive", variant="warm", seed=1).name == "recursive-warm-s1"
+def test_a_sound_params_file_may_have_a_mark_anchors_and_a_merge(tmp_path):
+    (tmp_path / "own.yaml").write_bytes(b"\xef\xbb\xbfa: &x {b: 1}\nc: *x\n<<: {a: 2, d: 3}\n")
+    assert read_params(tmp_path / "own.yaml") == {"a": {"b": 1}, "c": {"b": 1}, "d": 3}

@@ -8,12 +8,10 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from symbiosis.analysis import hidden_states
 from symbiosis.analysis.interaction import beyond_baseline, rank_agreement, read_scan, scan_rows
@@ -31,7 +29,7 @@ from symbiosis.analysis.verdicts import (
     deciding,
     in_words,
 )
-from symbiosis.settings import resolve
+from symbiosis.settings import read_yaml, resolve
 from symbiosis.store import results
 from symbiosis.store.folders import write_atomic
 from symbiosis.store.results import ResultsError
@@ -141,7 +139,7 @@ def read_part(line: Mapping[str, Any]) -> Part:
 
 def read_claims() -> tuple[Claim, ...]:
     """The claims of claims.yaml, in its order."""
-    by_source = yaml.safe_load(resources.files(__package__).joinpath("claims.yaml").read_text())
+    by_source = read_yaml(Path(__file__).with_name("claims.yaml"))
     claims = []
     for source, of_source in by_source.items():
         for slug, template in of_source.items():
