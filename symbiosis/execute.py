@@ -66,10 +66,6 @@ def known_names(notebook: str) -> set[str]:
 
 def main() -> None:
     skip_rfc3987_import()
-    try:
-        check_names(sys.argv[1:])
-    except SettingsError as error:
-        sys.exit(f"SettingsError: {error}")
     from papermill.cli import papermill
     from papermill.exceptions import PapermillExecutionError
 

@@ -4,7 +4,6 @@ import ast
 import difflib
 import hashlib
 import json
-import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from keyword import iskeyword

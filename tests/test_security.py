@@ -15,7 +15,7 @@ from kill_harness import TINY
 from symbiosis.loop import runs
 from symbiosis.models import loading
 from symbiosis.models.loading import ModelError
-from symbiosis.settings import RunSettings, SettingsError, notebook_settings
+from symbiosis.settings import RunSettings
 from symbiosis.store import record, stages
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -141,26 +141,3 @@ def test_hub_telemetry_is_off_before_the_hub_client_is_there():
         [sys.executable, "-c", code.replace("symbiosis, ", "")], capture_output=True, text=True, env=free
     )
     assert without.stdout.strip() == "False", without.stderr  # it is this package that turns it off
-
-
-CODE = "__import__('pathlib').Path('PWNED').touch();x"
-
-
-@pytest.mark.parametrize("words", [["-p", CODE, "1"], ["-r", CODE, "1"], ["-f", "own.yaml"], ["-y", f"{CODE}: 1"]])
-def test_a_parameter_whose_name_is_code_stops_a_run_before_papermill(tmp_path, words):
-    (tmp_path / "own.yaml").write_text(json.dumps({CODE: 1}))
-    (tmp_path / "params").mkdir()
-    (tmp_path / "notebooks").mkdir()
-    notebook = str(ROOT / "notebooks/01_data.ipynb")
-    command = [sys.executable, "-m", "symbiosis.execute", notebook, "out.ipynb", *words]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
-    )
-    assert done.returncode == 1 and "SettingsError" in done.stderr and "Traceback" not in done.stderr
-    assert not list(tmp_path.rglob("PWNED")) and not (tmp_path / "out.ipynb").exists()
-
-
-def test_code_that_papermill_wrote_into_a_notebook_is_told():
-    cells = ["seed: int = 0", f"# Parameters\n{CODE} = 1\n", "settings = notebook_settings(globals())"]
-    with pytest.raises(SettingsError, match="a name given to papermill is no plain word"):
-        notebook_settings({"In": cells, "seed": 0})

@@ -37,7 +37,7 @@ from symbiosis.store.results import ResultsError
 PUBLISHED_SCALE, THEORY_SCALE = "published", "linear_theory"
 PUBLISHED_TEST_ROWS = 500  # the smallest test set that gives every published figure
 REGIME_STUDY = "rare_tail"  # the named regime: the pool rarely shows what the test asks for
-LEDGER = yaml.safe_load(resources.files(__package__).joinpath("ledger.yaml").read_text())
+LEDGER = read_yaml(Path(__file__).with_name("ledger.yaml"))
 SCALES = LEDGER["scales"]  # in the order of the ledger
 LEDGER_COLUMNS = (
     "scale", "claim", "source", "statement", "test", "study", "numbers",

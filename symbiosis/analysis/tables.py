@@ -1,16 +1,16 @@
 """Tables over seeds: values by seed, means with intervals, paired differences, the published numbers beside ours."""
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from symbiosis.analysis.statistics import PAIRED, holm, mean_interval, paired_row, wilson_interval
+from symbiosis.settings import read_yaml
 from symbiosis.store.results import ResultsError
 
-STYLES = yaml.safe_load(resources.files(__package__).joinpath("styles.yaml").read_text())
+STYLES = read_yaml(Path(__file__).with_name("styles.yaml"))
 LAST = -1  # generations below 0 count from the end, as indices do
 
 # Accuracy in percent before any training and after the last generation, by arm: the results sheet of the Symbiosis
