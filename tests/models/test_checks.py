@@ -12,6 +12,7 @@ from model_helpers import LABELS, log_p
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from symbiosis.loop import runs
 from symbiosis.models import loading, scoring
 from symbiosis.models.checks import ModelError, check_positions, check_sizes, library_errors
 from symbiosis.models.generator import Generator
@@ -262,8 +263,14 @@ def test_a_student_that_cannot_read_so_far_is_told_before_it_begins(change, mess
         assert len(longest.text_losses(["moon " * 99])) == 1
 
 
-@pytest.mark.parametrize("positions, sums", [(16 + 2, 16 + 2), (None, 0)])
-def test_positions_are_compared_with_the_sum(positions, sums, short_lm, monkeypatch):
+def test_a_run_begins_with_the_comparison(neox_folder):
+    settings = RunSettings(method="real", student=str(neox_folder), max_length=250, device="cpu")
+    with pytest.raises(ModelError, match=r"max_length: 250 and .* 256 positions of neox; max_length may be at most 2"):
+        runs.prepare(settings)
+
+
+@pytest.mark.parametrize("positions", [16 + 2, None])
+def test_positions_are_compared_with_the_sum(positions, short_lm, monkeypatch):
     monkeypatch.setattr("symbiosis.models.checks.positions", lambda model: positions)
     check_positions(short_lm, SETTINGS, 2, "max_length")
     if positions:
