@@ -208,6 +208,9 @@ def test_a_local_model_and_encoder_are_taken(neox_folder, tmp_path):
     rows = interaction.run(settings)
     assert rows["value"].notna().all()
     assert json.loads((run_folder(settings) / "record.json").read_text())["inputs"]["base"] == neox_folder.name
+    for key in ("max_length", "max_new_tokens"):
+        with pytest.raises(ModelError, match=f"{key}.*: 255 .* do not fit the 256 positions of neox"):
+            interaction.run(tiny(tmp_path, student=str(neox_folder), variant=key, **{key: 255}))
 
 
 # --- training ------------------------------------------------------------------------------------------------------

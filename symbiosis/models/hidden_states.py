@@ -42,7 +42,7 @@ def hidden_states(lm: LanguageModel, texts: Sequence[str], settings: RunSettings
             hidden = model.base_model(**inputs, use_cache=False, output_hidden_states=True).hidden_states[layer]
             sums = (hidden.float() * is_text[:, :, None]).sum(dim=1)
             states |= zip(batch, (sums / is_text.sum(dim=1, keepdim=True)).cpu().numpy(), strict=True)
-    return np.array([states[i] for i in range(len(rows))], dtype=np.float32)
+    return np.stack([states[i] for i in range(len(rows))]) if rows else np.zeros((0, model.config.hidden_size))
 
 
 def unit_density(lm: LanguageModel, texts: Sequence[str], settings: RunSettings, *, layer: int = -1) -> np.ndarray:

@@ -12,6 +12,7 @@ from model_helpers import LABELS, log_p
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from symbiosis.loop import runs
 from symbiosis.models import loading, scoring
 from symbiosis.models.checks import ModelError, check_positions, check_sizes, library_errors
 from symbiosis.models.generator import Generator
@@ -154,61 +155,90 @@ def number(value):
 
 NORM, MLP = "model.layers.1.input_layernorm.weight", "mlp.down_proj.weight"
 DAMAGE = {  # of a Llama folder with a tied head
-    "no layer": (edit("config.json", num_hidden_layers=0), "num_hidden_layers is 0"),
-    "a million layers": (
-        edit("config.json", num_hidden_layers=10**6),
-        r"num_hidden_layers is 1000000 .* for 20 tensors",
-    ),
-    "a layer more": (edit("config.json", num_hidden_layers=3), r"9 weights .* are missing \(model\.layers\.2\."),
-    "a layer fewer": (edit("config.json", num_hidden_layers=1), r"weights of a LlamaForCausalLM have no place in it"),
-    "a vocabulary of 10 GB": (edit("config.json", vocab_size=10**8), r"asks for 3,200,\d+,\d+ weights"),
-    "wide blocks": (edit("config.json", intermediate_size=10**9), "asks for .* weights"),
-    "a small vocabulary": (edit("config.json", vocab_size=300), r"have another shape \(model\.embed_tokens"),
-    "another model": (edit("config.json", model_type="qwen2"), r"missing \(model\.layers\.0\.self_attn\.k_proj\.bias"),
-    "a classifier": (
-        edit("config.json", architectures=["Qwen2ForSequenceClassification"]),
-        "Qwen2ForSequenceClassification in config.json is no causal language model",
-    ),
-    "an encoder with a decoder": (edit("config.json", is_encoder_decoder=True), "no causal language model"),
-    "gptq": (edit("config.json", quantization_config={"quant_method": "gptq"}), "quantization_config in config.json"),
-    "other files": (edit("config.json", transformers_weights="../x"), "transformers_weights in config.json"),
-    "dropout of 5": (edit("config.json", attention_dropout=5.0), "attention_dropout in config.json is 5.0"),
-    "rope below 1": (
-        edit("config.json", rope_parameters={"rope_type": "linear", "factor": 0.1}),
-        "transformers warns of it .*factor",
-    ),
-    "no dictionary": (text("config.json", "[]"), "could not be loaded"),
-    "nested": (text("config.json", '{"a":' * 5000 + "1" + "}" * 5000), r"could not be loaded \(RecursionError"),
-    "a missing weight": (
-        weights(lambda w: {k: v for k, v in w.items() if k != NORM}),
-        rf"1 weights .* missing \({NORM}",
-    ),
-    "no weight": (weights(lambda w: {}), "for 0 tensors"),
-    "renamed": (weights(lambda w: {f"base_model.{k}": v for k, v in w.items()}), "weights of a .* are missing"),
-    "an adapter's": (weights(lambda w: w | {"lora_A": torch.ones(2)}), r"no place in it \(lora_A"),
-    "transposed": (of(MLP, torch.t), r"have another shape \(model.layers.0.mlp.down_proj.weight"),
-    "nan": (of(MLP, number(torch.nan)), r"down_proj\.weight holds nan or inf"),
-    "inf": (of(MLP, number(-torch.inf)), r"down_proj\.weight holds nan or inf"),
-    "int8": (of(MLP, lambda w: w.to(torch.int8)), "stored as I8, quantized"),
-    "a matrix of 0": (of(MLP, torch.zeros_like), r"down_proj\.weight is all 0"),
-    "an adapter alone": (text("adapter_config.json", "{}"), "holds an adapter; merge it"),
-    "an unknown end": (edit("tokenizer_config.json", eos_token="<nowhere>"), "token '<nowhere>' of its tokenizer is"),
-    "an unknown start": (edit("tokenizer_config.json", bos_token="<nowhere>"), "token '<nowhere>' of its tokenizer is"),
-    "an empty end": (
-        edit("tokenizer_config.json", tokenizer_class="GPTNeoXTokenizer", eos_token=""),
-        "eos_token in tokenizer_config.json is empty",
-    ),
-    "an end of another kind": (edit("tokenizer_config.json", eos_token={"a": 1}), "could not be loaded"),
-    "no tokenizer": (
-        lambda folder: (folder / "tokenizer.json").unlink(),
-        "could not be loaded|its tokenizer makes '' of",
-    ),
-    "a tokenizer cut short": (text("tokenizer.json", "{"), "could not be loaded"),
-    "a length of words": (edit("tokenizer_config.json", model_max_length="x"), "could not be loaded"),
-    "no generation_config": (text("generation_config.json", "{"), "could not be loaded"),
-    "a stop of words": (edit("generation_config.json", eos_token_id="x"), "eos_token_id 'x' in generation_config.json"),
-    "nested stops": (edit("generation_config.json", eos_token_id=[[1]]), r"eos_token_id '\[1\]' in generation_config"),
-    "a stop too high": (edit("generation_config.json", eos_token_id=400), "eos_token_id '400'"),
+    "configuration": {
+        "no layer": (edit("config.json", num_hidden_layers=0), "num_hidden_layers is 0"),
+        "a million layers": (
+            edit("config.json", num_hidden_layers=10**6),
+            r"num_hidden_layers is 1000000 .* for 20 tensors",
+        ),
+        "a layer more": (edit("config.json", num_hidden_layers=3), r"9 weights .* are missing \(model\.layers\.2\."),
+        "a layer fewer": (
+            edit("config.json", num_hidden_layers=1),
+            r"weights of a LlamaForCausalLM have no place in it",
+        ),
+        "a vocabulary of 10 GB": (edit("config.json", vocab_size=10**8), r"asks for 3,200,\d+,\d+ weights"),
+        "wide blocks": (edit("config.json", intermediate_size=10**9), "asks for .* weights"),
+        "a small vocabulary": (edit("config.json", vocab_size=300), r"have another shape \(model\.embed_tokens"),
+        "another model": (
+            edit("config.json", model_type="qwen2"),
+            r"missing \(model\.layers\.0\.self_attn\.k_proj\.bias",
+        ),
+        "a classifier": (
+            edit("config.json", architectures=["Qwen2ForSequenceClassification"]),
+            "Qwen2ForSequenceClassification in config.json is no causal language model",
+        ),
+        "an encoder with a decoder": (edit("config.json", is_encoder_decoder=True), "no causal language model"),
+        "gptq": (
+            edit("config.json", quantization_config={"quant_method": "gptq"}),
+            "quantization_config in config.json",
+        ),
+        "other files": (edit("config.json", transformers_weights="../x"), "transformers_weights in config.json"),
+        "dropout of 5": (edit("config.json", attention_dropout=5.0), "attention_dropout in config.json is 5.0"),
+        "rope below 1": (
+            edit("config.json", rope_parameters={"rope_type": "linear", "factor": 0.1}),
+            "transformers warns of it .*factor",
+        ),
+        "no dictionary": (text("config.json", "[]"), "could not be loaded"),
+        "nested": (text("config.json", '{"a":' * 5000 + "1" + "}" * 5000), r"could not be loaded \(RecursionError"),
+    },
+    "weights": {
+        "a missing weight": (
+            weights(lambda w: {k: v for k, v in w.items() if k != NORM}),
+            rf"1 weights .* missing \({NORM}",
+        ),
+        "no weight": (weights(lambda w: {}), "for 0 tensors"),
+        "renamed": (weights(lambda w: {f"base_model.{k}": v for k, v in w.items()}), "weights of a .* are missing"),
+        "an adapter's": (weights(lambda w: w | {"lora_A": torch.ones(2)}), r"no place in it \(lora_A"),
+        "transposed": (of(MLP, torch.t), r"have another shape \(model.layers.0.mlp.down_proj.weight"),
+        "nan": (of(MLP, number(torch.nan)), r"down_proj\.weight holds nan or inf"),
+        "inf": (of(MLP, number(-torch.inf)), r"down_proj\.weight holds nan or inf"),
+        "int8": (of(MLP, lambda w: w.to(torch.int8)), "stored as I8, quantized"),
+        "a matrix of 0": (of(MLP, torch.zeros_like), r"down_proj\.weight is all 0"),
+        "an adapter alone": (text("adapter_config.json", "{}"), "holds an adapter; merge it"),
+    },
+    "tokenizer": {
+        "an unknown end": (
+            edit("tokenizer_config.json", eos_token="<nowhere>"),
+            "token '<nowhere>' of its tokenizer is",
+        ),
+        "an unknown start": (
+            edit("tokenizer_config.json", bos_token="<nowhere>"),
+            "token '<nowhere>' of its tokenizer is",
+        ),
+        "an empty end": (
+            edit("tokenizer_config.json", tokenizer_class="GPTNeoXTokenizer", eos_token=""),
+            "eos_token in tokenizer_config.json is empty",
+        ),
+        "an end of another kind": (edit("tokenizer_config.json", eos_token={"a": 1}), "could not be loaded"),
+        "no tokenizer": (
+            lambda folder: (folder / "tokenizer.json").unlink(),
+            "could not be loaded|its tokenizer makes '' of",
+        ),
+        "a tokenizer cut short": (text("tokenizer.json", "{"), "could not be loaded"),
+        "a length of words": (edit("tokenizer_config.json", model_max_length="x"), "could not be loaded"),
+    },
+    "ends": {
+        "no generation_config": (text("generation_config.json", "{"), "could not be loaded"),
+        "a stop of words": (
+            edit("generation_config.json", eos_token_id="x"),
+            "eos_token_id 'x' in generation_config.json",
+        ),
+        "nested stops": (
+            edit("generation_config.json", eos_token_id=[[1]]),
+            r"eos_token_id '\[1\]' in generation_config",
+        ),
+        "a stop too high": (edit("generation_config.json", eos_token_id=400), "eos_token_id '400'"),
+    },
 }
 
 
@@ -217,19 +247,20 @@ def tied_folder(tmp_path_factory):
     return folder_of("llama", GROUPED | {"tie_word_embeddings": True}, tmp_path_factory.mktemp("tied") / "model")
 
 
-@pytest.mark.parametrize("damage, message", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_folder_is_one_sentence(damage, message, tied_folder, tmp_path):
-    folder = shutil.copytree(tied_folder, tmp_path / "model")
-    damage(folder)
-    with pytest.raises(ModelError, match=message) as refused:
-        loading.load(str(folder), device="cpu")
-    assert len(str(refused.value)) < 250 + len(str(folder)) and "\n" not in str(refused.value)
+@pytest.mark.parametrize("damages", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_folder_is_one_sentence(damages, tied_folder, tmp_path):
+    for name, (damage, message) in damages.items():
+        folder = shutil.copytree(tied_folder, tmp_path / name)
+        damage(folder)
+        with pytest.raises(ModelError, match=message) as refused:
+            loading.load(str(folder), device="cpu")
+        assert len(str(refused.value)) < 250 + len(str(folder)) and "\n" not in str(refused.value), name
 
 
-@pytest.mark.parametrize("key", ["_attn_implementation", "attn_implementation", "experts_implementation"])
-def test_a_folder_does_not_choose_its_kernels(key, tied_folder, tmp_path):
+def test_a_folder_does_not_choose_its_kernels(tied_folder, tmp_path):
     folder = shutil.copytree(tied_folder, tmp_path / "model")
-    edit("config.json", **{key: "kernels-community/some-kernel"})(folder)
+    for key in ("_attn_implementation", "attn_implementation", "experts_implementation"):
+        edit("config.json", **{key: "kernels-community/some-kernel"})(folder)
     assert loading.load(str(folder), device="cpu").model.config._attn_implementation == "sdpa"
 
 
@@ -262,10 +293,16 @@ def test_a_student_that_cannot_read_so_far_is_told_before_it_begins(change, mess
         assert len(longest.text_losses(["moon " * 99])) == 1
 
 
-@pytest.mark.parametrize("positions, sums", [(16 + 2, 16 + 2), (None, 0)])
-def test_positions_are_compared_with_the_sum(positions, sums, short_lm, monkeypatch):
-    monkeypatch.setattr("symbiosis.models.checks.positions", lambda model: positions)
-    check_positions(short_lm, SETTINGS, 2, "max_length")
+def test_a_run_begins_with_the_comparison(neox_folder):
+    settings = RunSettings(method="real", student=str(neox_folder), max_length=250, device="cpu")
+    with pytest.raises(ModelError, match=r"max_length: 250 and .* 256 positions of neox; max_length may be at most 2"):
+        runs.prepare(settings)
+
+
+def test_positions_are_compared_with_the_sum(short_lm, monkeypatch):
+    for positions in (None, 16 + 2):
+        monkeypatch.setattr("symbiosis.models.checks.positions", lambda model, n=positions: n)
+        check_positions(short_lm, SETTINGS, 2, "max_length")
     if positions:
         with pytest.raises(ModelError, match=r"max_length: 16 and 3 tokens around them .* may be at most 15"):
             check_positions(short_lm, SETTINGS, 3, "max_length")
@@ -283,14 +320,14 @@ TEMPLATES = {
 }
 
 
-@pytest.mark.parametrize("template, message", TEMPLATES.items())
-def test_a_chat_template_that_fails_or_drops_the_text_is_refused(template, message, short_lm, qwen_folder):
+def test_a_chat_template_that_fails_or_drops_the_text_is_refused(short_lm, qwen_folder):
     lm = loading.load(str(qwen_folder), device="cpu")
     student = Student(short_lm, LABELS[:2], SETTINGS)
     check_sizes(student, Generator(lm, LABELS[:2], SETTINGS))
-    lm.tokenizer.chat_template = template
-    with pytest.raises(ModelError, match=message):
-        check_sizes(student, Generator(lm, LABELS[:2], SETTINGS))
+    for template, message in TEMPLATES.items():
+        lm.tokenizer.chat_template = template
+        with pytest.raises(ModelError, match=message):
+            check_sizes(student, Generator(lm, LABELS[:2], SETTINGS))
 
 
 @pytest.mark.parametrize("change, key", [

@@ -74,27 +74,30 @@ FOLLOWED = {  # files of the folder -> what its vector of TEXT is, of hidden sta
 }
 
 
-@pytest.mark.parametrize("files, expected, before", FOLLOWED.values(), ids=FOLLOWED)
-def test_a_folder_of_sentence_transformers_is_followed(files, expected, before, neox_folder, tmp_path):
-    text = TEXTS[0]
-    hidden = encoders.AutoModel.from_pretrained(neox_folder).eval()
-    ids = encoders.AutoTokenizer.from_pretrained(neox_folder)([before + text], return_tensors="pt")["input_ids"]
-    states = hidden(input_ids=ids).last_hidden_state[0].detach().numpy()
-    encode = encoders.load(sentence_folder(neox_folder, tmp_path / "st", dict(files)), device="cpu")
-    np.testing.assert_allclose(encode([*TEXTS[1:], text])[-1], expected(states), atol=2e-5)
+def test_a_folder_of_sentence_transformers_is_followed(neox_folder, tmp_path):
+    model, tokenizer = (each.from_pretrained(neox_folder) for each in (encoders.AutoModel, encoders.AutoTokenizer))
+    for name, (files, expected, before) in FOLLOWED.items():
+        ids = tokenizer([before + TEXTS[0]], return_tensors="pt")["input_ids"]
+        states = model.eval()(input_ids=ids).last_hidden_state[0].detach().numpy()
+        encode = encoders.load(sentence_folder(neox_folder, tmp_path / name, dict(files)), device="cpu")
+        found = encode([*TEXTS[1:], TEXTS[0]])[-1]
+        np.testing.assert_allclose(found, expected(states), atol=2e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("files, message", [
+UNKNOWN = [
     (pooling("mean_tokens") | {"then": ["Dense"]}, r"modules\.json has a Dense, which is not known"),
     (pooling("median_tokens"), "pools by median; known are cls, max, mean"),
     (pooling("mean_tokens", include_prompt=False) | prompts("query"), "leaves its prompt out of the pooling"),
     ({"1_Pooling/config.json": "{"}, r"could not be loaded .*; copy its folder here"),
     (pooling("mean_tokens") | {"modules.json": [{"path": ""}]}, r"could not be loaded .*; copy its folder here"),
-])  # fmt: skip
-def test_what_is_not_known_of_a_folder_is_refused(files, message, neox_folder, tmp_path):
-    with pytest.raises(EncoderError, match=message) as refused:
-        encoders.load(sentence_folder(neox_folder, tmp_path / "st", dict(files)), device="cpu")
-    assert len(str(refused.value)) < 400
+]
+
+
+def test_what_is_not_known_of_a_folder_is_refused(neox_folder, tmp_path):
+    for i, (files, message) in enumerate(UNKNOWN):
+        with pytest.raises(EncoderError, match=message) as refused:
+            encoders.load(sentence_folder(neox_folder, tmp_path / str(i), dict(files)), device="cpu")
+        assert len(str(refused.value)) < 400
 
 
 def test_an_encoder_that_lacks_weights_is_refused(neox_folder, tmp_path):
