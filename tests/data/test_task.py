@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from symbiosis.data.readers import DataError
-from symbiosis.data.task import check_disjoint, load_task, match_key
+from symbiosis.data.task import check_disjoint, load_task
 from symbiosis.settings import RunSettings, make_settings
 
 SIZES = {"dev_size": 4, "train_size": 6, "pool_size": 8, "test_size": 0, "lesson_size": 4, "hard_examples": 2}
@@ -67,12 +67,6 @@ def test_planted_overlap_and_repeats_never_survive(tmp_path, seed):
 def disguise(text):
     """The same story for the match key, another string for ==."""
     return f"  &quot;{text.upper()}&quot; -- !"
-
-
-def test_match_key_by_hand():
-    assert match_key("Fish &amp; Chips, 5 o'clock!") == "fishchips5oclock"
-    assert match_key("Fish &amp; Chips") != match_key("Fish & Chip")
-    assert match_key("新聞") == "新聞"  # a text without a-z is its own key
 
 
 def test_check_disjoint_names_the_two_splits_and_the_text():

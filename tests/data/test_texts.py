@@ -84,7 +84,7 @@ def test_texts_that_are_missing_or_too_few_are_one_sentence(tmp_path):
         asked(tmp_path / "folder")
     with pytest.raises(DataError, match=r"image.png: no .csv, .jsonl, .parquet, .txt file to read"):
         asked(tmp_path / "image.png")
-    with pytest.raises(DataError, match=r"'nobody/nothing' is not there .*owner/name@<40 digits>"):
+    with pytest.raises(DataError, match=r"nobody/nothing is not there; .*owner/name@<40 digits>"):
         asked("nobody/nothing")
     with pytest.raises(DataError, match=r"'wrold' is no class of the miniature \(world, sports"):
         asked("wrold", private_tasks="wrold,sports", public_task="miniature")
