@@ -27,7 +27,7 @@ from symbiosis.store.results import (
     with_arm,
 )
 
-VERSION = 2  # of the measures: raised when a formula changes, so that finished lessons are measured anew
+VERSION = 3  # of the measures: raised when a formula changes, so that finished lessons are measured anew
 
 HOW_TO_MEASURE = "make it with `symbiosis.analysis.lesson_measures.collect`, which reads the finished runs"
 BAND_COLUMNS = ("scale", "study", "metric", "low", "high", "n_texts", "draws")
