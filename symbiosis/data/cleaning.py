@@ -5,6 +5,8 @@ import re
 from collections import Counter
 from typing import Any
 
+from tqdm.auto import tqdm
+
 from symbiosis.data.characters import without_unseen
 
 # AG News lost the '&' of its entities (" #39;s", " quot;", " amp;"), kept others ("&lt;b&gt;"), and writes "\" for a
@@ -48,6 +50,14 @@ _AG_NEWS_REPAIRS: tuple[tuple[str, re.Pattern, Any], ...] = (
     ("backslash", re.compile(r"\\+"), " "),
     *_SPACE,
 )
+
+
+def seen(text: str, where: str) -> str:
+    """The text without characters nobody sees; how many went is said in a line."""
+    text, n = without_unseen(text)
+    if n:
+        tqdm.write(f"{where}: {n:,} control characters left out")
+    return text
 
 
 def clean(text: str, counts: Counter | None = None, *, of_ag_news: bool = False) -> str:

@@ -24,8 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from symbiosis.data.characters import without_unseen
-from symbiosis.data.cleaning import clean
+from symbiosis.data.cleaning import clean, seen
 from symbiosis.data.world import LABEL_NAMES, World
 from symbiosis.errors import SymbiosisError
 from symbiosis.settings import RunSettings, derive_seed, resolve
@@ -218,11 +217,11 @@ def _read_text(path: Path) -> Table:
     Where lines are wrapped (blank lines between blocks, no line longer than 100 characters) a block is a document, else
     a line.
     """
-    text = _decoded(path)
+    text = seen(_decoded(path), str(path))
     text = re.sub(r"(?s)\A.*?\n\*\*\* ?START OF .*?\n|\n\*\*\* ?END OF .*\Z", "", text)
     wrapped = re.search(r"\n\s*\n", text) and max(map(len, text.split("\n"))) <= 100
     pieces = re.split(r"\n\s*\n", text) if wrapped else text.split("\n")
-    documents = (without_unseen(_without_marks(piece))[0] for piece in pieces)
+    documents = map(_without_marks, pieces)
     kept = [document for document in documents if len(document) >= 20]  # shorter: chapter numbers and captions
     return Table(str(path), [(i, {"text": document}) for i, document in enumerate(kept, 1)], "document")
 

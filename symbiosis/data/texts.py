@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from symbiosis.data.characters import match_key, without_unseen
+from symbiosis.data.characters import match_key
+from symbiosis.data.cleaning import seen
 from symbiosis.data.readers import READERS, DataError, Table, fetch, read_table
 from symbiosis.data.world import GLOBAL_WORDS, LABEL_NAMES, MIXTURE, SLOTS, World
 from symbiosis.settings import InteractionSettings, derive_seed, fingerprint, resolve
@@ -117,7 +118,7 @@ def _text(row: Any, where: str) -> str:
     try:
         asked = "question" in row
         text = QUESTION.format(question=row["question"], answer=_answer(row)) if asked else row["text"]
-        text = " ".join(without_unseen(text)[0].split())
+        text = " ".join(seen(text, where).split())
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise DataError(f"{where}: does not fit ({type(error).__name__}: {error}); a row has {FITS}") from None
     if not text:

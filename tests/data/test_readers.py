@@ -93,20 +93,20 @@ def fails(task, message, **changes):
 
 
 # --- formats -------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("write", "classes"),
-    [
-        (write_csv, True), (write_csv_without_header, True), (write_csv_of_kaggle, True), (write_text_label_csv, False),
-        (write_jsonl, True), (write_jsonl_names, False), (write_parquet, True), (write_hub_parquet, False),
-    ],
-)  # fmt: skip
-def test_every_format_gives_the_same_rows(tmp_path, write, classes):
-    found = source(write_folder(tmp_path, write, classes=classes))
-    assert sorted(found.label_names) == sorted(NAMES)
-    end = " told, at length" if "csv" in write.__name__ and "label" not in write.__name__ else ""
-    for frame, expected in ((found.rest, rows(24)), (found.test, rows(6, start=100))):
-        assert frame["text"].tolist() == [text + end for text, _ in expected]
-        assert [found.label_names[label] for label in frame["label"]] == [NAMES[label] for _, label in expected]
+FORMATS = {  # whether classes.txt stands beside it
+    write_csv: True, write_csv_without_header: True, write_csv_of_kaggle: True, write_text_label_csv: False,
+    write_jsonl: True, write_jsonl_names: False, write_parquet: True, write_hub_parquet: False,
+}  # fmt: skip
+
+
+def test_every_format_gives_the_same_rows(tmp_path):
+    for write, classes in FORMATS.items():
+        found = source(write_folder(tmp_path / write.__name__, write, classes=classes))
+        assert sorted(found.label_names) == sorted(NAMES), write
+        end = " told, at length" if "csv" in write.__name__ and "label" not in write.__name__ else ""
+        for frame, expected in ((found.rest, rows(24)), (found.test, rows(6, start=100))):
+            assert frame["text"].tolist() == [text + end for text, _ in expected]
+            assert [found.label_names[label] for label in frame["label"]] == [NAMES[label] for _, label in expected]
 
 
 def test_source_ids_name_file_and_line_and_public_test_is_found(tmp_path):
@@ -192,12 +192,12 @@ BAD_JSONL = {
 }
 
 
-@pytest.mark.parametrize(("kind", "cases"), [("csv", BAD_CSV), ("jsonl", BAD_JSONL)])
-def test_bad_rows_name_file_and_line(tmp_path, kind, cases):
-    folder = write_folder(tmp_path, write_csv if kind == "csv" else write_jsonl)
-    for content, message in cases.items():
-        (folder / f"train.{kind}").write_text(content, errors="surrogateescape")
-        fails(folder, message if message.startswith("train") else rf"train\.{kind}, {message}")
+def test_bad_rows_name_file_and_line(tmp_path):
+    for kind, cases in (("csv", BAD_CSV), ("jsonl", BAD_JSONL)):
+        folder = write_folder(tmp_path / kind, write_csv if kind == "csv" else write_jsonl)
+        for content, message in cases.items():
+            (folder / f"train.{kind}").write_text(content, errors="surrogateescape")
+            fails(folder, message if message.startswith("train") else rf"train\.{kind}, {message}")
 
 
 def test_a_file_of_another_kind_is_named(tmp_path):
