@@ -263,7 +263,7 @@ def read(settings: RunSettings) -> Source:
         train, test = tables[:1], tables[1:]
         name = train[0].name.removesuffix("/train")
     listed = listed_names(folder)
-    names = listed or train[0].label_names or _names_of_rows(folder, train)
+    names = (train[0].label_names or _names_of_rows(folder, train)) if listed is None else listed
     _check_names(folder, names)
     frames = [labelled_rows(tables, names, cleaned, numbered=listed) for tables in (train, test)]
     _say_classes(name, names, frames[0]["label"])

@@ -235,12 +235,18 @@ def mauve(a: np.ndarray, b: np.ndarray, *, rng: np.random.Generator, bins: int |
         a, b: (n_a, d) and (n_b, d) features from any one model, at least one row each; equal numbers compare fairly.
         bins: cells; by default a tenth of the smaller set, at least 2.
 
-    Two halves of one corpus stay below 1, the lower the more bins. Numbers hold within one choice of features and bins.
+    nan where all rows are equal. Two halves of one corpus stay below 1, the lower the more bins. Numbers hold within
+    one choice of features and bins.
     Pillutla et al. 2021, arXiv 2102.01454, whose text model and k-means are other ones.
     """
     a, b = _rows(a), _rows(b)
+    both = np.concatenate([a, b])
     bins = max(2, round(min(len(a), len(b)) / 10)) if bins is None else bins
-    cell = _k_means(_principal_components(np.concatenate([a, b])), bins, rng)
+    _check(len(a) and len(b), "embeddings: one of the two sets has no rows")
+    _check(bins <= len(both), f"bins: {bins} for {len(both)} rows; take fewer")
+    if not (both != both[:1]).any():
+        return float("nan")
+    cell = _k_means(_principal_components(both), bins, rng)
     p, q = (np.bincount(part, minlength=bins) / len(part) for part in (cell[: len(a)], cell[len(a) :]))
     return mauve_of_histograms(p, q, c)
 

@@ -251,6 +251,7 @@ def test_label_names_that_are_single_or_spelled_twice(tmp_path):
     folder = write_folder(tmp_path, write_jsonl)
     for content, message in (
         ("World\n", r"label names are \['World'\]; two or more"),
+        ("\n", r"label names are \[\]; two or more"),
         ("World\nworld\n", r"'World' and 'world' differ in no more than"),
         ("World\nSports\x1b[31m\n", r"label name 'Sports\\x1b\[31m' .* nobody sees; rename it"),
         ("World\nSpo\u200brts\n", r"label name .* nobody sees; rename it"),

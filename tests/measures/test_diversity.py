@@ -308,6 +308,7 @@ def test_mauve_bins_far_groups_apart():
     groups = np.array([[0.0, 0.0], [0.0, 9.0], [9.0, 0.0]])
     a, b = groups[[0] * 60 + [1] * 40], groups[[0] * 40 + [1] * 60]
     assert mauve(a, b, rng=np.random.default_rng(1), bins=50) == pytest.approx(0.976889, abs=5e-7)
+    assert math.isnan(mauve(groups[[1] * 20], groups[[1] * 20], rng=np.random.default_rng(1)))  # nothing to tell apart
     for seed in range(9):  # copies of two rows, or of two and one other: never both in one bin, which would be 1
         for b in ([2] * 100, [2] * 99 + [1]):
             rng, few = np.random.default_rng(seed), groups[[0] * 100]
@@ -395,7 +396,8 @@ def test_what_does_not_fit_is_refused():
         (lambda: vendi([[1.0, 0.0], [0.0, 0.0]]), "a row is all zeros"),
         (lambda: semantic_dispersion([1.0, 2.0]), "shape"),
         (lambda: vendi([[1.0, math.nan]]), "finite"),
-        (lambda: mauve(np.empty((0, 2)), np.ones((3, 2)), rng=np.random.default_rng(0)), "distribution"),
+        (lambda: mauve(np.eye(3), np.eye(3), rng=np.random.default_rng(0), bins=7), "bins: 7 for 6 rows"),
+        (lambda: mauve(np.empty((0, 2)), np.ones((3, 2)), rng=np.random.default_rng(0)), "has no rows"),
     ):
         with pytest.raises(ValueError, match=match), np.errstate(invalid="ignore"):
             call()
