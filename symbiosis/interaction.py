@@ -32,7 +32,7 @@ from tqdm.auto import tqdm
 from symbiosis.data.texts import TaskTexts, load_tasks
 from symbiosis.errors import SymbiosisError
 from symbiosis.loop.mixing import kept_rows
-from symbiosis.measures.diversity import distinct_n, homogenisation, self_bleu
+from symbiosis.measures.diversity import distinct_n, homogenisation, n_long_enough, self_bleu
 from symbiosis.measures.lessons import whole_lesson
 from symbiosis.models import encoders, loading
 from symbiosis.models.checks import check_positions
@@ -209,9 +209,10 @@ def _hard_for_others(experiment: Experiment, drafts: list[str], entity: int, gen
 def _lesson_rows(experiment: Experiment, lesson: pd.DataFrame, generation: int) -> list[dict]:
     """How varied the generation's texts are, all writers together and each alone."""
     texts = lesson["text"].tolist()
-    some = np.random.default_rng(experiment.seed(generation, "self_bleu")).permutation(len(texts))[:SELF_BLEU_TEXTS]
+    order = np.random.default_rng(experiment.seed(generation, "self_bleu")).permutation(len(texts))
+    some = [texts[i] for i in order[:SELF_BLEU_TEXTS]]
     rows = [metric(generation, f"lesson_{k}", value, "share", len(texts)) for k, value in whole_lesson(texts).items()]
-    rows.append(metric(generation, "lesson_self_bleu", self_bleu([texts[i] for i in some]), "share", len(some)))
+    rows.append(metric(generation, "lesson_self_bleu", self_bleu(some), "share", n_long_enough(some)))
     for entity, own in lesson.groupby("entity")["text"]:
         rows.append(metric(generation, f"lesson_distinct_2_{entity}", distinct_n(list(own), 2), "share", len(own)))
     return rows

@@ -27,7 +27,7 @@ from symbiosis.store.results import (
     with_arm,
 )
 
-VERSION = 2  # of the measures: raised when a formula changes, so that finished lessons are measured anew
+VERSION = 3  # of the measures: raised when a formula changes, so that finished lessons are measured anew
 BAND_COLUMNS = ("scale", "study", "metric", "low", "high", "n_texts", "draws")
 BAND_NUMBERS = {"low": float, "high": float, "n_texts": int, "draws": int}
 DRAWS = 100  # lessons of real text behind a null band

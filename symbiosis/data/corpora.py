@@ -8,8 +8,8 @@ import numpy as np
 from scipy import sparse
 from tqdm.auto import tqdm
 
-from symbiosis.data.readers import READERS, DataError, Source, labelled_rows, read_table
-from symbiosis.data.task import match_key
+from symbiosis.data.characters import match_key, plain_words
+from symbiosis.data.readers import READERS, DataError, Source, labelled_rows, listed_names, read_table
 from symbiosis.settings import resolve
 
 NEIGHBOURS = 3  # an explanation is one of that many nearest articles
@@ -53,8 +53,12 @@ def _labelled_file(corpus: str) -> Path:
 
 
 def read_labelled(corpus: str, label_names: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Cleaned texts and labels of a file with the columns of a task (see `readers.labelled_rows`)."""
-    rows = labelled_rows([read_table(_labelled_file(corpus))], label_names)
+    """Cleaned texts and labels of a file with the columns of a task (see `readers.labelled_rows`).
+
+    A number stands for a name of its own schema, of classes.txt beside it, or else of `label_names`.
+    """
+    path = _labelled_file(corpus)
+    rows = labelled_rows([read_table(path)], label_names, numbered=listed_names(path.parent) or label_names)
     return rows["text"].tolist(), rows["label"].to_numpy()
 
 
@@ -87,8 +91,15 @@ def near_texts(texts: Sequence[str], labels: np.ndarray) -> list[np.ndarray]:
 
 
 def tf_idf(texts: Sequence[str]) -> sparse.csr_matrix:
-    """(n, words) rows of unit length over words of three letters or more."""
-    found = [re.findall(r"[a-z0-9]{3,}", text.lower()) for text in texts]
+    """(n, words) rows of unit length over words of three letters or more, or in scripts other than Latin of any length.
+
+    In a corpus that is English, whose letters beyond ASCII are rarer than one in a hundred, these part words.
+    """
+    foreign = sum(c.isalpha() for text in texts if not text.isascii() for c in text if not c.isascii())
+    if 100 * foreign < sum(map(len, texts)):
+        found = [re.findall(r"[a-z0-9]{3,}", text.lower()) for text in texts]
+    else:
+        found = [[word for word in plain_words(text) if len(word) >= 3 or not word.isascii()] for text in texts]
     index = {word: i for i, word in enumerate(sorted({word for words in found for word in words}))}
     row = np.repeat(np.arange(len(texts)), [len(words) for words in found])
     column = np.array([index[word] for words in found for word in words], dtype=np.int64)

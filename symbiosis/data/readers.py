@@ -1,12 +1,13 @@
 """One reader of rows for tasks, corpora and task texts: CSV, JSON lines, Parquet, plain text and the hub.
 
 Python's own csv and json, and pyarrow: they take no text for a number or a missing value ("NA", "007" stay as written)
-and know the line, which readers that guess types do not. Every labelled text is cleaned once, on the way in; whatever
-cannot be used stops here, in one sentence with file and line.
+and know the line, which readers that guess types do not. Every labelled text is cleaned once, on the way in, and what
+was changed is said in a line; whatever cannot be used stops here, in one sentence with file and line. A number is a
+label only where the file's own schema, or classes.txt beside it, says which name it stands for.
 """
 
 import csv
-import html
+import io
 import json
 import re
 import unicodedata
@@ -19,9 +20,11 @@ from typing import Any
 import datasets
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets.table import InMemoryTable
+from tqdm.auto import tqdm
 
+from symbiosis.data.cleaning import clean, seen
 from symbiosis.data.world import LABEL_NAMES, World
 from symbiosis.errors import SymbiosisError
 from symbiosis.settings import RunSettings, derive_seed, resolve
@@ -33,10 +36,20 @@ HUB = {  # hub id -> configuration, and the commit read where no other is given
     "allenai/ai2_arc": ("ARC-Easy", "210d026faf9955653af8916fad021475a3f00453"),
 }
 AG_NEWS = ("class_index", "title", "description")  # the columns of AG News's files, which may have no header
+AG_CLASSES = {"World", "Sports", "Business", "Sci/Tech"}
+NOT_TEXT = {  # how files of other kinds begin
+    b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "gzip", b"PK\x03\x04": "a zip or Excel file",
+    b"PAR1": "Parquet",
+}  # fmt: skip
+MOST = 300  # characters of a sentence, whatever the data put into it
 
 
 class DataError(SymbiosisError, ValueError):
-    """Data that cannot be used: one sentence with file, line, key and remedy."""
+    """Data that cannot be used: one sentence with file, line, key and remedy; what is long stands in its middle."""
+
+    def __init__(self, message: str):
+        message = "".join(c if c.isprintable() else " " for c in message)
+        super().__init__(message if len(message) <= MOST else f"{message[: MOST - 105]} ... {message[-100:]}")
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------
@@ -47,7 +60,7 @@ class Table:
     name: str
     rows: list[tuple[int, dict[str, Any]]]
     unit: str = "row"  # what the numbers count
-    label_names: list[str] | None = None  # where the schema names its labels
+    label_names: list[str] | None = None  # what its numbers stand for, where its schema or classes.txt says so
 
     def where(self, number: int) -> str:
         return f"{self.name}, {self.unit} {number}"
@@ -64,48 +77,77 @@ def fetch(key: str, name: str, revision: str, splits: Sequence[str]) -> list[Tab
     revision = revision or pinned
     if not re.fullmatch(r"[0-9a-f]{40}", revision):
         raise DataError(
-            f"{key}: '{name}' is not there (looked at {resolve(name)}); put its files there or, if it is a hub id, "
-            "give a commit of it, 40 digits: as task_revision, or behind it as 'owner/name@<40 digits>' for texts "
-            f"(known without one: {', '.join(HUB)})"
+            f"{key}: {resolve(name)} is not there; put files there or, if {Path(name).name} is a hub id, give a commit "
+            f"of it, 40 digits: as task_revision, for texts as owner/name@<40 digits> (known: {', '.join(HUB)})"
         )
     try:
         data = datasets.load_dataset(name, config, revision=revision)
     except Exception as error:  # the hub client raises a dozen unrelated types, and none of them names a way out
         raise DataError(
-            f"{key}: {name}@{revision} cannot be fetched ({type(error).__name__}); where there is a network, run "
-            f"`hf download {name} --repo-type dataset --revision {revision} --local-dir FOLDER`, copy FOLDER here "
-            f"and name it, or the folder of its Parquet files, instead"
+            f"{key}: {name}@{revision} cannot be fetched ({type(error).__name__}); with a network run `hf download "
+            f"{name} --repo-type dataset --revision {revision} --local-dir FOLDER` and name FOLDER instead"
         ) from None
     if missing := [split for split in splits if split not in data]:
         raise DataError(f"{key}: {name}@{revision} has no split '{missing[0]}'; bring such files in a folder")
-    return [_of_dataset(f"{name}@{revision}/{split}", data[split]) for split in splits]
+    return [
+        Table(
+            f"{name}@{revision}/{split}",
+            list(enumerate(data[split].to_list(), 1)),
+            label_names=getattr(data[split].features.get("label"), "names", None),
+        )
+        for split in splits
+    ]
 
 
-def _of_dataset(name: str, data: datasets.Dataset) -> Table:
-    rows = list(enumerate(data.to_list(), 1))
-    return Table(name, rows, label_names=getattr(data.features.get("label"), "names", None))
+def _content(path: Path) -> bytes:
+    """The bytes of a text file; a file of another kind is named."""
+    content = path.read_bytes()
+    kind = next((kind for start, kind in NOT_TEXT.items() if content.startswith(start)), None)
+    if not kind and len(content) > 3 and b"\0\0" in (content[:4:2], content[1:4:2]):
+        kind = "UTF-16"
+    if kind:
+        raise DataError(f"{path}: is {kind}, not UTF-8 text; save or unpack it as UTF-8, or give it its own ending")
+    return content
+
+
+def _decoded(path: Path) -> str:
+    """The text of a file, with every kind of line end as a line feed."""
+    try:
+        text = _content(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: {_wrong_byte(error)}") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _wrong_byte(error: UnicodeDecodeError) -> str:
+    return f"is not UTF-8 (byte 0x{error.object[error.start]:02x}); save the file as UTF-8"
 
 
 def _read_csv(path: Path) -> Table:
     """Columns by the header's names, "Class Index" as class_index; three columns without a header are AG News."""
     columns, rows, start = [], [], 1
-    with path.open("rb") as file:
-        # decoded line by line, so that a wrong byte has a line number
-        reader = csv.reader((line.decode("utf-8-sig") for line in file), strict=True)
-        try:
-            for cells in reader:
-                if cells and not columns:
-                    columns, cells = _header(cells)
-                if cells and len(cells) != len(columns):
-                    raise ValueError(f"{len(cells)} columns where {','.join(columns)} has {len(columns)}")
-                if cells:
-                    rows.append((start, dict(zip(columns, cells, strict=True))))
-                start = reader.line_num + 1
-        except (csv.Error, ValueError) as error:
-            raise DataError(
-                f"{path}, line {start}: cannot be read as UTF-8 CSV ({error}); correct this row, and quote a text "
-                "that holds commas"
-            ) from None
+    csv.field_size_limit(2**31 - 1)
+    content = _content(path)
+    if b"\n" not in content:
+        content = content.replace(b"\r", b"\n")  # as old Macs end their lines
+    # decoded line by line, so that a wrong byte has a line number
+    reader = csv.reader((line.decode("utf-8-sig") for line in io.BytesIO(content)), strict=True)
+    try:
+        for cells in reader:
+            if cells and not columns:
+                columns, cells = _header(cells)
+            if cells and len(cells) != len(columns):
+                raise ValueError(f"{len(cells)} columns where {','.join(columns)[:80]} has {len(columns)}")
+            if cells:
+                rows.append((start, dict(zip(columns, cells, strict=True))))
+            start = reader.line_num + 1
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}, line {start}: {_wrong_byte(error)}") from None
+    except (csv.Error, ValueError) as error:
+        raise DataError(
+            f"{path}, line {start}: cannot be read as CSV ({error}); correct this row, and quote a text that holds "
+            "commas or line ends"
+        ) from None
     return Table(str(path), rows, "line")
 
 
@@ -127,13 +169,15 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _read_jsonl(path: Path) -> Table:
     rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    for number, line in enumerate(_content(path).splitlines(), 1):
         if line.strip():
             try:
                 row = json.loads(line, object_pairs_hook=_unique)
                 if not isinstance(row, dict):
                     raise ValueError(f"a {type(row).__name__}")
-            except ValueError as error:
+            except UnicodeDecodeError as error:
+                raise DataError(f"{path}, line {number}: {_wrong_byte(error)}") from None
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}, line {number}: no JSON object ({error}); correct or delete it") from None
             rows.append((number, row))
     return Table(str(path), rows, "line")
@@ -143,10 +187,28 @@ def _read_parquet(path: Path) -> Table:
     try:
         _unique([(name, name) for name in pq.read_schema(path).names])
         table = pq.read_table(path)
-    except (ValueError, OSError) as error:  # pyarrow's errors are of both kinds, and of several lines
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: cannot be read as Parquet ({reason}); write or copy it anew") from None
-    return _of_dataset(str(path), datasets.Dataset(InMemoryTable(table)))
+        rows = list(enumerate(table.to_pylist(), 1))
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise DataError(f"{path}: cannot be read as Parquet ({error}); write or copy it anew") from None
+    try:
+        names = _schema_names(table.schema)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{path}: its 'huggingface' metadata cannot be read ({error}); write the file anew, with or without it"
+        ) from None
+    return Table(str(path), rows, label_names=names)
+
+
+def _schema_names(schema: pa.Schema) -> list[str] | None:
+    """The names a data set's ClassLabel gives the numbers of its column `label`."""
+    features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    for key in ("info", "features", "label"):
+        features = features.get(key) or {}
+    names = features.get("names")
+    strings = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if names is not None and not (strings and len(set(names)) == len(names)):
+        raise ValueError(f"names are {names!r}")
+    return names
 
 
 def _read_text(path: Path) -> Table:
@@ -155,14 +217,11 @@ def _read_text(path: Path) -> Table:
     Where lines are wrapped (blank lines between blocks, no line longer than 100 characters) a block is a document, else
     a line.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 ({error}); convert it or take it out of the folder") from None
+    text = seen(_decoded(path), str(path))
     text = re.sub(r"(?s)\A.*?\n\*\*\* ?START OF .*?\n|\n\*\*\* ?END OF .*\Z", "", text)
     wrapped = re.search(r"\n\s*\n", text) and max(map(len, text.split("\n"))) <= 100
     pieces = re.split(r"\n\s*\n", text) if wrapped else text.split("\n")
-    documents = (" ".join(_without_marks(piece).split()) for piece in pieces)
+    documents = map(_without_marks, pieces)
     kept = [document for document in documents if len(document) >= 20]  # shorter: chapter numbers and captions
     return Table(str(path), [(i, {"text": document}) for i, document in enumerate(kept, 1)], "document")
 
@@ -172,7 +231,7 @@ def _without_marks(text: str) -> str:
     if re.fullmatch(r"\s*=.*=\s*", text):
         return ""
     text = re.sub(r" @([-,.])@ ", r"\1", text).replace("<unk>", "")
-    return re.sub(r"\s+([,.;:!?)])", r"\1", text)
+    return re.sub(r" ([,.;:!?)])", r"\1", " ".join(text.split()))
 
 
 READERS: dict[str, Callable[[Path], Table]] = {
@@ -203,8 +262,20 @@ def read(settings: RunSettings) -> Source:
         tables = fetch("task", name, settings.task_revision, ("train", "test"))
         train, test = tables[:1], tables[1:]
         name = train[0].name.removesuffix("/train")
-    names = _label_names(folder, train)
-    return Source(name, names, labelled_rows(train, names, cleaned), labelled_rows(test, names, cleaned), cleaned)
+    listed = listed_names(folder)
+    names = (train[0].label_names or _names_of_rows(folder, train)) if listed is None else listed
+    _check_names(folder, names)
+    frames = [labelled_rows(tables, names, cleaned, numbered=listed) for tables in (train, test)]
+    _say_classes(name, names, frames[0]["label"])
+    return Source(name, names, *frames, cleaned)
+
+
+def _say_classes(name: str, names: Sequence[str], labels: pd.Series) -> None:
+    counts = dict(zip(names, np.bincount(labels, minlength=len(names)).tolist(), strict=True))
+    shown = ", ".join(f"{label} {n:,}" for label, n in list(counts.items())[:10]) + (", ..." if len(names) > 10 else "")
+    rare = [label for label, n in counts.items() if n <= 1 and 1000 * n < len(labels)]
+    doubt = f"; {len(rare)} with no more than one row: {', '.join(rare[:5])}" if rare else ""
+    tqdm.write(f"{name}: {len(names)} classes in {len(labels):,} training rows: {shown}{doubt}")
 
 
 def _read_miniature(settings: RunSettings) -> Source:
@@ -234,111 +305,173 @@ def _read_folder(folder: Path, stems: Sequence[str]) -> list[Table]:
     return [read_table(path) for path in paths]
 
 
-def labelled_rows(tables: Sequence[Table], names: Sequence[str], cleaned: Counter | None = None) -> pd.DataFrame:
+def labelled_rows(
+    tables: Sequence[Table],
+    names: Sequence[str],
+    cleaned: Counter | None = None,
+    *,
+    numbered: Sequence[str] | None = None,
+) -> pd.DataFrame:
     """Cleaned texts with labels as indices into `names`; `source_id` is file and line.
 
     A row's text is its text, else its title and description, else joined_text; its label is class_index (1 for the
-    first class) or label: a name, or a number from 0 on.
+    first class) or label: a name, or a number from 0 on. `numbered`: what the numbers of a file without a schema of its
+    own stand for. What is AG News, by its columns or its classes, also loses AG News's own leftovers.
     """
-    rows = []
+    rows, of_ag_news = [], set(names) == AG_CLASSES
+    places = {name: i for i, name in enumerate(names)}
     for table in tables:
+        names_of_numbers = table.label_names or numbered
+        by_name = not table.label_names and any(_number(name) is not None for name in numbered or ())
+        counts, example = Counter(), ""
         for number, row in table.rows:
             where = table.where(number)
-            label, text = _label(row, table, where), _text(row, where, cleaned)
-            rows.append((text, _index(label, names, where), f"{Path(table.name).name}:{number}"))
+            label, before = _label(row, where, names_of_numbers, by_name), counts.total() - counts["space"]
+            raw, text = _text(row, where, counts, of_ag_news or "class_index" in row)
+            if not isinstance(label, str) or label not in places:
+                raise _unknown(label, names, where)
+            if not example and counts.total() - counts["space"] > before:
+                example = _difference(raw, text)
+            rows.append((text, places[label], f"{Path(table.name).name}:{number}"))
+        if example:
+            changes = ", ".join(f"{n:,} {kind}" for kind, n in counts.most_common() if n)
+            tqdm.write(f"{table.name}: repairs of its texts: {changes}; the first: {example}")
+        if cleaned is not None:
+            cleaned.update(+counts)
     if not rows:
-        raise DataError(f"{tables[0].name}: holds no rows; add some")
+        raise _no_rows(tables)
     return pd.DataFrame(rows, columns=["text", "label", "source_id"])
 
 
-def _text(row: dict[str, Any], where: str, cleaned: Counter | None) -> str:
+def _no_rows(tables: Sequence[Table]) -> DataError:
+    return DataError(f"{tables[0].name}: holds no rows; add some")
+
+
+def _difference(raw: str, text: str) -> str:
+    """Where two texts part, white space apart."""
+    raw = " ".join(raw.split())
+    same = next((i for i, (a, b) in enumerate(zip(raw, text, strict=False)) if a != b), len(text))
+    start = max(0, same - 15)
+    return f"{raw[start : start + 40]!r} became {text[start : start + 40]!r}"
+
+
+def _text(row: dict[str, Any], where: str, counts: Counter, of_ag_news: bool) -> tuple[str, str]:
+    """A row's text as it stands there, and cleaned."""
     story = [row.get("title"), row.get("description")]
-    for text in (row.get("text"), " ".join(story) if None not in story else None, row.get("joined_text")):
-        if isinstance(text, str) and (text := clean(text, cleaned)):
-            return text
+    story = " ".join(story) if all(isinstance(part, str) for part in story) else None
+    for raw in (row.get("text"), story, row.get("joined_text")):
+        if isinstance(raw, str) and (text := clean(raw, counts, of_ag_news=of_ag_news)):
+            return raw, text
     raise DataError(f"{where}: no text, or title and description, in {', '.join(row)}; fill or delete the row")
 
 
-def _label(row: dict[str, Any], table: Table, where: str) -> Any:
-    """The label as a name or a number from 0 on; a number by the name that the file's own schema gives it."""
+def _label(row: dict[str, Any], where: str, names: Sequence[str] | None, by_name: bool = False) -> Any:
+    """The label as a name; a number by its place in `names`, or as a name itself where names are numbers (`by_name`).
+
+    What is neither comes back as it is.
+    """
     if "class_index" in row:
         number = _number(row["class_index"])
         if not number:
             raise DataError(f"{where}: class_index is {row['class_index']!r}; write 1 for the first class")
-        return number - 1
-    if "label" not in row:
-        raise DataError(f"{where}: no label or class_index in {', '.join(row)}; name one of the columns so")
-    label, names = row["label"], table.label_names or []
-    return names[label] if isinstance(label, int) and 0 <= label < len(names) else label
-
-
-def _label_names(folder: Path, train: list[Table]) -> list[str]:
-    """From classes.txt, else from the train file's schema, else the sorted names that the train rows use."""
-    path = folder / "classes.txt"
-    if path.is_file():
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    elif train[0].label_names:
-        names = train[0].label_names
+        number -= 1
+    elif "label" in row:
+        label = row["label"].strip() if isinstance(row["label"], str) else row["label"]
+        number = _number(label)
+        if by_name or not _is_like_a_number(label):
+            return label if number is None or isinstance(label, str) else str(number)
+        if number is None and names:
+            return label
     else:
-        labels = [_label(row, table, table.where(number)) for table in train for number, row in table.rows]
-        if any(_number(label) is not None for label in labels):
-            raise DataError(f"{path}: missing; the labels are numbers, so write their names there, one per line")
-        names = sorted({str(label).strip() for label in labels} - {"", "None"})
-    spellings = {re.sub(r"[\s\"'“”‘’]", "", unicodedata.normalize("NFKC", name)).casefold() for name in names}
-    if len(names) < 2 or len(spellings) < len(names):
+        raise DataError(f"{where}: no label or class_index in {', '.join(row)}; name one of the columns so")
+    if not names:
         raise DataError(
-            f"{folder}: label names are {names}; two or more are needed that differ in more than case, quotes and "
-            "white space"
+            f"{where}: its label is a number, and nothing says what it stands for; write classes.txt beside the files, "
+            "one name per line in the order of the numbers"
         )
-    return names
-
-
-def _index(label: Any, names: Sequence[str], where: str) -> int:
-    """0-based index of a label given as a name or as a number."""
-    if isinstance(label, str) and label.strip() in names:
-        return names.index(label.strip())
-    index = _number(label)
-    if index is None or not 0 <= index < len(names):
-        known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
-        raise DataError(
-            f"{where}: unknown label {label!r} (known: {known}; a class_index is one more); correct it, or add it "
-            "to classes.txt"
-        )
-    return index
+    return names[number] if 0 <= number < len(names) else number
 
 
 def _number(label: Any) -> int | None:
-    if isinstance(label, str) and re.fullmatch(r"\s*\d+\s*", label):
+    if isinstance(label, str) and re.fullmatch(r"\s*[0-9]{1,9}\s*", label):
         return int(label)
     return label if isinstance(label, int) and not isinstance(label, bool) else None
 
 
-# --- repairs -------------------------------------------------------------------------------------------------------
-# AG News lost the '&' of its entities (" #39;s", " quot;", " amp;"), kept others ("&lt;b&gt;"), and writes "\" for a
-# line break and "\$" for a dollar sign. The names are those that occur, with their closest kin: a list, because
-# ordinary words before a semicolon ("the cup; it") are entity names too.
-_NAMES = r"quot|amp|lt|gt|nbsp|hellip|[lr][sd]quo|[mn]dash|[A-Za-z](?:acute|grave|circ|uml|tilde|cedil)"
-_REPAIRS: tuple[tuple[str, re.Pattern, Any], ...] = (
-    ("entity", re.compile(rf"[ &](#\d+|#x[0-9a-fA-F]+|{_NAMES});"), lambda m: html.unescape(f"&{m[1]};")),
-    ("tag", re.compile(r"</?([A-Za-z][A-Za-z0-9]*)\b[^<>]*>"), lambda m: " " if m[1].lower() in _BREAKS else ""),
-    ("dollar", re.compile(r"\\\$"), "$"),
-    ("backslash", re.compile(r"\\+"), " "),
-    ("space", re.compile(r"^\s+|\s+$"), ""),
-    ("space", re.compile(r"\s{2,}|[^\S ]"), " "),
-)
-_BREAKS = {"p", "br", "div", "td", "tr", "li", "table"}  # tags that part words; all others stand inside them
+def _is_like_a_number(label: Any) -> bool:
+    """Whether it is a number in any spelling: 1, "1.0", -1, "1e3", full-width digits."""
+    try:
+        return not isinstance(label, bool) and label not in MISSING and float(label) is not None
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
-def clean(text: str, counts: Counter | None = None) -> str:
-    """The text without AG News's leftovers of HTML; `counts` gains the number of repairs of each kind.
+def _unknown(label: Any, names: Sequence[str], where: str) -> DataError:
+    known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
+    return DataError(
+        f"{where}: unknown label {repr(label)[:50]} (known: {known[:100]}; a class_index is one more); correct it, or "
+        "add it to classes.txt"
+    )
 
-    Repeats until nothing changes, so that clean(clean(t)) == clean(t); it ends, because no repair adds a character.
-    """
-    before = None
-    while text != before:
-        before = text
-        for kind, pattern, replacement in _REPAIRS:
-            text, n = pattern.subn(replacement, text)
-            if n and counts is not None:
-                counts[kind] += n
-    return text
+
+# --- names of labels -----------------------------------------------------------------------------------------------
+MISSING = ("", "nan", "NaN", "NAN", "None", "none", "null", "NULL", "NA", "N/A", "<NA>")  # written for no value
+MOST_NAMES, LONGEST_NAME = 500, 100  # of classes that rows alone name, and characters of a name
+
+
+def listed_names(folder: Path) -> list[str] | None:
+    """The lines of the folder's classes.txt."""
+    path = folder / "classes.txt"
+    return [line.strip() for line in _decoded(path).split("\n") if line.strip()] if path.is_file() else None
+
+
+def _names_of_rows(folder: Path, train: list[Table]) -> list[str]:
+    """The sorted names that the train rows use."""
+    counts = Counter()
+    if not any(table.rows for table in train):
+        raise _no_rows(train)
+    for table in train:
+        for number, row in table.rows:
+            label = _label(row, table.where(number), table.label_names)
+            if not isinstance(label, str):
+                raise DataError(f"{table.where(number)}: label is {label!r}; write the name of a class")
+            counts[label] += label not in MISSING
+    names = sorted(+counts)
+    if len(names) > MOST_NAMES:
+        raise DataError(
+            f"{train[0].name}: {len(names):,} different labels ({names[0]!r}, {names[1]!r}, ...) are no classes; if "
+            f"they are, name them in {folder / 'classes.txt'}"
+        )
+    _check_names(folder, names, counts)
+    return names
+
+
+def _check_names(folder: Path, names: Sequence[str], counts: Counter | None = None) -> None:
+    """Stop at a name that is a second spelling of another, or that no reader of a prompt would take for a name."""
+    if len(names) < 2:
+        raise DataError(f"{folder}: label names are {list(names)}; two or more are needed")
+    spelled: dict[str, str] = {}
+    for name in names:
+        if len(name) > LONGEST_NAME or not name.translate(JOINERS).isprintable():
+            raise DataError(
+                f"{folder}: label name {name[:LONGEST_NAME]!r} is longer than {LONGEST_NAME} characters or has some "
+                "that nobody sees; rename it"
+            )
+        other = spelled.setdefault(_spelling(name), name)
+        if other is not name:
+            rows = f" ({counts[other]:,} and {counts[name]:,} rows)" if counts else ""
+            raise DataError(
+                f"{folder}: label names {other!r} and {name!r}{rows} differ in no more than case, quotes, white space, "
+                "hyphens or Unicode form; spell them alike"
+            )
+
+
+JOINERS = {0x200C: None, 0x200D: None}  # part of the spelling in Persian and Indic scripts
+
+
+def _spelling(name: str) -> str:
+    """What is left of a name without case, quotes, white space, hyphens between letters and Unicode form."""
+    name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    name = "".join(c for c in name if unicodedata.category(c) not in ("Cf", "Pi", "Pf"))
+    name = re.sub(r"[\s_\"'`]|(?<=\w)[\u2010-\u2015-](?=\w)", "", name).strip(".,;:")
+    return re.sub(r"(?<=[0-9])\.0+$", "", name) or name

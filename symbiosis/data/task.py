@@ -1,7 +1,5 @@
 """A `Task`: labelled train, unlabeled pool, dev and test; from the miniature, a local folder or the hub."""
 
-import html
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from datasets import Dataset, disable_progress_bars
+from tqdm.auto import tqdm
 
+from symbiosis.data.characters import match_key
 from symbiosis.data.readers import DataError, read
 from symbiosis.data.world import World
 from symbiosis.settings import RunSettings, derive_seed, fingerprint
@@ -41,6 +41,11 @@ def load_task(settings: RunSettings) -> Task:
     test_keys = set(source.test["text"].map(match_key))  # of the whole file, so that test_size does not matter here
     rest, overlap = remove_overlap(source.rest, test_keys)
     world = World.make(settings.seed) if settings.task == "miniature" else None
+    if not world and sum(overlap.values()):
+        tqdm.write(
+            f"{source.name}: of {len(source.rest):,} training rows {overlap['equals_test']:,} dropped as also in the "
+            f"test, {overlap['repeated']:,} as repeated"
+        )
     parts = split(rest, settings, source.name, world) | {"test": _subset(source.test, settings, source.name)}
     check_disjoint(parts)
     rows_digest = fingerprint([source.label_names] + [parts[name].to_numpy().tolist() for name in sorted(parts)])
@@ -53,11 +58,6 @@ def load_task(settings: RunSettings) -> Task:
 
 
 # --- splits --------------------------------------------------------------------------------------------------------
-def match_key(text: str) -> str:
-    """What two texts are compared by: HTML unescaped, lower case, only a-z and 0-9 (the text itself if it has none)."""
-    return re.sub(r"[^a-z0-9]", "", html.unescape(text).lower()) or text
-
-
 def remove_overlap(rest: pd.DataFrame, test_keys: set[str]) -> tuple[pd.DataFrame, dict[str, int]]:
     """Rows of `rest` that are not in the test, each text once (the first stays), and how many went."""
     keys = rest["text"].map(match_key)

@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
+from symbiosis.data.characters import match_key
+from symbiosis.data.cleaning import seen
 from symbiosis.data.readers import READERS, DataError, Table, fetch, read_table
-from symbiosis.data.task import match_key
 from symbiosis.data.world import GLOBAL_WORDS, LABEL_NAMES, MIXTURE, SLOTS, World
 from symbiosis.settings import InteractionSettings, derive_seed, fingerprint, resolve
 
@@ -49,6 +51,8 @@ def load_tasks(settings: InteractionSettings) -> list[TaskTexts]:
 def split(name: str, texts: list[str], settings: InteractionSettings) -> TaskTexts:
     """test_size held-out texts and train_size others, drawn by the seed; texts that come up twice are taken once."""
     unique = list({match_key(text): text for text in reversed(texts)}.values())[::-1]
+    if len(unique) < len(texts) and name not in (*LABEL_NAMES, "miniature"):
+        tqdm.write(f"{name}: {len(texts) - len(unique):,} of {len(texts):,} texts dropped, they come up twice")
     needed = settings.test_size + (settings.train_size or 1)
     if not unique:
         raise DataError(f"{name}: holds no text; add some, or name another task")
@@ -114,7 +118,7 @@ def _text(row: Any, where: str) -> str:
     try:
         asked = "question" in row
         text = QUESTION.format(question=row["question"], answer=_answer(row)) if asked else row["text"]
-        text = " ".join(text.split())
+        text = " ".join(seen(text, where).split())
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise DataError(f"{where}: does not fit ({type(error).__name__}: {error}); a row has {FITS}") from None
     if not text:

@@ -177,8 +177,9 @@ _PATTERNS = [re.compile(re.sub(r"\\\{(.)\\\}", r"(?P<\1>[a-z]+)", re.escape(t)))
 
 def parse(text: str) -> list[tuple[int, dict[str, str]]] | None:
     """Template number and slot words of both sentences; None where the text is not two sentences of the templates."""
-    sentences = [sentence.strip() for sentence in re.findall(r"[^.]+\.", text)]
-    if len(sentences) != 2 or " ".join(sentences) != text:
+    *pieces, rest = text.split(".")
+    sentences = [f"{piece.strip()}." for piece in pieces]
+    if len(sentences) != 2 or rest or " ".join(sentences) != text:
         return None
     fits = [(i, match.groupdict()) for s in sentences for i, p in enumerate(_PATTERNS) if (match := p.fullmatch(s))]
     return fits if len(fits) == 2 else None

@@ -1,6 +1,7 @@
 """Measures of how varied a corpus is: words, phrases, frames, known sources, embeddings, several models. numpy, scipy.
 
-A word is what stands between white space: case and punctuation stay, so "The", "the" and "the," are three words.
+A word is what stands between white space: case and punctuation stay, so "The", "the" and "the," are three words. In
+scripts that part no words by white space (Han, kana, Thai, ...) each character is one: see `data.characters.words`.
 No phrase crosses from one text into the next. Nearly every measure moves with the size of the corpus: compare at equal
 numbers of words (`equal_tokens`), and against what chance alone does to real text (`lessons.null_band`).
 What is not defined (no texts, no text long enough) is nan; what would give a wrong number in silence is a ValueError.
@@ -13,6 +14,8 @@ from itertools import chain
 
 import numpy as np
 from scipy import optimize, sparse, special
+
+from symbiosis.data import characters
 
 SLOT = "_"  # stands for any word outside a frame, in `skeletons`
 
@@ -42,19 +45,25 @@ def self_bleu(texts: Sequence[str], n: int = 4) -> float:
 
     c_i is the length of text i, r_i the closest length among the others (the shorter of two equally close); an m-gram
     matches at most as often as it stands in the one other text that has most of it. No smoothing: a text without a
-    common n-gram, or of fewer than n words, counts 0. High means little variety. nan for fewer than two texts.
+    common n-gram counts 0. High means little variety. Texts of fewer than n words have no n-gram and are left out, as
+    ones to compare with, too; `n_long_enough` says how many stay. nan for fewer than two of these.
 
     Zhu et al. 2018, arXiv 1802.01886; BLEU: Papineni et al. 2002, ACL. No smoothing is this project's choice.
     """
-    words = _words(texts)
+    words = [found for found in _words(texts) if len(found) >= n]
     if len(words) < 2:
         return float("nan")
     lengths, log_bleu = np.array([len(w) for w in words]), np.zeros(len(words))
     with np.errstate(divide="ignore"):  # log 0 = -inf is a BLEU of 0
         for order, (text, gram) in enumerate(_grams(words, n), 1):
-            log_bleu += np.log(_clipped_matches(text, gram, len(words)) / np.maximum(lengths - order + 1, 1)) / n
-    log_brevity = np.minimum(0, 1 - _closest_lengths(lengths) / np.maximum(lengths, 1))
+            log_bleu += np.log(_clipped_matches(text, gram, len(words)) / (lengths - order + 1)) / n
+    log_brevity = np.minimum(0, 1 - _closest_lengths(lengths) / lengths)
     return float(np.exp(log_bleu + log_brevity).mean())
+
+
+def n_long_enough(texts: Sequence[str], n: int = 4) -> int:
+    """Texts of n words or more: those that `self_bleu` is the mean of."""
+    return sum(len(found) >= n for found in _words(texts))
 
 
 def compression_ratio(texts: Sequence[str]) -> float:
@@ -226,12 +235,18 @@ def mauve(a: np.ndarray, b: np.ndarray, *, rng: np.random.Generator, bins: int |
         a, b: (n_a, d) and (n_b, d) features from any one model, at least one row each; equal numbers compare fairly.
         bins: cells; by default a tenth of the smaller set, at least 2.
 
-    Two halves of one corpus stay below 1, the lower the more bins. Numbers hold within one choice of features and bins.
+    nan where all rows are equal. Two halves of one corpus stay below 1, the lower the more bins. Numbers hold within
+    one choice of features and bins.
     Pillutla et al. 2021, arXiv 2102.01454, whose text model and k-means are other ones.
     """
     a, b = _rows(a), _rows(b)
+    both = np.concatenate([a, b])
     bins = max(2, round(min(len(a), len(b)) / 10)) if bins is None else bins
-    cell = _k_means(_principal_components(np.concatenate([a, b])), bins, rng)
+    _check(len(a) and len(b), "embeddings: one of the two sets has no rows")
+    _check(bins <= len(both), f"bins: {bins} for {len(both)} rows; take fewer")
+    if not (both != both[:1]).any():
+        return float("nan")
+    cell = _k_means(_principal_components(both), bins, rng)
     p, q = (np.bincount(part, minlength=bins) / len(part) for part in (cell[: len(a)], cell[len(a) :]))
     return mauve_of_histograms(p, q, c)
 
@@ -304,7 +319,7 @@ def equal_tokens(texts: Sequence[str], n_tokens: int, rng: np.random.Generator) 
 
 
 def _words(texts: Sequence[str]) -> list[list[str]]:
-    return [text.split() for text in _texts(texts)]
+    return [characters.words(text) for text in _texts(texts)]
 
 
 def _texts(texts: Sequence[str]) -> Sequence[str]:
@@ -400,9 +415,20 @@ def _principal_components(x: np.ndarray, share: float = 0.9) -> np.ndarray:
 
 
 def _k_means(x: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
-    """(n,) cell of each row after at most 20 of Lloyd's rounds from k random rows; an empty cell keeps its centre."""
+    """(n,) cell of each row after at most 20 of Lloyd's rounds from k different random rows.
+
+    An empty cell keeps its centre; where there are no more than k different rows, each is a cell.
+    """
     x = x.astype(np.float32)
-    centres, row_ends = x[rng.choice(len(x), k, replace=False)], np.arange(len(x) + 1)
+    different, same_as = np.unique(x, axis=0, return_inverse=True)
+    if len(different) <= k:
+        return same_as
+    chosen, row_ends = rng.choice(len(x), k, replace=False), np.arange(len(x) + 1)
+    found = np.unique(same_as[chosen])
+    centres = x[chosen]
+    if len(found) < k:  # copies of one row are no two centres
+        others = np.setdiff1d(np.arange(len(different)), found)
+        centres = different[np.append(found, rng.choice(others, k - len(found), replace=False))]
     for _ in range(20):
         cell = (np.square(centres).sum(axis=1) / 2 - x @ centres.T).argmin(axis=1)
         member = sparse.csr_array((np.ones(len(x), np.float32), cell, row_ends), shape=(len(x), k))

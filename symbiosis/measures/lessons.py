@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from symbiosis.data.characters import plain_words, words
 from symbiosis.data.world import LABEL_NAMES, TEMPLATES, World
 from symbiosis.measures import diversity
 
@@ -58,8 +59,10 @@ LEVERS = {  # which measures speak of which lever
 }
 COVERAGE = 0.95  # of the lessons of real text, inside a null band
 REAL_MASS = 0.1  # the rare words of real text are those that hold its last tenth
+SENTENCE_ENDS = r"(?<=[.!?\u061f\u06d4\u0964])\s+|(?<=[\u3002\uff01\uff1f])"  # Arabic, Urdu, Hindi; Chinese, Japanese
 CLAUSE_STARTS = (
-    r"[,;:]|\b(?:that|which|who|whose|because|while|although|though|when|where|if|after|before|as|but|and|or)\b"
+    r"[,;:\u060c\u061b\uff0c\uff1b\uff1a]"
+    r"|\b(?:that|which|who|whose|because|while|although|though|when|where|if|after|before|as|but|and|or)\b"
 )
 
 
@@ -75,6 +78,8 @@ def whole_lesson(texts: Sequence[str], labels: Sequence[int] = (), world: World 
     variety = {"distinct_2": diversity.distinct_n(texts, 2), "unique": diversity.unique_share(texts)}
     if world is None:
         return variety
+    if not len(texts):
+        return variety | dict.fromkeys(("label_purity", "tail_mass", "tail_coverage"), float("nan"))
     counts, tail = subtopic_counts(texts, world), subtopic_tail(world)
     return variety | {
         "label_purity": float(labels_right(texts, labels, world).mean()),
@@ -84,7 +89,7 @@ def whole_lesson(texts: Sequence[str], labels: Sequence[int] = (), world: World 
 
 
 def labels_right(texts: Sequence[str], labels: Sequence[int], world: World) -> np.ndarray:
-    """(n,) bool: the text's most probable true class is its label."""
+    """(n,) bool: the text's most probable true class is its label; the first class where the text speaks of none."""
     return world.posterior(texts).argmax(axis=1) == np.asarray(labels)
 
 
@@ -168,10 +173,10 @@ def quality(texts: Sequence[str], world: World) -> dict[str, float]:
     prior = np.log(world.shares / len(LABEL_NAMES))  # (K,)
     log_p = special.logsumexp(world.log_likelihood(texts) + prior, axis=(1, 2))  # (n,)
     writable = np.isfinite(log_p)
-    words = sum(len(text.split()) for text, ok in zip(texts, writable, strict=True) if ok)
+    n_words = sum(len(text.split()) for text, ok in zip(texts, writable, strict=True) if ok)
     return {
         "writable": float(writable.mean()),
-        "log_likelihood": float(log_p[writable].sum() / words) if words else float("nan"),
+        "log_likelihood": float(log_p[writable].sum() / n_words) if n_words else float("nan"),
     }
 
 
@@ -179,7 +184,7 @@ def quality(texts: Sequence[str], world: World) -> dict[str, float]:
 class RealWords:
     """Words of real text, in lower case and without punctuation: word -> place, (V,) shares p, (V,) bool rare ones.
 
-    Rare are the least frequent words that together hold REAL_MASS of the text.
+    Rare are the least frequent words that together hold REAL_MASS of the text. V is 0 for text without a word.
     """
 
     index: Mapping[str, int]
@@ -188,13 +193,15 @@ class RealWords:
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> "RealWords":
-        counts = Counter(_plain_words(texts))
+        counts = Counter(word for text in texts for word in plain_words(text))
+        if not counts:
+            return cls({}, np.empty(0), np.empty(0, dtype=bool))
         p = np.array(list(counts.values())) / counts.total()
         return cls({word: i for i, word in enumerate(counts)}, p, diversity.tail_types(p, REAL_MASS))
 
     def counts(self, texts: Sequence[str]) -> np.ndarray:
         """(V + 1,) how often each occurs; the last place counts words that real text does not have."""
-        places = [self.index.get(word, len(self.p)) for word in _plain_words(texts)]
+        places = [self.index.get(word, len(self.p)) for text in texts for word in plain_words(text)]
         return np.bincount(np.array(places, dtype=np.int64), minlength=len(self.p) + 1)
 
 
@@ -203,15 +210,16 @@ def real_words(texts: Sequence[str], real: RealWords) -> dict[str, float]:
 
     word_tail_coverage: share of the rare real words that occur; word_tail_mass: share of the texts' words that are rare
     real ones; word_new_mass: share that real text does not have; word_js: Jensen-Shannon divergence of the texts' word
-    shares, new words as one type, from the real ones, in [0, ln 2]. nan for texts without a word.
+    shares, new words as one type, from the real ones, in [0, ln 2]. nan for texts, or real text, without a word; the
+    first two also where no real word is rare.
     """
     counts = real.counts(texts)
-    if not counts.any():
+    if not counts.any() or not len(real.p):
         return dict.fromkeys(TAIL_UNITS, float("nan"))
     shares = counts / counts.sum()
     return {
         "word_tail_coverage": diversity.tail_coverage(counts[:-1], real.rare),
-        "word_tail_mass": float(shares[:-1][real.rare].sum()),
+        "word_tail_mass": float(shares[:-1][real.rare].sum()) if real.rare.any() else float("nan"),
         "word_new_mass": float(shares[-1]),
         "word_js": diversity.js_divergence(shares, np.append(real.p, 0.0)),
     }
@@ -248,26 +256,22 @@ def semantic_diversity(texts: Sequence[str], real: RealText, rng: np.random.Gene
     }
 
 
-def _plain_words(texts: Sequence[str]) -> list[str]:
-    return [word for text in texts for word in re.findall(r"[a-z0-9]+", text.lower())]
-
-
 def complexity(texts: Sequence[str], base_loss: Callable[[Sequence[str]], float] | None = None) -> dict[str, float]:
     """Mean words and sentences per text, clauses per sentence, and the base Student's loss; nan for no texts.
 
     base_loss: texts -> mean LM loss of the Student before any lesson [nats/token]; without one `base_lm_loss` is nan.
 
-    A sentence ends in ".", "!" or "?" before white space or the end; what follows the last of them is one more. An
-    abbreviation in the middle of a sentence counts as an end. A clause begins with the sentence and after each comma,
-    semicolon, colon, or word of CLAUSE_STARTS: a count of surface marks that needs no parser and mistakes a list for
-    clauses. Compare corpora, do not read these numbers by themselves.
+    A sentence ends in ".", "!", "?" or their like in other scripts before white space or the end; what follows the last
+    of them is one more. An abbreviation in the middle of a sentence counts as an end. A clause begins with the sentence
+    and after each comma, semicolon, colon, or English word of CLAUSE_STARTS: a count of surface marks that needs no
+    parser and mistakes a list for clauses. Compare corpora of one language, do not read these numbers by themselves.
     """
     if not len(texts):
         return dict.fromkeys(COMPLEXITY_UNITS, float("nan"))
-    sentences = [s for text in texts if text.strip() for s in re.split(r"(?<=[.!?])\s+", text.strip())]
+    sentences = [s for text in texts if text.strip() for s in re.split(SENTENCE_ENDS, text.strip()) if s]
     clauses = [1 + len(re.findall(CLAUSE_STARTS, sentence.lower())) for sentence in sentences]
     return {
-        "mean_words": float(np.mean([len(t.split()) for t in texts])),
+        "mean_words": float(np.mean([len(words(text)) for text in texts])),
         "mean_sentences": len(sentences) / len(texts),
         "mean_clauses": float(np.mean(clauses)) if clauses else float("nan"),
         "base_lm_loss": base_loss(texts) if base_loss else float("nan"),

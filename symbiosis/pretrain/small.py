@@ -18,8 +18,8 @@ from transformers import PreTrainedTokenizerFast
 
 from symbiosis import prompts
 from symbiosis.data import corpora, readers
+from symbiosis.data.characters import match_key
 from symbiosis.data.readers import DataError
-from symbiosis.data.task import match_key
 from symbiosis.models.chat import chat_ids
 from symbiosis.models.loading import token_ids
 from symbiosis.models.scoring import shorten

@@ -34,6 +34,10 @@ def test_tf_idf_by_hand():
     v = corpora.tf_idf(["cat cat dog", "dog cow", "cow pig"]).toarray()  # words in order: cat cow dog pig
     raw = np.array([(1 + np.log(2)) * np.log(3), 0, np.log(3 / 2), 0])
     assert v[0] == pytest.approx(raw / np.linalg.norm(raw), abs=1e-6)
+    texts = ["\u0434\u043e\u043c \u043a\u043e\u0442", "\u043b\u0435\u0441", "\u0414\u043e\u043c!", "\u5e02\u573a"]
+    other = corpora.tf_idf(texts)
+    cosine = (other @ other.T).toarray()
+    assert cosine[0, 2] > 0.4 and cosine[0, 1] == 0 and other.getnnz(axis=1).tolist() == [2, 1, 1, 2]
 
 
 def test_plain_documents_of_each_kind(tmp_path):
@@ -49,7 +53,7 @@ def test_plain_documents_of_each_kind(tmp_path):
     assert documents(path) == ["first document of the file", "second document of the file"]
 
 
-def test_a_missing_corpus_is_named(tmp_path):
+def test_a_missing_or_malformed_corpus_is_named(tmp_path):
     for call, message in (
         (
             lambda: corpora.read_plain("nowhere"),
@@ -66,18 +70,6 @@ def test_a_missing_corpus_is_named(tmp_path):
     (tmp_path / "short.txt").write_text("too short\n")
     with pytest.raises(DataError, match=r"student_corpus: the \.txt files of .* hold no text"):
         corpora.read_plain(str(tmp_path))
-
-
-def test_labelled_texts_are_title_and_description_or_joined(tmp_path):
-    path = tmp_path / "extra.csv"
-    path.write_text('class_index,title,description,joined_text\n3,Oil,up again,\n1,,,"All, in one"\n')
-    texts, labels = corpora.read_labelled(str(path), NAMES)
-    assert texts == ["Oil up again", "All, in one"] and labels.tolist() == [2, 0]
-    with pytest.raises(DataError, match=r"extra\.csv: fewer than two texts of World, Sports, Business; add some"):
-        corpora.check_classes(labels, NAMES, str(path))
-
-
-def test_a_malformed_labelled_file_is_named(tmp_path):
     path = tmp_path / "bad.csv"
     for text, message in (
         ("class_index,title,description\n1,a,b\n2,a\n", r"bad\.csv, line 3: .*2 columns where"),
@@ -88,6 +80,15 @@ def test_a_malformed_labelled_file_is_named(tmp_path):
         path.write_text(text)
         with pytest.raises(DataError, match=message):
             corpora.read_labelled(str(path), NAMES)
+
+
+def test_labelled_texts_are_title_and_description_or_joined(tmp_path):
+    path = tmp_path / "extra.csv"
+    path.write_text('class_index,title,description,joined_text\n3,Oil,up again,\n1,,,"All, in one"\n')
+    texts, labels = corpora.read_labelled(str(path), NAMES)
+    assert texts == ["Oil up again", "All, in one"] and labels.tolist() == [2, 0]
+    with pytest.raises(DataError, match=r"extra\.csv: fewer than two texts of World, Sports, Business; add some"):
+        corpora.check_classes(labels, NAMES, str(path))
 
 
 @pytest.mark.skipif(not (REAL / "ag_news").is_dir(), reason="needs ../shared/data/ag_news")

@@ -1,9 +1,9 @@
 """Rows from every kind of file and the hub, cleaned once; and one clear sentence for every bad input."""
 
 import csv
+import gzip
 import json
 import os
-import random
 import re
 import subprocess
 import sys
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from symbiosis.data.readers import HUB, DataError, clean, read, read_table
+from symbiosis.data.readers import HUB, DataError, read, read_table
 from symbiosis.settings import RunSettings, make_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,24 +89,24 @@ def source(task, **changes):
 def fails(task, message, **changes):
     with pytest.raises(DataError, match=message) as caught:
         source(task, **changes)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) <= 300
 
 
 # --- formats -------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("write", "classes"),
-    [
-        (write_csv, True), (write_csv_without_header, True), (write_csv_of_kaggle, True), (write_text_label_csv, False),
-        (write_jsonl, True), (write_jsonl_names, False), (write_parquet, True), (write_hub_parquet, False),
-    ],
-)  # fmt: skip
-def test_every_format_gives_the_same_rows(tmp_path, write, classes):
-    found = source(write_folder(tmp_path, write, classes=classes))
-    assert sorted(found.label_names) == sorted(NAMES)
-    end = " told, at length" if "csv" in write.__name__ and "label" not in write.__name__ else ""
-    for frame, expected in ((found.rest, rows(24)), (found.test, rows(6, start=100))):
-        assert frame["text"].tolist() == [text + end for text, _ in expected]
-        assert [found.label_names[label] for label in frame["label"]] == [NAMES[label] for _, label in expected]
+FORMATS = {  # whether classes.txt stands beside it
+    write_csv: True, write_csv_without_header: True, write_csv_of_kaggle: True, write_text_label_csv: False,
+    write_jsonl: True, write_jsonl_names: False, write_parquet: True, write_hub_parquet: False,
+}  # fmt: skip
+
+
+def test_every_format_gives_the_same_rows(tmp_path):
+    for write, classes in FORMATS.items():
+        found = source(write_folder(tmp_path / write.__name__, write, classes=classes))
+        assert sorted(found.label_names) == sorted(NAMES), write
+        end = " told, at length" if "csv" in write.__name__ and "label" not in write.__name__ else ""
+        for frame, expected in ((found.rest, rows(24)), (found.test, rows(6, start=100))):
+            assert frame["text"].tolist() == [text + end for text, _ in expected]
+            assert [found.label_names[label] for label in frame["label"]] == [NAMES[label] for _, label in expected]
 
 
 def test_source_ids_name_file_and_line_and_public_test_is_found(tmp_path):
@@ -133,16 +133,34 @@ def test_labels_go_by_name_where_a_files_schema_names_them(tmp_path):
         data_set([(f"{name} a", label), (f"{name} b", 1 - label)], names).to_parquet(tmp_path / f"{name}.parquet")
     found = source(tmp_path)
     assert found.label_names == ["World", "Sports"] and found.test["label"].tolist() == [0, 1]
+    (tmp_path / "classes.txt").write_text("\ufeffSports\nWorld\n")  # the order is its own, the meaning the schema's
+    found = source(tmp_path)
+    assert found.label_names == ["Sports", "World"] and found.test["label"].tolist() == [1, 0]
+    (tmp_path / "classes.txt").unlink()
     data_set([("c", 0), ("d", 1)], ["World", "Weather"]).to_parquet(tmp_path / "test.parquet")
     fails(tmp_path, r"test\.parquet, row 2: unknown label 'Weather' \(known: 0 World, 1 Sports")
+
+
+def test_a_number_is_no_label_where_nothing_says_what_it_stands_for(tmp_path):
+    for train in ("text,label\na,World\nb,Sports\n", "text,label\na,1.0\nb,0.0\n", "text,label\na,\uff11\nb,-1\n"):
+        (tmp_path / "train.csv").write_text(train)
+        for test in ("text,label\nc,0\n", "1,title,story\n", "text,label\nc,1e0\n"):
+            (tmp_path / "test.csv").write_text(test)
+            fails(tmp_path, r"\.csv, line \d: its label is a number, and nothing says .*; write classes\.txt")
+    (tmp_path / "train.csv").write_text("text,label\na,1\nb,2\nc,3\n")  # names that are numbers are names, no places
+    (tmp_path / "test.csv").write_text("text,label\nc,3\n")
+    (tmp_path / "classes.txt").write_text("1\n2\n3\n")
+    assert (found := source(tmp_path)).rest["label"].tolist() == [0, 1, 2] and found.test["label"].tolist() == [2]
+    (tmp_path / "test.csv").write_text("text,label\nc,0\n")
+    fails(tmp_path, r"test\.csv, line 2: unknown label '0' \(known: 0 1, 1 2")
 
 
 # --- bad input -----------------------------------------------------------------------------------------------------
 BAD_CSV = {
     '"1","a","b"\n"2","c"\n': r"line 2: .*\(2 columns where .* has 3\); correct this row, and quote a text that holds",
-    '"1","a","b"\n"2","c","d","e"\n': r"line 2: cannot be read as UTF-8 CSV \(4 columns where",
-    '"1","a","b"\n"2","c","d\n': r"line 2: cannot be read as UTF-8 CSV \(unexpected end",
-    '"1","a","b"\n"2","caf\udce9","b"\n': r"line 2: cannot be read as UTF-8 CSV \('utf-8' codec",
+    '"1","a","b"\n"2","c","d","e"\n': r"line 2: cannot be read as CSV \(4 columns where",
+    '"1","a","b"\n"2","c","d\n': r"line 2: cannot be read as CSV \(unexpected end",
+    '"1","a","b"\n"2","caf\udce9","b"\n': r"line 2: is not UTF-8 \(byte 0xe9\); save the file as UTF-8",
     '"1","a","b"\n"x","c","d"\n': r"line 2: class_index is 'x'; write 1",
     '"1","a","b"\n"0","c","d"\n': r"line 2: class_index is '0'; write 1",
     '"1","a","b"\n"5","c","d"\n': r"line 2: unknown label 4 \(known: 0 World",
@@ -152,7 +170,7 @@ BAD_CSV = {
     "text,label\n&lt;b&gt; \\\\,World\n": r"line 2: no text",
     "body,label\na,World\n": r"line 2: no text, or title and description, in body, label",
     "text,topic\na,World\n": r"line 2: no label or class_index in text, topic; name one",
-    "text,label,Text\na,World,b\n": r"line 1: cannot be read as UTF-8 CSV \('text' stands there twice\)",
+    "text,label,Text\na,World,b\n": r"line 1: cannot be read as CSV \('text' stands there twice\)",
     "text,label\n": r"train\.csv: holds no rows",
     "": r"train\.csv: holds no rows",
 }  # fmt: skip
@@ -165,15 +183,37 @@ BAD_JSONL = {
     '{"text": "a", "label": 1.5}\n': r"line 1: unknown label 1\.5",
     '{"text": "a", "label": true}\n': r"line 1: unknown label True",
     '{"text": "a", "label": -1}\n': r"line 1: unknown label -1",
+    '{"text": "a", "label": {"b": 1}}\n': r"line 1: unknown label \{'b': 1\}",
+    '{"text": "a", "label": "\uff11"}\n': r"line 1: unknown label '\uff11'",
+    f'{{"text": "a", "label": "{"1" * 5000}"}}\n': r"line 1: unknown label '1+ \(known: 0 World",
+    '{"title": 5, "description": "a", "label": 1}\n': r"line 1: no text, or title and description",
+    "[" * 100_000: r"line 1: no JSON object \(maximum recursion",
+    '{"text": "caf\udce9", "label": 1}': r"line 1: is not UTF-8 \(byte 0xe9\)",
 }
 
 
-@pytest.mark.parametrize(("kind", "cases"), [("csv", BAD_CSV), ("jsonl", BAD_JSONL)])
-def test_bad_rows_name_file_and_line(tmp_path, kind, cases):
-    folder = write_folder(tmp_path, write_csv if kind == "csv" else write_jsonl)
-    for content, message in cases.items():
-        (folder / f"train.{kind}").write_text(content, errors="surrogateescape")
-        fails(folder, message if message.startswith("train") else rf"train\.{kind}, {message}")
+def test_bad_rows_name_file_and_line(tmp_path):
+    for kind, cases in (("csv", BAD_CSV), ("jsonl", BAD_JSONL)):
+        folder = write_folder(tmp_path / kind, write_csv if kind == "csv" else write_jsonl)
+        for content, message in cases.items():
+            (folder / f"train.{kind}").write_text(content, errors="surrogateescape")
+            fails(folder, message if message.startswith("train") else rf"train\.{kind}, {message}")
+
+
+def test_a_file_of_another_kind_is_named(tmp_path):
+    folder = write_folder(tmp_path)
+    whole = (folder / "train.csv").read_bytes()
+    for content, kind in (
+        (whole.decode().encode("utf-16"), "UTF-16"),
+        (whole.decode().encode("utf-16-le"), "UTF-16"),
+        (gzip.compress(whole), "gzip"),
+        (b"PK\x03\x04", "a zip or Excel file"),
+        (b"PAR1", "Parquet"),
+    ):
+        (folder / "train.csv").write_bytes(content)
+        fails(folder, rf"train\.csv: is {kind}, not UTF-8 text; save or unpack it")
+    (folder / "train.csv").write_bytes(whole.replace(b"\n", b"\r"))  # of an old Mac: read
+    assert len(source(folder).rest) == 24
 
 
 def test_bad_parquet(tmp_path):
@@ -185,6 +225,10 @@ def test_bad_parquet(tmp_path):
     fails(folder, r"train\.parquet: cannot be read as Parquet \('label' stands there twice\)")
     (folder / "train.parquet").write_bytes(b"no parquet")
     fails(folder, r"train\.parquet: cannot be read as Parquet")
+    for odd in ("{", "[]", "null", '{"info": 5}', '{"info": {"features": {"label": {"names": ["A", "A"]}}}}'):
+        table = pa.table({"text": ["a"], "label": [1]}).replace_schema_metadata({"huggingface": odd})
+        pq.write_table(table, folder / "train.parquet")
+        fails(folder, r"train\.parquet: its 'huggingface' metadata cannot be read \(.*\); write the file anew")
 
 
 def test_missing_or_doubled_file(tmp_path):
@@ -196,22 +240,64 @@ def test_missing_or_doubled_file(tmp_path):
     fails(folder, r"no train file; put one of train\.csv, train\.jsonl, train\.parquet there")
 
 
-def test_label_names_that_are_missing_single_or_spelled_twice(tmp_path):
-    folder = write_folder(tmp_path, write_jsonl, classes=False)
-    fails(folder, r"classes\.txt: missing; the labels are numbers, so write their names there")
-    (folder / "classes.txt").write_text("World\n")
-    fails(folder, r"label names are \['World'\]; two or more")
+STRAY = [
+    ("World", ' "world"'), ("World", "WORLD "), ("World", "\u201cWorld\u201d"), ("Sci Fi", "sci-fi"), ("True", "TRUE"),
+    ("World", "\uff37orld"), ("caf\u00e9", "cafe\u0301"), ("v1", "v1.0"), ("Stra\u00dfe", "STRASSE"),
+    ("World", "World."),
+]  # fmt: skip
+
+
+def test_label_names_that_are_single_or_spelled_twice(tmp_path):
+    folder = write_folder(tmp_path, write_jsonl)
+    for content, message in (
+        ("World\n", r"label names are \['World'\]; two or more"),
+        ("\n", r"label names are \[\]; two or more"),
+        ("World\nworld\n", r"'World' and 'world' differ in no more than"),
+        ("World\nSports\x1b[31m\n", r"label name 'Sports\\x1b\[31m' .* nobody sees; rename it"),
+        ("World\nSpo\u200brts\n", r"label name .* nobody sees; rename it"),
+        ("World\n" + "long " * 30_000, r"label name 'long .* is longer than 100 characters"),
+    ):
+        (folder / "classes.txt").write_text(content)
+        fails(folder, message)
+    (folder / "classes.txt").write_bytes(b"caf\xe9\nWorld\n")
+    fails(folder, r"classes\.txt: is not UTF-8 \(byte 0xe9\)")
     (folder / "classes.txt").unlink()
-    lines = [json.dumps({"text": f"t{i}", "label": name}) for i, name in enumerate(["Sports", "World", ' "world"'])]
-    (folder / "train.jsonl").write_text("\n".join(lines))
-    fails(folder, r"needed that differ in more than case, quotes and white space")
+
+    def spelled(*names):
+        rows = [json.dumps({"text": f"t{i}", "label": name}) for i, name in enumerate(names)]
+        (folder / "train.jsonl").write_text("\n".join(rows))
+
+    for pair in STRAY:
+        spelled("Other", *pair, pair[0])
+        fails(folder, r"label names .* and .* \([12] and [12] rows\) differ in no more than .*; spell them alike")
+    spelled(*(f"id {i}" for i in range(600)))
+    fails(folder, r"600 different labels \('id 0', 'id 1', \.\.\.\) are no classes")
+    spelled("A", "B", True)
+    fails(folder, r"line 3: label is True; write the name of a class")
+    spelled("A", "B", "nan")
+    (folder / "test.jsonl").write_text('{"text": "c", "label": "A"}')
+    fails(folder, r"line 3: unknown label 'nan'")
+
+
+def test_classes_and_repairs_are_one_line_each(tmp_path, capsys):
+    train = [(f"story {i}", "AB"[i % 2]) for i in range(1_001)]
+    train += [("a &lt;b&gt;c&lt;/b&gt; \0d", "C"), ("e\u202ef", "A")]
+    (tmp_path / "train.jsonl").write_text("\n".join(json.dumps({"text": t, "label": y}) for t, y in train))
+    (tmp_path / "test.jsonl").write_text('{"text": "g", "label": "A"}')
+    found, said = source(tmp_path), capsys.readouterr().out.splitlines()
+    assert found.rest["text"].tolist()[-2:] == ["a c d", "ef"]
+    assert found.cleaned == {"entity": 4, "tag": 2, "control": 2}
+    first = r"'a &lt;b&gt;c&lt;/b&gt; \x00d' became 'a c d'"
+    assert said[0].endswith(f"repairs of its texts: 4 entity, 2 control, 2 tag; the first: {first}")
+    assert said[1].endswith("3 classes in 1,003 training rows: A 502, B 500, C 1; 1 with no more than one row: C")
+    assert len(said) == 2
 
 
 # --- hub -----------------------------------------------------------------------------------------------------------
 def test_a_task_that_is_neither_folder_nor_pinned(tmp_path):
     assert all(re.fullmatch(r"[0-9a-f]{40}", commit) for _, commit in HUB.values())
-    fails(tmp_path / "nowhere", r"is not there \(looked at .*nowhere\); put its files there")
-    fails("someone/else", r"commit of it, 40 digits: as task_revision, .*\(known without one: fancyzhx/ag_news")
+    fails(tmp_path / "nowhere", r"nowhere is not there; put files there or, if nowhere")
+    fails("someone/else", r"commit of it, 40 digits: as task_revision, .*\(known: .*\)")
     fails("someone/else", r"give a commit of it, 40 digits", task_revision="main")
 
 
@@ -238,58 +324,9 @@ def test_a_dead_hub_is_one_sentence_with_the_way_out(tmp_path):
     env = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
     run = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert re.fullmatch(
-        r"task: fancyzhx/ag_news@\w{40} cannot be fetched \(\w+\); .*hf download.*name it, .* instead\n", run.stdout
+        r"task: fancyzhx/ag_news@\w{40} cannot be fetched \(\w+\); .*hf download .* and name FOLDER instead\n",
+        run.stdout,
     ), run.stdout + run.stderr
-
-
-# --- cleaning ------------------------------------------------------------------------------------------------------
-def test_clean_by_hand():
-    by_hand = {
-        "Canada #39;s largest": "Canada's largest",
-        "is  #39;Kiss of Death #39; for": "is 'Kiss of Death' for",
-        "a  quot;smart bomb quot; from": 'a "smart bomb" from',
-        "AT amp;T and Merck  amp; Co.": "AT&T and Merck & Co.",
-        "soared  #36;14.97 to \\$187.40": "soared $14.97 to $187.40",
-        "seven\\lawsuits against\\\\": "seven lawsuits against",
-        "software  #151; free": "software \u2014 free",
-        "&lt;b&gt;...&lt;/b&gt; A Filipino": "... A Filipino",
-        'Corp. &lt;A HREF="http://a.b/c?d=e"&gt;F.N&lt;/A&gt;, a': "Corp. F.N, a",
-        "one&lt;br&gt;two": "one two",
-        "preparing nbsp;to  make": "preparing to make",
-        "the cup; it is 3 < 4 & 5 > 2": "the cup; it is 3 < 4 & 5 > 2",
-    }
-    assert {dirty: clean(dirty) for dirty in by_hand} == by_hand
-
-
-def test_each_repair_is_counted_once(tmp_path):
-    counts = Counter()
-    clean("a #39;s \\$5 &lt;b&gt;x&lt;/b&gt;\\y", counts)
-    assert counts == {"entity": 5, "dollar": 1, "tag": 2, "backslash": 1}
-    found = source(write_folder(tmp_path, write_jsonl, train=[*rows(24), ("Britain #39;s \\$5 note", 2)]))
-    assert found.cleaned == {"dollar": 1, "entity": 1} and found.rest["text"].iloc[-1] == "Britain's $5 note"
-
-
-def test_clean_is_idempotent_and_leaves_no_quirk():
-    draw = random.Random(0)
-    pieces = [
-        *"ab <>/&;#\\$",
-        " #39;",
-        " quot;",
-        "&lt;",
-        "&gt;",
-        "&amp;",
-        "lt;",
-        "<p>",
-        "amp;",
-        "#92;",
-        "  ",
-        "\xa0",
-        "\n",
-    ]
-    for _ in range(3000):
-        text = clean("".join(draw.choices(pieces, k=draw.randint(1, 14))))
-        assert clean(text) == text
-        assert not re.search(r"\\| #39;|&lt;|&gt;|^\s|\s$|\s\s", text), text
 
 
 # --- real text -----------------------------------------------------------------------------------------------------

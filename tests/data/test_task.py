@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from symbiosis.data.readers import DataError
-from symbiosis.data.task import check_disjoint, load_task, match_key
+from symbiosis.data.task import check_disjoint, load_task
 from symbiosis.settings import RunSettings, make_settings
 
 SIZES = {"dev_size": 4, "train_size": 6, "pool_size": 8, "test_size": 0, "lesson_size": 4, "hard_examples": 2}
@@ -42,37 +42,36 @@ def fails(task, message, **given):
 
 
 # --- splits --------------------------------------------------------------------------------------------------------
-def test_pool_has_no_label_column(folder):
+def test_pool_has_no_label_and_zero_takes_all_that_is_left(folder):
     task = load_task(settings(folder))
     assert (len(task.dev), len(task.train), len(task.pool), len(task.test)) == (4, 6, 8, 6) and task.name == folder.name
     assert task.pool.column_names == ["text", "source_id"]
     for part in (task.train, task.dev, task.test):
         assert part.column_names == ["text", "label", "source_id"]
+    assert len(load_task(settings(folder, pool_size=0)).pool) == 24 - 4 - 6
+    assert len(load_task(settings(folder, train_size=0)).train) == 24 - 4 - 8
+    assert len(load_task(settings(folder, test_size=3)).test) == 3
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_planted_overlap_and_repeats_never_survive(tmp_path, seed):
+def test_planted_overlap_and_repeats_never_survive(tmp_path, capsys):
     """Random folders with planted test texts and repeats: counts are exact and all splits are disjoint."""
-    draw = random.Random(seed)
-    planted = draw.sample(rows(10, start=100), draw.randint(1, 5))
-    repeated = draw.sample(rows(30), draw.randint(1, 5))
-    train = rows(30) + [(disguise(text), label) for text, label in planted + repeated]
-    folder = write_folder(tmp_path, draw.sample(train, len(train)), rows(10, start=100))
-    task = load_task(settings(folder, seed=seed, test_size=draw.randint(1, 10), pool_size=0))
-    assert task.overlap == {"equals_test": len(planted), "repeated": len(repeated)}
-    assert len(task.dev) + len(task.train) + len(task.pool) == 30
-    check_disjoint({"dev": task.dev, "train": task.train, "pool": task.pool, "test": task.test})
+    for seed in range(6):
+        draw = random.Random(seed)
+        planted = draw.sample(rows(10, start=100), draw.randint(1, 5))
+        repeated = draw.sample(rows(30), draw.randint(1, 5))
+        train = rows(30) + [(disguise(text), label) for text, label in planted + repeated]
+        folder = write_folder(tmp_path, draw.sample(train, len(train)), rows(10, start=100))
+        task = load_task(settings(folder, seed=seed, test_size=draw.randint(1, 10), pool_size=0))
+        assert task.overlap == {"equals_test": len(planted), "repeated": len(repeated)}
+        dropped = f"{len(planted)} dropped as also in the test, {len(repeated)} as repeated"
+        assert f"of {len(train)} training rows {dropped}" in capsys.readouterr().out
+        assert len(task.dev) + len(task.train) + len(task.pool) == 30
+        check_disjoint({"dev": task.dev, "train": task.train, "pool": task.pool, "test": task.test})
 
 
 def disguise(text):
     """The same story for the match key, another string for ==."""
     return f"  &quot;{text.upper()}&quot; -- !"
-
-
-def test_match_key_by_hand():
-    assert match_key("Fish &amp; Chips, 5 o'clock!") == "fishchips5oclock"
-    assert match_key("Fish &amp; Chips") != match_key("Fish & Chip")
-    assert match_key("新聞") == "新聞"  # a text without a-z is its own key
 
 
 def test_check_disjoint_names_the_two_splits_and_the_text():
@@ -86,12 +85,6 @@ def test_splits_follow_the_seed_and_the_fingerprint_follows_the_rows(folder):
     first, again, other = (load_task(settings(folder, seed=seed)) for seed in (1, 1, 2))
     assert first.pool["text"] == again.pool["text"] and first.fingerprint == again.fingerprint
     assert first.pool["text"] != other.pool["text"] and first.fingerprint != other.fingerprint
-
-
-def test_zero_takes_all_that_is_left(folder):
-    assert len(load_task(settings(folder, pool_size=0)).pool) == 24 - 4 - 6
-    assert len(load_task(settings(folder, train_size=0)).train) == 24 - 4 - 8
-    assert len(load_task(settings(folder, test_size=3)).test) == 3
 
 
 def test_sizes_that_do_not_fit(folder):

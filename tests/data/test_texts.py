@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from symbiosis.data.readers import DataError
-from symbiosis.data.texts import load_tasks, read_texts
+from symbiosis.data.texts import load_tasks, read_texts, split
 from symbiosis.data.world import GLOBAL_WORDS, LABEL_NAMES, World
 from symbiosis.settings import InteractionSettings
 
@@ -50,19 +50,31 @@ def test_questions_and_answers_become_lines(tmp_path):
     assert read_texts(str(tmp_path)) == [*expected, "Plain."]
 
 
-@pytest.mark.parametrize(
-    "content, said",
-    [
+def test_a_row_that_does_not_fit_names_its_line(tmp_path):
+    for content, said in (
         ("{", r"bad.jsonl, line 1: no JSON object \(Expecting"),
         ('{"text": "fine"}\n{"answer": "x"}', r"line 2: does not fit \(KeyError: 'text'\); a row has question with"),
         ('{"question": "q", "choices": ["a"], "answer_index": 3}', r"line 1: does not fit \(IndexError"),
         ('{"text": " "}', r"line 1: text is empty; fill or delete the row"),
-    ],
-)
-def test_a_row_that_does_not_fit_names_its_line(content, said, tmp_path):
-    (tmp_path / "bad.jsonl").write_text(content)
-    with pytest.raises(DataError, match=said):
-        read_texts(str(tmp_path))
+    ):
+        (tmp_path / "bad.jsonl").write_text(content)
+        with pytest.raises(DataError, match=said):
+            read_texts(str(tmp_path))
+
+
+def test_what_is_dropped_or_changed_is_said(tmp_path, capsys):
+    texts = [f"\u043d\u043e\u0432\u043e\u0441\u0442\u044c {word}" for word in "\u0430\u0431\u0432\u0433\u0434\u0435"]
+    rows = [{"text": text} for text in (*texts, texts[0].upper() + "!", "nul \0 esc \x1b")]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "b.txt").write_text("a line that is long enough \u202e\n")
+    name = str(tmp_path)
+    found = split(name, read_texts(name), InteractionSettings(train_size=0, test_size=2, prompts=2))
+    assert len(found.train) == 6 and not {"\0", "\x1b", "\u202e"} & set("".join(found.train + found.test))
+    assert capsys.readouterr().out.splitlines() == [
+        f"{name}/b.txt: 1 control characters left out",
+        f"{name}/a.jsonl, line 8: 2 control characters left out",
+        f"{name}: 1 of 9 texts dropped, they come up twice",
+    ]
 
 
 def test_texts_that_are_missing_or_too_few_are_one_sentence(tmp_path):
@@ -84,7 +96,7 @@ def test_texts_that_are_missing_or_too_few_are_one_sentence(tmp_path):
         asked(tmp_path / "folder")
     with pytest.raises(DataError, match=r"image.png: no .csv, .jsonl, .parquet, .txt file to read"):
         asked(tmp_path / "image.png")
-    with pytest.raises(DataError, match=r"'nobody/nothing' is not there .*owner/name@<40 digits>"):
+    with pytest.raises(DataError, match=r"nobody/nothing is not there; .*owner/name@<40 digits>"):
         asked("nobody/nothing")
     with pytest.raises(DataError, match=r"'wrold' is no class of the miniature \(world, sports"):
         asked("wrold", private_tasks="wrold,sports", public_task="miniature")

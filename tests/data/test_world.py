@@ -38,17 +38,11 @@ def test_a_word_is_in_one_list_only_and_is_no_label():
     assert not set(words) & set(LABEL_NAMES)
 
 
-def test_zipf_shares_by_hand():
+def test_shares_and_word_probabilities_by_hand():
     assert zipf(6) == pytest.approx([0.381, 0.204, 0.142, 0.110, 0.090, 0.076], abs=2e-3)
     assert WORLD.shares[list(WORLD.tail)].sum() == pytest.approx(0.416, abs=1e-3)  # the true tail mass
     assert zipf(3, 1.0) == pytest.approx(np.array([6, 3, 2]) / 11)
-
-
-def test_word_probabilities_sum_to_one():
     assert WORLD.probabilities.sum(axis=-1) == pytest.approx(np.ones((4, 4, 6)))
-
-
-def test_word_probability_by_hand():
     # Most frequent entity of a head subtopic: .50 * 1/(1 + 2^-.5 + 3^-.5 + 4^-.5) + .02 / (entities), nothing else.
     word = split(SUBTOPIC_WORDS["sports"][WORLD.subtopics[1][0]])[0][0]
     expected = 0.50 / (1 + 2**-0.5 + 3**-0.5 + 0.5) + 0.02 / len(WORLD.slot_words["E"])
@@ -95,7 +89,7 @@ def test_parse_finds_the_one_template_of_every_sentence():
         assert parse(text) == [(first, words), (second, words)]
 
 
-def test_what_the_world_cannot_write_has_no_likelihood():
+def test_texts_that_fit_no_template_have_no_likelihood_and_are_read_by_their_words():
     texts = [
         "",
         "the striker scored the goal at the pitch.",  # one sentence
@@ -105,9 +99,6 @@ def test_what_the_world_cannot_write_has_no_likelihood():
         "the scored striker the goal at the pitch. the striker scored the goal at the pitch.",  # words in wrong slots
     ]
     assert np.isneginf(WORLD.log_likelihood(texts)).all()
-
-
-def test_texts_that_fit_no_template_are_read_as_a_bag_of_words():
     label = 2
     words = [w for slot in SLOTS for w in WORLD.lists[label, 0, slot]]
     posterior = WORLD.posterior([" ".join(words), "the the of", ""])
@@ -142,14 +133,11 @@ def test_bayes_accuracy_leaves_little_noise():
     assert 0.98 < right.mean() < 0.995  # measured .988-.990 over worlds; standard error .002
 
 
-def test_seed_decides_the_world_and_the_rng_the_texts():
+def test_texts_follow_seed_labels_and_shares():
     assert World.make(0).subtopics == WORLD.subtopics
     assert World.make(1).subtopics != WORLD.subtopics
     draw = [WORLD.sample(8, np.random.default_rng(seed)).text.tolist() for seed in (0, 0, 1)]
     assert draw[0] == draw[1] != draw[2]
-
-
-def test_sample_follows_labels_and_shares():
     docs = WORLD.sample(400, np.random.default_rng(0), shares=np.eye(6)[3])
     assert set(docs.subtopic) == {3}
     assert docs.label.value_counts().tolist() == [100] * 4  # balanced

@@ -6,13 +6,10 @@ import pytest
 from symbiosis.measures.density import density, effective_rank
 
 
-def test_effective_rank_of_equal_spread_is_the_number_of_directions():
+def test_effective_rank_by_hand():
     plus_minus = np.concatenate([np.eye(5, 8), -np.eye(5, 8)])  # mean 0, five equal singular values
     assert effective_rank(plus_minus) == pytest.approx(5)
     assert effective_rank(np.eye(6, 9)) == pytest.approx(5)  # orthonormal rows: centring takes one direction
-
-
-def test_effective_rank_by_hand():
     s = np.array([3.0, 1.0])  # p = (3/4, 1/4)
     x = np.concatenate([np.diag(s), -np.diag(s)])
     assert effective_rank(x) == pytest.approx(4 / 3**0.75)  # exp(-3/4 ln 3/4 - 1/4 ln 1/4)
@@ -38,13 +35,10 @@ def test_effective_rank_is_bounded_by_rows_and_columns():
     assert effective_rank(x[:20]) < effective_rank(x)  # grows with n: why groups must be equally large
 
 
-def test_effective_rank_of_equal_rows_is_nan():
+def test_effective_rank_needs_rows_that_differ():
     assert np.isnan(effective_rank(np.full((4, 3), 0.1)))
     fp32 = (0.1 + np.random.default_rng(2).normal(size=(4, 3)) * 1e-9).astype(np.float32)
     assert np.isnan(effective_rank(fp32))
-
-
-def test_effective_rank_wants_a_matrix_of_two_rows():
     for shape in ((1, 5), (5,), (4, 0)):
         with pytest.raises(ValueError, match="two rows"):
             effective_rank(np.ones(shape))
@@ -53,6 +47,9 @@ def test_effective_rank_wants_a_matrix_of_two_rows():
 def test_density_by_hand():
     one_hot, uniform, four_of_nine = np.eye(9)[2], np.full(9, -3.0), np.repeat([2.0, 0.0], [4, 5])
     np.testing.assert_allclose(density([one_hot, uniform, four_of_nine]), [0, 1, (2 - 1) / (3 - 1)], atol=1e-12)
+    assert np.isnan(density(np.zeros(4)))
+    with pytest.raises(ValueError, match="two units"):
+        density(np.ones((3, 1)))
 
 
 def test_density_ignores_scale_sign_and_order_of_units_but_not_a_rotation():
@@ -67,9 +64,3 @@ def test_density_of_noise_is_what_the_normal_law_says():
     noise = density(np.random.default_rng(4).normal(size=(50, 10_000)))
     expected = (100 * np.sqrt(2 / np.pi) - 1) / 99  # |x|_1 / |x|_2 = sqrt(d) E|z| to first order
     assert abs(noise.mean() - expected) < 1e-3 and noise.shape == (50,)
-
-
-def test_density_of_silence_is_nan():
-    assert np.isnan(density(np.zeros(4)))
-    with pytest.raises(ValueError, match="two units"):
-        density(np.ones((3, 1)))

@@ -63,6 +63,8 @@ def test_complexity_by_hand():
         {"mean_words": 13 / 4, "mean_sentences": 6 / 4, "mean_clauses": np.mean(clauses), "base_lm_loss": 4}
     )
     assert math.isnan(complexity(texts)["base_lm_loss"])  # nothing to ask
+    chinese = complexity(["\u5e02\u573a\u4e0a\u6da8\uff0c\u597d\u3002\u4e0d\uff01"])
+    assert (chinese["mean_sentences"], chinese["mean_clauses"]) == (2, 1.5)
 
 
 def test_words_of_real_text_by_hand():
@@ -73,6 +75,28 @@ def test_words_of_real_text_by_hand():
     assert found["word_js"] == pytest.approx(diversity.js_divergence(p, q))
     assert lessons.real_words(["a b"], real)["word_tail_coverage"] == 0
     assert all(math.isnan(value) for value in lessons.real_words(["?!"], real).values())
+    even = lessons.real_words(["a b"], lessons.RealWords.of(["a b c d"]))  # no word is rare: no share of them, not 0
+    assert math.isnan(even["word_tail_coverage"]) and math.isnan(even["word_tail_mass"]) and even["word_new_mass"] == 0
+    for texts in ([], ["?!"], ["a b"]):
+        assert all(math.isnan(value) for value in lessons.real_words(texts, lessons.RealWords.of(["?!", ""])).values())
+
+
+SCRIPTS = {  # first letter of an alphabet, its letters, what stands between words
+    "Russian": (0x430, 32, " "), "Hindi": (0x915, 37, "\u093f "), "Arabic": (0x627, 20, "\u060c "),
+    "Korean": (0xAC00, 500, " "), "Chinese": (0x4E00, 500, ""), "Japanese": (0x3041, 80, ""),
+}  # fmt: skip
+
+
+def test_lessons_of_any_script_are_measured():
+    for language, (first, size, between) in SCRIPTS.items():
+        rng, p = np.random.default_rng(0), 1 / np.arange(1, 301)
+        n_letters = 1 if language in ("Chinese", "Japanese") else 3
+        made = ["".join(map(chr, first + rng.integers(size, size=n_letters))) for _ in p]
+        texts = [between.join(rng.choice(made, 8, p=p / p.sum())) for _ in range(1_400)]
+        found = values(texts[:700], None, real=lessons.RealText.of(texts[700:]))
+        assert {name for name, value in found.items() if math.isnan(value)} == NO_BASE
+        assert 0 < found["distinct_2"] < 0.9 and 0 <= found["self_bleu"] < 1 and found["mean_words"] == 8
+        assert found["word_new_mass"] < 0.1 and found["word_js"] < 0.2 and 0 < found["word_tail_coverage"] <= 1
 
 
 def test_every_subtopic_once_is_as_even_as_can_be():
@@ -111,6 +135,7 @@ def test_a_whole_lesson_by_hand():
     right = (WORLD.posterior(texts).argmax(1) == np.array(labels)).sum()
     assert found["label_purity"] == right / 302 == labels_right(texts, labels, WORLD).mean() > 0.95
     assert whole_lesson(texts, [(label + 1) % 4 for label in labels], WORLD)["label_purity"] < 0.1
+    assert all(math.isnan(value) for value in whole_lesson([], [], WORLD).values())
     assert whole_lesson(["a b c", "a b c", "a b"]) == {"distinct_2": 2 / 5, "unique": 2 / 3}  # no world, no truth
     shares = subtopic_shares(texts, WORLD)
     assert shares["share"].sum() == pytest.approx(1) and shares["tail"].sum() == 16
@@ -136,9 +161,6 @@ def test_a_lesson_has_every_measure_of_every_lever_once_with_its_size():
     assert {found[name]["n"] for name in lessons.SUBTOPIC_UNITS} == {N_TEXTS}
     assert {found[name]["n"] for name in {*LEVERS["quality"], *LEVERS["complexity"]} - NO_BASE} == {400}
     assert {name for name, row in found.items() if math.isnan(row["value"])} == NO_BASE
-
-
-def test_without_a_world_there_is_no_quality_and_no_subtopic():
     found = table(written(300)["text"], None)
     assert set(found) == STATED - set(LEVERS["quality"]) - set(lessons.SUBTOPIC_UNITS)
     assert found["distinct_2"]["n"] == 4000
@@ -159,13 +181,13 @@ def test_a_lesson_of_short_texts_is_measured_at_the_smaller_size_only():
     assert found["mean_words"]["value"] == 6 and found["tail_mass"]["n"] == 300
 
 
-@pytest.mark.parametrize("world", [WORLD, None], ids=["known", "unknown"])
-def test_too_little_text_is_nan_and_no_crash(world):
-    for texts in ([], ["the man saw."], ["", ""]):
-        found = table(texts, world)
-        diverse = [row for name, row in found.items() if name in LEVERS["diversity"]]
-        assert diverse and all(math.isnan(row["value"]) and row["n"] == 0 for row in diverse)
-        assert math.isnan(found["mean_words"]["value"]) == (not texts)
+def test_too_little_text_is_nan_and_no_crash():
+    for world in (WORLD, None):
+        for texts in ([], ["the man saw."], ["", ""]):
+            found = table(texts, world)
+            diverse = [row for name, row in found.items() if name in LEVERS["diversity"]]
+            assert diverse and all(math.isnan(row["value"]) and row["n"] == 0 for row in diverse)
+            assert math.isnan(found["mean_words"]["value"]) == (not texts)
 
 
 def test_the_part_depends_on_the_seed_alone():
