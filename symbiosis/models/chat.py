@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from symbiosis.errors import SymbiosisError
-from symbiosis.models.tokens import apart, continued, control_tokens, sanitized, start_ids, token_ids
+from symbiosis.models.tokens import after_newline, apart, control_tokens, sanitized, start_ids, token_ids
 
 DAY = {  # what a template is told when it asks for the date: one day for ever, or tomorrow's prompts would be others
     "%Y": "2024", "%y": "24", "%m": "07", "%B": "July", "%b": "Jul", "%d": "26", "%-d": "26", "%e": "26", "%j": "208",
@@ -72,8 +72,10 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], answers
     """Token ids of each answer where it stands behind its turn: those of both in one, less those of the turn."""
     lead = frame(tokenizer).lead
     asked, both = chat_ids(tokenizer, turns), chat_ids(tokenizer, turns, [lead + answer for answer in answers])
-    rows = zip(asked, both, continued(tokenizer, "\n", answers), strict=True)
-    return [ids[len(turn) :] if ids[: len(turn)] == turn else own for turn, ids, own in rows]
+    return [
+        ids[len(turn) :] if ids[: len(turn)] == turn else after_newline(tokenizer, answer)
+        for turn, ids, answer in zip(asked, both, answers, strict=True)
+    ]
 
 
 def end_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -13,6 +13,7 @@ from scipy.special import log_softmax
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
+from symbiosis.errors import SymbiosisError
 from symbiosis.models.fast import cast_linears
 from symbiosis.models.loading import LanguageModel, autocast, batches_by_length, pad, token_ids
 from symbiosis.settings import RunSettings
@@ -20,6 +21,10 @@ from symbiosis.settings import RunSettings
 HEAD_TOKENS = 2048  # tokens whose logits are held at once: 400 MB at a vocabulary of 50,000
 KEPT_LOGITS = 2**31  # bytes of logits that are kept for a gradient; where there are more, they are computed twice
 CPU_HEAD_TOKENS = 128  # where nothing is kept for a gradient: 25 MB, which malloc hands out again instead of new pages
+
+
+class LabelError(SymbiosisError):
+    """Labels that a model cannot tell apart, with the remedy."""
 
 
 def shorten(tokenizer, texts: Sequence[str], max_length: int) -> list[str]:
@@ -42,6 +47,27 @@ def shared_prefixes(labels: Sequence[Sequence[int]], *, nested: bool) -> dict[tu
         own = tuple(tokens[:-1])
         passes[next(prefix for prefix in prefixes if prefix[: len(own)] == own)].append(column)
     return passes
+
+
+def told_apart(tokenizer, rows: Sequence[Sequence[int]], names: Sequence[str], end: list[int], role: str):
+    """Token rows of label words; where one begins another, all with an `end`, or the longer could never be likelier.
+
+    Raises LabelError for labels of which the tokenizer of the `role` ('student', 'generator') knows no word, or which
+    it reads as the same.
+    """
+    seen: dict[tuple[int, ...], str] = {}
+    for row, name in zip(map(tuple, rows), names, strict=True):
+        problem = ""
+        if not set(row) - {tokenizer.unk_token_id}:
+            problem = f"does not know the label {name[:60]!r}"
+        elif row in seen:
+            problem = f"reads the labels {seen[row][:60]!r} and {name[:60]!r} as the same"
+        if problem:
+            remedy = f"name another model in {role}, or rename the class in the task's files (classes.txt)"
+            raise LabelError(f"{role}: its tokenizer {problem}; {remedy}")
+        seen[row] = name
+    nested = any(a == b[: len(a)] for a in seen for b in seen if a != b)
+    return [[*row, *end * nested] for row in rows]
 
 
 @torch.inference_mode()

@@ -61,14 +61,24 @@ def apart(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     return re.sub("|".join(map(re.escape, names)) or "(?!)", lambda found: found[0][0] + " " + found[0][1:], text)
 
 
-def continued(tokenizer: PreTrainedTokenizerBase, before: str, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text as it goes on after `before`: those of both in one, less those of `before`.
+def continued(
+    tokenizer: PreTrainedTokenizerBase, before: Sequence[str], texts: Sequence[str]
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Token ids of what stands before each text, and of each text as it goes on: those of both in one, less the former.
 
     Where a token spans the border, those after a new line: read alone, a text begins with a blank to many a tokenizer.
     """
-    rows = token_ids(tokenizer, texts)
-    for context in ("\n", before):
-        (given,) = token_ids(tokenizer, [context])
-        both = token_ids(tokenizer, [context + text for text in texts])
-        rows = [ids[len(given) :] if ids[: len(given)] == given else row for ids, row in zip(both, rows, strict=True)]
-    return rows
+    given, both = (
+        token_ids(tokenizer, before),
+        token_ids(tokenizer, [a + b for a, b in zip(before, texts, strict=True)]),
+    )
+    return given, [
+        ids[len(first) :] if ids[: len(first)] == first else after_newline(tokenizer, text)
+        for first, ids, text in zip(given, both, texts, strict=True)
+    ]
+
+
+def after_newline(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a text that does not begin a document."""
+    newline, both, alone = token_ids(tokenizer, ["\n", "\n" + text, text])
+    return both[len(newline) :] if both[: len(newline)] == newline else alone
