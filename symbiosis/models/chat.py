@@ -4,6 +4,7 @@ What a template leaves open is decided here: no thinking, always the same day. C
 """
 
 import contextlib
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -90,6 +91,28 @@ def stop_text(tokenizer: PreTrainedTokenizerBase) -> str:
     header, control = frame(tokenizer).header, control_tokens(tokenizer)
     ids = tokenizer(header, add_special_tokens=False)["input_ids"]
     return header if header.strip() and control.keys().isdisjoint(ids) else ""
+
+
+def decoded(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    """The text of an answer; of its special tokens those around thoughts stay."""
+    around = {i: tag for i, tag in control_tokens(tokenizer).items() if tag in {*THINKING, *THINKING.values()}}
+    if around.keys().isdisjoint(ids):
+        return tokenizer.decode(ids, skip_special_tokens=True)
+    parts = []
+    for kept, run in itertools.groupby(ids, key=lambda i: i in around):
+        of_run = list(run)
+        parts += [around[i] for i in of_run] if kept else [tokenizer.decode(of_run, skip_special_tokens=True)]
+    return "".join(parts)
+
+
+def without_thinking(text: str) -> str:
+    """The text behind the thoughts it begins with; '' where they never end."""
+    for begin, close in THINKING.items():
+        if close in text:
+            return text.rpartition(close)[2]
+        if text.lstrip().startswith(begin):
+            return ""
+    return text
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
