@@ -12,6 +12,7 @@ from symbiosis.models.generation import Sampling, generate
 from symbiosis.models.loading import LanguageModel
 from symbiosis.models.ranks import all_reduce_sum, distributed
 from symbiosis.models.scoring import label_log_probs, shorten, text_losses, token_losses, told_apart
+from symbiosis.models.tokens import ended
 from symbiosis.models.training import Steps, adapters, epochs_of, fit, token_weights
 from symbiosis.prompts import GENERATOR_WRITE, label_turn
 from symbiosis.settings import RunSettings
@@ -81,11 +82,11 @@ class Generator:
         return float((then - now).mean())
 
     def answered(self, asked: Sequence[str], answers: Sequence[str]) -> tuple[list[list[int]], list[int]]:
-        """Token rows `chat turn, answer, its end` and how many leading tokens are the turn."""
+        """Token rows `chat turn, answer, its end` and how many leading tokens are the turn; see `ended`."""
         tokenizer, limit = self.lm.tokenizer, self.settings.max_new_tokens
         turns, end = chat_ids(tokenizer, asked), end_ids(tokenizer)
-        bodies = answer_ids(tokenizer, asked, answers)
-        rows = [turn + body[:limit] + end for turn, body in zip(turns, bodies, strict=True)]
+        parts = zip(turns, answer_ids(tokenizer, asked, answers), answers, strict=True)
+        rows = [turn + ended(body, text, limit, end) for turn, body, text in parts]
         return rows, [len(turn) for turn in turns]
 
 

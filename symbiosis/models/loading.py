@@ -29,7 +29,7 @@ from transformers.utils import logging as transformers_logging
 
 from symbiosis.errors import SymbiosisError
 from symbiosis.models.chat import stop_ids
-from symbiosis.models.tokens import start_ids, token_ids
+from symbiosis.models.tokens import ended, start_ids, token_ids
 from symbiosis.settings import resolve
 from symbiosis.store.folders import atomic_folder, digest
 
@@ -130,16 +130,12 @@ def autocast(model: PreTrainedModel, precision: str) -> Iterator[None]:
 
 
 def document_rows(
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    max_length: int | None = None,
-    *,
-    end_if_cut: bool = True,
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int | None = None
 ) -> list[list[int]]:
-    """Token rows `start text end`, the text cut at `max_length`; without `end_if_cut` a cut text has no end."""
+    """Token rows `start text end`, the text cut at `max_length`."""
     start, end = start_ids(tokenizer), [tokenizer.eos_token_id]
-    rows = [(ids[:max_length], len(ids)) for ids in token_ids(tokenizer, texts)]
-    return [start + ids + end * (end_if_cut or len(ids) == n) for ids, n in rows]
+    rows = zip(token_ids(tokenizer, texts), texts, strict=True)
+    return [start + ended(ids, text, max_length, end) for ids, text in rows]
 
 
 def pad(

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from symbiosis.data.lesson import texts_of
 from symbiosis.models.loading import LanguageModel, document_rows
 from symbiosis.models.ranks import all_reduce_sum, distributed
 from symbiosis.models.scoring import label_log_probs, text_losses, token_losses, told_apart
-from symbiosis.models.tokens import continued, start_ids, token_ids
+from symbiosis.models.tokens import continued, ended, start_ids, token_ids
 from symbiosis.models.training import Steps, epochs_of, fit, token_weights
 from symbiosis.prompts import STUDENT_CLASSIFY, STUDENT_WRITE
 from symbiosis.settings import RunSettings
@@ -50,10 +51,11 @@ class Student:
         return told_apart(tokenizer, rows, names, [tokenizer.eos_token_id], "student")
 
     def written_rows(self, texts: Sequence[str], labels: Sequence[int]) -> tuple[list[list[int]], list[int]]:
-        """Token rows `label news: text <eos>` and, for each, how many leading tokens are given, not predicted."""
+        """Token rows `label news: text <eos>` and how many leading tokens are given, not predicted; see `ended`."""
         tokenizer, limit, start = self.lm.tokenizer, self.settings.max_length, start_ids(self.lm.tokenizer)
         cues, bodies = continued(tokenizer, self._asked_to_write(labels), [f" {text}" for text in texts[:]])
-        rows = [start + c + body[:limit] + [tokenizer.eos_token_id] for c, body in zip(cues, bodies, strict=True)]
+        parts, end = zip(cues, bodies, texts, strict=True), [tokenizer.eos_token_id]
+        rows = [start + cue + ended(body, text, limit, end) for cue, body, text in parts]
         return rows, [len(start + cue) for cue in cues]
 
     def cues(self, labels: Sequence[int]) -> list[list[int]]:
@@ -71,7 +73,7 @@ class Student:
         return label_log_probs(self.lm, self.questions(texts), self.label_rows(), self.settings)
 
     def text_losses(self, texts: Sequence[str]) -> np.ndarray:
-        """Mean negative log-likelihood of each bare text, its end included: (n,) [nats/token]."""
+        """Mean negative log-likelihood of each bare text, with its end where it has one: (n,) [nats/token]."""
         rows = document_rows(self.lm.tokenizer, texts, self.settings.max_length)
         return text_losses(self.lm, rows, [1] * len(rows), self.settings)
 
@@ -110,7 +112,7 @@ class LessonRows:
         self.student, self.n = student, len(lesson)
         self.labels = [soft_label(row) for row in zip(lesson["label"], label_probs(lesson), strict=True)]
         self.words, self.asked = student.label_rows(), student.questions(lesson["text"])
-        self.written, self.given = student.written_rows(lesson["text"], lesson["label"])
+        self.written, self.given = student.written_rows(texts_of(lesson), lesson["label"])
         self.lengths = [len(row) for row in self.written]
         self.weight = torch.tensor(lesson["weight"], dtype=torch.float32, device=student.lm.device)
         self.lm_weight = token_weights(self.weight, self.written, self.given)

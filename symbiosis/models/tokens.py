@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from symbiosis.data.lesson import is_cut
+
 
 def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The token a document begins with: bos, or, in models without one, the end token that separates documents."""
@@ -23,6 +25,19 @@ def token_ids(
     rows, control = tokenizer(texts, add_special_tokens=False)["input_ids"], set(control_tokens(tokenizer))
     rows = [ids if control.isdisjoint(ids) else spelled_out(tokenizer, t) for t, ids in zip(texts, rows, strict=True)]
     return [ids[:max_length] for ids in rows]
+
+
+def ended(ids: list[int], text: str, max_length: int | None, end: list[int]) -> list[int]:
+    """A text's token row with its end. What is cut, here or by its writer, has none: nobody learns to stop there."""
+    body = ids[:max_length]
+    return body if body and (len(body) < len(ids) or is_cut(text)) else body + end
+
+
+def cut_share(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> float:
+    """Share of the texts that are longer than `max_length` tokens; of 2,000 of them where there are more."""
+    some = texts[:: -(-len(texts) // 2000)] if texts else []
+    rows = token_ids(tokenizer, some)
+    return sum(len(ids) > max_length for ids in rows) / max(1, len(rows))
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:

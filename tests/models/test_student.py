@@ -9,6 +9,7 @@ from datasets import Dataset
 from made_tokenizers import byte_level, sentencepiece
 from model_helpers import LABELS, LESSON, TEXTS, UNEVEN, label_log_probs_one_by_one, log_p, weights, with_
 
+from symbiosis.data.lesson import Written, make_lesson
 from symbiosis.models import loading
 from symbiosis.models.loading import LanguageModel
 from symbiosis.models.student import LessonRows, Student
@@ -35,7 +36,14 @@ def test_only_the_text_is_cut(student):
     long, tokenizer = " ".join(TEXTS * 5), student.lm.tokenizer
     assert tokenizer.decode(short.questions([long])[0]).endswith("\nTopic:")
     rows, given = short.written_rows([long], [0])
-    assert len(rows[0]) == given[0] + 10 + 1 and rows[0][-1] == tokenizer.eos_token_id
+    assert len(rows[0]) == given[0] + 10 and tokenizer.eos_token_id not in rows[0][1:]  # and what is cut has no end
+
+
+def test_what_its_writer_cut_is_taught_without_an_end(student):
+    texts = ["Shares fell.", Written("Shares fell.", cut=True)]
+    lesson = LessonRows(student, make_lesson(texts, [2, 2], "generator", 1, "write", [""] * 2))
+    whole, cut = lesson.written
+    assert whole == [*cut, student.lm.tokenizer.eos_token_id] and lesson.lengths == [len(whole), len(cut)]
 
 
 def test_a_bare_text_is_scored_with_its_end(student):
