@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from symbiosis.data.lesson import load_lesson
+from symbiosis.data.lesson import load_lesson, texts_of
 from symbiosis.data.task import load_task
 from symbiosis.data.world import World
 from symbiosis.errors import SymbiosisError
@@ -27,7 +27,7 @@ from symbiosis.store.results import (
     with_arm,
 )
 
-VERSION = 2  # of the measures: raised when a formula changes, so that finished lessons are measured anew
+VERSION = 3  # of the measures: raised when a formula changes, so that finished lessons are measured anew
 
 HOW_TO_MEASURE = "make it with `symbiosis.analysis.lesson_measures.collect`, which reads the finished runs"
 BAND_COLUMNS = ("scale", "study", "metric", "low", "high", "n_texts", "draws")
@@ -148,7 +148,7 @@ def _measured(folder: Path, encoder: str, encoder_revision: str) -> pd.DataFrame
     for generation in range(1, settings.generations + 1):
         lesson = load_lesson(folder / "lessons" / f"gen-{generation}.parquet")
         rng = np.random.default_rng(derive_seed(settings.seed, generation, "measures"))
-        measured = lesson_rows(lesson["text"][:], world, rng=rng, **against)
+        measured = lesson_rows(texts_of(lesson), world, rng=rng, **against)
         rows += [run | {"run_id": run_id, "generation": generation} | row for row in measured]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

@@ -23,6 +23,10 @@ KEPT_LOGITS = 2**31  # bytes of logits that are kept for a gradient; where there
 CPU_HEAD_TOKENS = 128  # where nothing is kept for a gradient: 25 MB, which malloc hands out again instead of new pages
 
 
+class LikelihoodError(SymbiosisError):
+    """Likelihoods that are no numbers, with the remedy."""
+
+
 class LabelError(SymbiosisError):
     """Labels that a model cannot tell apart, with the remedy."""
 
@@ -94,7 +98,17 @@ def label_log_probs(
             log_p = logits.float().log_softmax(-1)
             for column in columns:
                 scores[batch, column] = sum(log_p[:, j, t] for j, t in enumerate(labels[column])).cpu().numpy()
-    return log_softmax(scores, axis=1)
+    return require_numbers(log_softmax(scores, axis=1))
+
+
+def require_numbers(values: np.ndarray) -> np.ndarray:
+    """The values; raises LikelihoodError where one is nan, which would be read as the first label or as a loss."""
+    if np.isnan(values).any():
+        raise LikelihoodError(
+            "a model's likelihoods are nan: its weights are damaged or its training went astray; copy the model again, "
+            "or lower learning_rate (of a Generator: generator_learning_rate)"
+        )
+    return values
 
 
 def token_losses(
@@ -140,4 +154,4 @@ def text_losses(
         nll, row = token_losses(lm, [rows[i] for i in batch], lengths, settings, head_tokens=n)
         row = row.cpu().numpy()
         losses[batch] = np.bincount(row, nll.cpu().numpy(), len(batch)) / np.bincount(row, minlength=len(batch))
-    return losses
+    return require_numbers(losses)

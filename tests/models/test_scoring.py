@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from made_tokenizers import whole_words
-from model_helpers import LABELS, TEXTS, log_p
+from model_helpers import LABELS, TEXTS, log_p, with_
 
 from symbiosis.data.lesson import make_lesson
 from symbiosis.models import loading, scoring
@@ -106,3 +106,11 @@ def test_a_label_that_begins_with_another_can_be_learned(names, role, neox_folde
         learner = Generator(loading.load(str(qwen_folder), device="cpu"), names, settings)
         learner.fine_tune([label_turn(text, names) for text in texts], [names[i] for i in labels], seed=0)
     assert learner.label_log_probs(texts).argmax(1).tolist() == labels
+
+
+def test_likelihoods_that_are_no_numbers_stop_in_a_sentence(student):
+    broken = with_(student)
+    broken.lm.model.get_output_embeddings().weight.data.fill_(float("nan"))
+    for ask in (broken.label_log_probs, broken.text_losses):
+        with pytest.raises(scoring.LikelihoodError, match=r"likelihoods are nan: .* lower learning_rate"):
+            ask(TEXTS)
