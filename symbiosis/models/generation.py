@@ -12,7 +12,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from symbiosis.data.lesson import Written
 from symbiosis.errors import SymbiosisError
 from symbiosis.models import vllm
-from symbiosis.models.chat import decoded, stop_text, without_thinking
+from symbiosis.models.chat import decoded, stops, without_thinking
 from symbiosis.models.fast import weights_as
 from symbiosis.models.loading import LanguageModel, autocast, batches_by_length, pad
 from symbiosis.models.refill import require_finite, sample
@@ -118,11 +118,11 @@ def written_texts(lm: LanguageModel, rows: Sequence[Sequence[int]], limit: int) 
 
     A text is cut where nothing ended it before `limit` tokens. Says in a line how many texts had thoughts.
     """
-    tokenizer, stops = lm.tokenizer, lm.model.generation_config.eos_token_id
-    stops, words = {*(stops if isinstance(stops, list) else [stops])}, stop_text(tokenizer)
+    tokenizer, ends = lm.tokenizer, lm.model.generation_config.eos_token_id
+    ends, words = {*(ends if isinstance(ends, list) else [ends])}, stops(tokenizer)[1]
     texts, n_thoughts = [], 0
     for row in rows:
-        ids = list(itertools.takewhile(lambda i: i not in stops, row))
+        ids = list(itertools.takewhile(lambda i: i not in ends, row))
         said = decoded(tokenizer, ids)
         text = without_thinking(said)
         n_thoughts += text != said

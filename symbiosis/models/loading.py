@@ -28,7 +28,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging as transformers_logging
 
 from symbiosis.errors import SymbiosisError
-from symbiosis.models.chat import stop_ids
+from symbiosis.models.chat import stops
 from symbiosis.models.tokens import ended, start_ids, token_ids
 from symbiosis.settings import resolve
 from symbiosis.store.folders import atomic_folder, digest
@@ -91,8 +91,8 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
         tokenizer.pad_token_id is None or tokenizer.pad_token_id >= rows
     ):  # none, or one the library added past the model
         tokenizer.pad_token = tokenizer.eos_token  # padding is told by the attention mask, never by the id
-    stops = {*stop_ids(tokenizer), *_as_list(model.generation_config.eos_token_id)} - {None}
-    model.generation_config = GenerationConfig(eos_token_id=sorted(stops), pad_token_id=tokenizer.pad_token_id)
+    ends = {*stops(tokenizer)[0], *_as_list(model.generation_config.eos_token_id)} - {None}
+    model.generation_config = GenerationConfig(eos_token_id=sorted(ends), pad_token_id=tokenizer.pad_token_id)
     return LanguageModel(model.to(pick_device(device)).eval(), tokenizer)
 
 

@@ -98,15 +98,15 @@ def label_log_probs(
             log_p = logits.float().log_softmax(-1)
             for column in columns:
                 scores[batch, column] = sum(log_p[:, j, t] for j, t in enumerate(labels[column])).cpu().numpy()
-    return require_numbers(log_softmax(scores, axis=1))
+    return require_numbers(log_softmax(scores, axis=1), lm)
 
 
-def require_numbers(values: np.ndarray) -> np.ndarray:
+def require_numbers(values: np.ndarray, lm: LanguageModel) -> np.ndarray:
     """The values; raises LikelihoodError where one is nan, which would be read as the first label or as a loss."""
     if np.isnan(values).any():
         raise LikelihoodError(
-            "a model's likelihoods are nan: its weights are damaged or its training went astray; copy the model again, "
-            "or lower learning_rate (of a Generator: generator_learning_rate)"
+            f"{lm.model.config._name_or_path}: its likelihoods are nan, so its weights are damaged or training went "
+            "astray; copy the model again, or lower learning_rate (of a Generator: generator_learning_rate)"
         )
     return values
 
@@ -154,4 +154,4 @@ def text_losses(
         nll, row = token_losses(lm, [rows[i] for i in batch], lengths, settings, head_tokens=n)
         row = row.cpu().numpy()
         losses[batch] = np.bincount(row, nll.cpu().numpy(), len(batch)) / np.bincount(row, minlength=len(batch))
-    return require_numbers(losses)
+    return require_numbers(losses, lm)

@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 
 from symbiosis.models import loading
 from symbiosis.models import vllm as vllm_engine
-from symbiosis.models.chat import stop_ids
+from symbiosis.models.chat import stops
 from symbiosis.models.generation import Sampling, generate, written_texts
 from symbiosis.models.generator import Generator
 from symbiosis.models.refill import SamplingError
@@ -153,8 +153,8 @@ VICUNA = byte_level(template="{% for m in messages %}{{ m.role }}: {{ m.content 
     ],
 )
 def test_an_answer_is_what_stands_between_its_thoughts_and_its_end(tokenizer, written, text, cut, capsys):
-    stops = GenerationConfig(eos_token_id=sorted(stop_ids(tokenizer)))
-    lm = loading.LanguageModel(SimpleNamespace(generation_config=stops), tokenizer)
+    ends = GenerationConfig(eos_token_id=sorted(stops(tokenizer)[0]))
+    lm = loading.LanguageModel(SimpleNamespace(generation_config=ends), tokenizer)
     ids = tokenizer(written, add_special_tokens=False)["input_ids"]
     (answer,) = written_texts(lm, [ids], len(ids))
     assert (answer, answer.cut) == (text, cut)

@@ -112,5 +112,5 @@ def test_likelihoods_that_are_no_numbers_stop_in_a_sentence(student):
     broken = with_(student)
     broken.lm.model.get_output_embeddings().weight.data.fill_(float("nan"))
     for ask in (broken.label_log_probs, broken.text_losses):
-        with pytest.raises(scoring.LikelihoodError, match=r"likelihoods are nan: .* lower learning_rate"):
+        with pytest.raises(scoring.LikelihoodError, match=r"neox: its likelihoods are nan, .* lower learning_rate"):
             ask(TEXTS)
