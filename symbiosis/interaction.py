@@ -29,6 +29,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from symbiosis.data.lesson import Written, is_cut
 from symbiosis.data.texts import TaskTexts, load_tasks
 from symbiosis.errors import SymbiosisError
 from symbiosis.loop.mixing import kept_rows
@@ -146,7 +147,8 @@ def _write(experiment: Experiment, generation: int) -> dict:
     for k in experiment.entities:
         if settings.writer_shares[k - 1]:
             texts = _write_texts(experiment, k, generation)
-            parts.append(pd.DataFrame({"entity": k, "generation": generation, "text": texts}))
+            columns = {"entity": k, "generation": generation, "text": texts, "cut": [is_cut(text) for text in texts]}
+            parts.append(pd.DataFrame(columns))
     lesson = pd.concat(parts, ignore_index=True)
     buffer = io.BytesIO()
     lesson.to_parquet(buffer, index=False)
@@ -200,7 +202,7 @@ def _hard_for_others(experiment: Experiment, drafts: list[str], entity: int, gen
     losses = np.zeros(len(drafts))
     for other in (k for k in experiment.entities if k != entity):
         lm = experiment.load(other, generation - 1)
-        rows = text_rows(lm.tokenizer, drafts, experiment.settings.max_length)
+        rows = document_rows(lm.tokenizer, drafts, experiment.settings.max_length)
         losses += text_losses(lm, rows, [1] * len(rows), experiment.settings)
     kept = np.argsort(-losses, kind="stable")[: experiment.settings.written]
     return [drafts[i] for i in np.sort(kept)]
@@ -257,14 +259,10 @@ def _texts_of(experiment: Experiment, generation: int, writer: int, rng: np.rand
     if not generation or not experiment.settings.writer_shares[writer - 1]:
         return []
     lessons = [experiment.written(g) for g in range(1, generation + 1)]
-    parts = [lesson.loc[lesson["entity"] == writer, "text"].tolist() for lesson in lessons]
+    own = [lesson[lesson["entity"] == writer] for lesson in lessons]
+    parts = [[Written(text, cut=cut) for text, cut in zip(rows["text"], rows["cut"], strict=True)] for rows in own]
     texts = [text for part in parts for text in part]
     return [texts[i] for i in kept_rows([len(part) for part in parts], experiment.settings.mixing, rng)]
-
-
-def text_rows(tokenizer, texts: Sequence[str], max_length: int) -> list[list[int]]:
-    """Token rows `start text end`; a text cut at max_length has no end, so that nobody learns to stop mid-sentence."""
-    return document_rows(tokenizer, texts, max_length, end_if_cut=False)
 
 
 def fit_texts(
@@ -277,7 +275,7 @@ def fit_texts(
     AdamW, warm-up over `warmup_ratio` of the steps, then linearly to 0. Raises TrainingError at a loss that is not
     finite.
     """
-    rows = text_rows(lm.tokenizer, texts, settings.max_length)
+    rows = document_rows(lm.tokenizer, texts, settings.max_length)
     batches = list(itertools.islice(_passes([len(row) for row in rows], settings.batch_size, seed), settings.steps))
 
     def losses(some: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
@@ -305,7 +303,7 @@ def _losses(experiment: Experiment, lm: LanguageModel, generation: int, who: str
     """loss_<who>_on_<task>: cross-entropy over all tokens of the task's held-out texts [nats/token]."""
     rows = []
     for end, task in zip(experiment.task_ends, experiment.tasks, strict=True):
-        ids = text_rows(lm.tokenizer, task.test, experiment.settings.max_length)
+        ids = document_rows(lm.tokenizer, task.test, experiment.settings.max_length)
         per_text = text_losses(lm, ids, [1] * len(ids), experiment.settings)
         mean = float(np.average(per_text, weights=[len(row) - 1 for row in ids]))
         rows.append(metric(generation, f"loss_{who}_on_{end}", mean, "nats/token", len(ids)))
@@ -412,7 +410,7 @@ def loss_matrix(rows: pd.DataFrame, generation: int) -> np.ndarray:
 
 
 def written_texts(settings: InteractionSettings, generation: int) -> pd.DataFrame:
-    """What the entities of a run wrote in a generation: entity (1..K), generation, text."""
+    """What the entities of a run wrote in a generation: entity (1..K), generation, text, cut (at max_new_tokens)."""
     path = run_folder(settings) / "lessons" / f"gen-{generation}.parquet"
     if not path.is_file():
         raise InteractionError(f"{path}: no such file; run the experiment first, generations 1..{settings.generations}")

@@ -13,7 +13,7 @@ from symbiosis.data.readers import HUB
 from symbiosis.data.texts import TaskTexts, load_tasks
 from symbiosis.interaction import Experiment, InteractionError
 from symbiosis.models import loading
-from symbiosis.models.loading import ModelError
+from symbiosis.models.loading import ModelError, document_rows
 from symbiosis.models.training import TrainingError
 from symbiosis.params import study_cells
 from symbiosis.settings import InteractionSettings, RunSettings, SettingsError, make_settings, read_params
@@ -189,7 +189,7 @@ def test_the_symbiotic_entity_keeps_what_is_hard_for_the_others(unbroken, tmp_pa
         kept.extend(whole(experiment, texts, entity, generation))
         for other in (1, 3):
             lm = experiment.load(other, generation - 1)
-            rows = interaction.text_rows(lm.tokenizer, texts, settings.max_length)
+            rows = document_rows(lm.tokenizer, texts, settings.max_length)
             losses.append(interaction.text_losses(lm, rows, [1] * len(rows), settings))
         return kept
 
@@ -232,13 +232,6 @@ def test_a_loss_that_is_no_number_stops_in_one_sentence(neox_folder):
         lm.model.get_input_embeddings().weight.fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"entity 2, generation 1: the loss became nan at step 1 of 3; .*lower"):
         interaction.fit_texts(lm, ["a text"], InteractionSettings(steps=3), seed=1, who="entity 2, generation 1")
-
-
-def test_a_cut_text_has_no_end(neox_folder):
-    _, tokenizer = loading.load(str(neox_folder), device="cpu")
-    short, cut = interaction.text_rows(tokenizer, ["a", "Shares fell as oil prices rose again and again"], 8)
-    end = tokenizer.eos_token_id
-    assert short[0] == cut[0] == end and short[-1] == end and cut[-1] != end and len(cut) == 9
 
 
 def test_entities_that_fall_silent_are_one_sentence(unbroken, tmp_path, monkeypatch):

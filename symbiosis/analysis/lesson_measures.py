@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from symbiosis.data.lesson import load_lesson
+from symbiosis.data.lesson import load_lesson, texts_of
 from symbiosis.data.task import load_task
 from symbiosis.data.world import World
 from symbiosis.errors import SymbiosisError
@@ -128,7 +128,7 @@ def _measured(folder: Path) -> pd.DataFrame:
     for generation in range(1, settings.generations + 1):
         lesson = load_lesson(folder / "lessons" / f"gen-{generation}.parquet")
         rng = np.random.default_rng(derive_seed(settings.seed, generation, "measures"))
-        measured = lesson_rows(lesson["text"][:], world, rng=rng, real=real, base_loss=base_loss)
+        measured = lesson_rows(texts_of(lesson), world, rng=rng, real=real, base_loss=base_loss)
         rows += [run | {"run_id": run_id, "generation": generation} | row for row in measured]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

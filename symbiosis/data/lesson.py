@@ -12,6 +12,23 @@ from datasets.table import InMemoryTable
 from symbiosis.data.readers import DataError
 from symbiosis.store.folders import write_atomic
 
+
+class Written(str):
+    """A text that a model wrote. `cut`: it stopped at max_new_tokens, so that where it ends is no end."""
+
+    cut = False
+
+    def __new__(cls, text: str, *, cut: bool = False):
+        written = super().__new__(cls, text)
+        written.cut = cut
+        return written
+
+
+def is_cut(text: str) -> bool:
+    """Whether a text is known to have no end of its own."""
+    return getattr(text, "cut", False)
+
+
 LESSON = Features(
     text=Value("string"),
     label=Value("int64"),
@@ -20,6 +37,7 @@ LESSON = Features(
     prompt_kind=Value("string"),
     source_id=Value("string"),  # the row the text comes from or explains
     weight=Value("float64"),
+    cut=Value("bool"),  # the writer stopped at max_new_tokens: the text has no end
     label_probs=List(Value("float64")),  # soft label over the classes; null where the label is certain
 )
 
@@ -44,9 +62,17 @@ def make_lesson(
         "prompt_kind": [prompt_kind] * n,
         "source_id": list(source_ids),
         "weight": [1.0] * n if weights is None else [float(weight) for weight in weights],
+        "cut": [is_cut(text) for text in texts],
         "label_probs": [None] * n if label_probs is None else [[float(p) for p in row] for row in label_probs],
     }
     return Dataset.from_dict(columns, features=LESSON)
+
+
+def texts_of(rows) -> list[str]:
+    """The texts of a lesson, those that are cut marked as when they were written."""
+    if "cut" not in rows.column_names:
+        return rows["text"][:]
+    return [Written(text, cut=cut) for text, cut in zip(rows["text"], rows["cut"], strict=True)]
 
 
 def save_lesson(lesson: Dataset, path: str | Path) -> None:

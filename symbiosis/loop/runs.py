@@ -27,12 +27,14 @@ from symbiosis.loop.methods import (
 from symbiosis.loop.state import LoopState
 from symbiosis.measures.lessons import labels_right, whole_lesson
 from symbiosis.models import loading
+from symbiosis.models.chat import chat
 from symbiosis.models.checks import check_sizes
 from symbiosis.models.devices import claim
 from symbiosis.models.generator import Generator
 from symbiosis.models.hidden_states import probe, random_model
 from symbiosis.models.loading import LanguageModel
 from symbiosis.models.student import Student
+from symbiosis.models.tokens import cut_share
 from symbiosis.models.vllm import require_engine
 from symbiosis.pretrain.initial import cache_key, initial_model_folder, initial_weights
 from symbiosis.settings import RunSettings
@@ -86,6 +88,7 @@ def _run_all(folder: Path, state: LoopState, on_stage: Callable[[str], None]) ->
     settings, loop = state.settings, Loop(state, folder, on_stage)
     inputs = loop.inputs()
     invalidate(folder / "state", stage_names(settings))
+    how_read = _how_texts_are_read(loop.state)
     loop.begin()
     for generation in tqdm(range(1, settings.generations + 1), desc=settings.run_id):
         loop.write_lesson(generation)  # A
@@ -94,7 +97,20 @@ def _run_all(folder: Path, state: LoopState, on_stage: Callable[[str], None]) ->
             loop.teach_generator(generation)  # C and D
         tqdm.write(f"{settings.run_id} generation {generation}: accuracy {accuracy:.3f}")
     counts = [result["writing_counts"] for result in loop.results if "writing_counts" in result]
-    return loop.results, loop.state.student.lm.device, {"inputs": inputs, "writing_counts": counts}
+    return loop.results, loop.state.student.lm.device, {"inputs": inputs, "writing_counts": counts, **how_read}
+
+
+def _how_texts_are_read(state: LoopState) -> dict:
+    """For the record: the share of train texts that are cut, which is also said, and the Generator's first prompt."""
+    texts, limit = state.task.train["text"][:], state.settings.max_length
+    share = cut_share(state.student.lm.tokenizer, texts, limit)
+    if share:
+        tqdm.write(
+            f"{share:.0%} of the train texts are longer than max_length, {limit} tokens: read so far, without end"
+        )
+    generator = state.generator
+    prompt = chat(generator.lm.tokenizer, generator.write_turns([0])[0]) if generator else None
+    return {"train_texts_cut": round(share, 4), "prompt": prompt}
 
 
 def stage_names(settings: RunSettings) -> list[str]:
@@ -149,6 +165,9 @@ class Loop:
             state.counts = Counter()
             lesson = next_lesson(state, generation)
             save_lesson(lesson, path)
+            if state.counts["cut"]:
+                asked = f"{state.counts['cut']} of {state.counts['asked']} texts"
+                tqdm.write(f"lesson {generation}: {asked} stopped at max_new_tokens; they are taught without an end")
             if state.accumulated is not None:
                 save_lesson(state.accumulated, out / "so_far.parquet")
             told = {"generation": generation, "step": "lesson", "rows": len(lesson)}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from symbiosis.data.lesson import is_cut
 from symbiosis.models.generation import GenerationError
 from symbiosis.models.generator import Generator
 from symbiosis.prompts import (
@@ -166,13 +167,14 @@ def redraw(
     """The texts, one per prompt, with empty ones (and `duplicates`) drawn anew, up to `max_redraws` times.
 
     draw(prompts, seed, 1) gives new texts. Duplicates that remain then stay, as the little variety the writer has. The
-    counts are asked, empty, duplicate, redrawn and repeated (the duplicates that stay). Raises GenerationError where
-    empty texts remain.
+    counts are asked, empty, duplicate, redrawn, cut and repeated (the duplicates that stay). Raises GenerationError
+    where empty texts remain.
     """
     texts, counts = list(texts), Counter(asked=len(texts))
     for attempt in range(max_redraws + 1):
         empty, repeated = invalid(texts)
         counts["empty"] += len(empty)
+        counts["cut"] = sum(map(is_cut, texts))
         counts["duplicate"] += len(repeated)
         again = sorted(empty + repeated) if duplicates else empty
         if not again:

@@ -1,7 +1,10 @@
 """Language models.
 
-loading        model and tokenizer as one LanguageModel, from a folder or the hub; token rows, padding
+loading        model and tokenizer as one LanguageModel, from a folder or the hub; documents, padding
+tokens         token ids of texts, and of texts that go on
+chat           questions and answers in a model's chat template
 checks         what a model is refused for, before and after its weights are read
+weights        real weights from the package registry, and from GGUF files
 student        is taught lessons, and says which label a text has
 generator      writes, explains, labels, and is fine-tuned
 scoring        likelihoods of label words and of texts

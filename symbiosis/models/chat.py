@@ -4,6 +4,7 @@ What a template leaves open is decided here: no thinking, always the same day. C
 """
 
 import contextlib
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from symbiosis.errors import SymbiosisError
-from symbiosis.models.tokens import apart, continued, control_tokens, sanitized, start_ids, token_ids
+from symbiosis.models.tokens import after_newline, apart, control_tokens, sanitized, start_ids, token_ids
 
 DAY = {  # what a template is told when it asks for the date: one day for ever, or tomorrow's prompts would be others
     "%Y": "2024", "%y": "24", "%m": "07", "%B": "July", "%b": "Jul", "%d": "26", "%-d": "26", "%e": "26", "%j": "208",
@@ -72,8 +73,10 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], answers
     """Token ids of each answer where it stands behind its turn: those of both in one, less those of the turn."""
     lead = frame(tokenizer).lead
     asked, both = chat_ids(tokenizer, turns), chat_ids(tokenizer, turns, [lead + answer for answer in answers])
-    rows = zip(asked, both, continued(tokenizer, "\n", answers), strict=True)
-    return [ids[len(turn) :] if ids[: len(turn)] == turn else own for turn, ids, own in rows]
+    return [
+        ids[len(turn) :] if ids[: len(turn)] == turn else after_newline(tokenizer, answer)
+        for turn, ids, answer in zip(asked, both, answers, strict=True)
+    ]
 
 
 def end_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -83,25 +86,48 @@ def end_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [i for i in ids if i in control][:1] or [tokenizer.eos_token_id]
 
 
-def stop_text(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Text at which an answer is over, where the chat template ends turns by words and not by a token; else ''."""
-    header, control = frame(tokenizer).header, control_tokens(tokenizer)
-    ids = tokenizer(header, add_special_tokens=False)["input_ids"]
-    return header if header.strip() and control.keys().isdisjoint(ids) else ""
+def stops(tokenizer: PreTrainedTokenizerBase) -> tuple[set[int], str]:
+    """Tokens and text after which nothing is read. The text is '' but where a chat template ends turns by words.
 
-
-def stop_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Tokens after which nothing is read. With a broken chat template, as Students may have: as documents end."""
+    With a broken template, as Students may have, texts end as documents do.
+    """
     try:
-        return {tokenizer.eos_token_id, *end_ids(tokenizer)}
+        ids, header = {tokenizer.eos_token_id, *end_ids(tokenizer)}, frame(tokenizer).header
     except ChatError:
-        return {tokenizer.eos_token_id}
+        return {tokenizer.eos_token_id}, ""
+    by_token = set(tokenizer(header, add_special_tokens=False)["input_ids"]) & control_tokens(tokenizer).keys()
+    return ids, header if header.strip() and not by_token else ""
+
+
+def decoded(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    """The text of an answer; of its special tokens those around thoughts stay."""
+    tags = [*THINKING, *THINKING.values()]
+    around = dict(zip(tokenizer.convert_tokens_to_ids(tags), tags, strict=True))
+    around = {i: tag for i, tag in around.items() if i not in (None, tokenizer.unk_token_id)}
+    if around.keys().isdisjoint(ids):
+        return tokenizer.decode(ids, skip_special_tokens=True)
+    parts = []
+    for kept, run in itertools.groupby(ids, key=lambda i: i in around):
+        of_run = list(run)
+        parts += [around[i] for i in of_run] if kept else [tokenizer.decode(of_run, skip_special_tokens=True)]
+    return "".join(parts)
+
+
+def without_thinking(text: str) -> str:
+    """The text behind the thoughts it begins with; '' where they never end."""
+    for begin, close in THINKING.items():
+        if close in text:
+            return text.rpartition(close)[2]
+        if text.lstrip().startswith(begin):
+            return ""
+    return text
 
 
 def check_chat(tokenizer: PreTrainedTokenizerBase) -> None:
     """Raises ChatError where the chat template fails, drops or changes what the user says, or draws at random."""
-    prompts = [chat(tokenizer, ASKED) for _ in range(8)]
-    if ASKED not in prompts[0]:
+    long = ASKED * 200
+    prompts = [chat(tokenizer, long) for _ in range(8)]
+    if long not in prompts[0]:
         raise ChatError(f"{tokenizer.name_or_path}: its chat_template drops or changes what the user says; {REMEDY}")
     if len(set(prompts)) > 1:
         raise ChatError(f"{tokenizer.name_or_path}: its chat_template says something else every time; {REMEDY}")
@@ -142,14 +168,14 @@ def _frame(template: str, tokens: tuple[tuple[str, str], ...]) -> Frame:
         header = _render(template, tokens, [ASKED, ANSWER, ASKED_NEXT]).partition(ANSWER)[2].partition(ASKED_NEXT)[0]
     if lead.strip():  # more than blank space, as the header of the answer's channel: the prompt has it, too
         opening, lead = opening or lead, ""
-    return Frame(template + "{{ " + json.dumps(opening) + " + (answer or '') }}", lead, end, header.rstrip())
+    return Frame(template + "{{ " + json.dumps(opening) + " + (symbiosis_answer or '') }}", lead, end, header.rstrip())
 
 
 def _render(template: str, tokens, turns: Sequence[str], answer: str = "") -> str:
     """User turns and answers in turn; where a user has the last word, up to the answer, and `answer`."""
     roles = ("user", "assistant")
     messages = [{"role": roles[i % 2], "content": text} for i, text in enumerate(turns)]
-    variables = dict(tokens) | switches(template) | {"answer": answer}
+    variables = dict(tokens) | switches(template) | {"symbiosis_answer": answer}
     asks = len(turns) == 1
     return render_jinja_template([messages], chat_template=template, add_generation_prompt=asks, **variables)[0][0]
 
@@ -157,9 +183,9 @@ def _render(template: str, tokens, turns: Sequence[str], answer: str = "") -> st
 def _chat_ids(tokenizer: PreTrainedTokenizerBase, template: str, turn: str, answer: str) -> list[int]:
     how = switches(template) | {"chat_template": template}
     try:
-        return sanitized(tokenizer, turn, answer=answer, **how)
+        return sanitized(tokenizer, turn, symbiosis_answer=answer, **how)
     except ValueError:  # a vocabulary that reads a control token as a word
-        return sanitized(tokenizer, apart(tokenizer, turn), answer=apart(tokenizer, answer), **how)
+        return sanitized(tokenizer, apart(tokenizer, turn), symbiosis_answer=apart(tokenizer, answer), **how)
 
 
 def _dated(template: str) -> str:

@@ -11,7 +11,8 @@ from symbiosis.models.chat import answer_ids, chat_ids, check_chat, end_ids
 from symbiosis.models.generation import Sampling, generate
 from symbiosis.models.loading import LanguageModel
 from symbiosis.models.ranks import all_reduce_sum, distributed
-from symbiosis.models.scoring import label_log_probs, shorten, text_losses, token_losses
+from symbiosis.models.scoring import label_log_probs, shorten, text_losses, token_losses, told_apart
+from symbiosis.models.tokens import ended
 from symbiosis.models.training import Steps, adapters, epochs_of, fit, token_weights
 from symbiosis.prompts import GENERATOR_WRITE, label_turn
 from symbiosis.settings import RunSettings
@@ -21,7 +22,7 @@ from symbiosis.settings import RunSettings
 class Generator:
     """A language model with the labels of its task. It never sees a label of the pool.
 
-    Raises ChatError where its chat template cannot ask.
+    Raises ChatError where its chat template cannot ask, LabelError where it cannot tell the labels apart.
     """
 
     lm: LanguageModel
@@ -30,6 +31,7 @@ class Generator:
 
     def __post_init__(self):
         check_chat(self.lm.tokenizer)
+        self.label_rows()
 
     def names(self, labels: Sequence[int]) -> list[str]:
         return [self.label_names[i] for i in labels]
@@ -47,9 +49,10 @@ class Generator:
         return label_log_probs(self.lm, chat_ids(self.lm.tokenizer, turns), self.label_rows(), self.settings)
 
     def label_rows(self) -> list[list[int]]:
-        """Token rows of the label words as they answer the question for a label."""
-        turns = [label_turn("x", self.label_names)] * len(self.label_names)
-        return answer_ids(self.lm.tokenizer, turns, self.label_names)
+        """Token rows of the label words as they answer the question for a label, see `told_apart`."""
+        tokenizer, names = self.lm.tokenizer, self.label_names
+        rows = answer_ids(tokenizer, [label_turn("x", names)] * len(names), names)
+        return told_apart(tokenizer, rows, names, end_ids(tokenizer), "generator")
 
     def label_probs(self, texts: Sequence[str]) -> np.ndarray:
         """p(label | text): (n, C), rows sum to 1."""
@@ -79,11 +82,11 @@ class Generator:
         return float((then - now).mean())
 
     def answered(self, asked: Sequence[str], answers: Sequence[str]) -> tuple[list[list[int]], list[int]]:
-        """Token rows `chat turn, answer, its end` and how many leading tokens are the turn."""
+        """Token rows `chat turn, answer, its end` and how many leading tokens are the turn; see `ended`."""
         tokenizer, limit = self.lm.tokenizer, self.settings.max_new_tokens
         turns, end = chat_ids(tokenizer, asked), end_ids(tokenizer)
-        bodies = answer_ids(tokenizer, asked, answers)
-        rows = [turn + body[:limit] + end for turn, body in zip(turns, bodies, strict=True)]
+        parts = zip(turns, answer_ids(tokenizer, asked, answers), answers, strict=True)
+        rows = [turn + ended(body, text, limit, end) for turn, body, text in parts]
         return rows, [len(turn) for turn in turns]
 
 

@@ -25,7 +25,7 @@ from transformers import (
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging as transformers_logging
 
-from symbiosis.models.chat import stop_ids
+from symbiosis.models.chat import stops
 from symbiosis.models.checks import (
     ModelError,
     as_list,
@@ -37,7 +37,7 @@ from symbiosis.models.checks import (
     read_config,
     short,
 )
-from symbiosis.models.tokens import start_ids, token_ids
+from symbiosis.models.tokens import ended, start_ids, token_ids
 from symbiosis.models.weights import folder_of
 from symbiosis.settings import resolve
 from symbiosis.store.folders import atomic_folder, digest
@@ -95,8 +95,8 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
         check_vocabulary(folder, model, tokenizer)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= model.get_input_embeddings().num_embeddings:
         tokenizer.pad_token = tokenizer.eos_token  # padding is told by the attention mask, never by the id
-    stops = {*stop_ids(tokenizer), *as_list(model.generation_config.eos_token_id)} - {None}
-    model.generation_config = GenerationConfig(eos_token_id=sorted(stops), pad_token_id=tokenizer.pad_token_id)
+    ends = {*stops(tokenizer)[0], *as_list(model.generation_config.eos_token_id)} - {None}
+    model.generation_config = GenerationConfig(eos_token_id=sorted(ends), pad_token_id=tokenizer.pad_token_id)
     lm = LanguageModel(model.to(pick_device(device)).eval(), tokenizer)
     with library_errors(folder, "name a model of another kind"):
         check_forward(lm)
@@ -201,16 +201,12 @@ def autocast(model: PreTrainedModel, precision: str) -> Iterator[None]:
 
 
 def document_rows(
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    max_length: int | None = None,
-    *,
-    end_if_cut: bool = True,
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int | None = None
 ) -> list[list[int]]:
-    """Token rows `start text end`, the text cut at `max_length`; without `end_if_cut` a cut text has no end."""
+    """Token rows `start text end`, the text cut at `max_length`."""
     start, end = start_ids(tokenizer), [tokenizer.eos_token_id]
-    rows = [(ids[:max_length], len(ids)) for ids in token_ids(tokenizer, texts)]
-    return [start + ids + end * (end_if_cut or len(ids) == n) for ids, n in rows]
+    rows = zip(token_ids(tokenizer, texts), texts, strict=True)
+    return [start + ended(ids, text, max_length, end) for ids, text in rows]
 
 
 def pad(

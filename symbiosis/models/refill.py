@@ -28,7 +28,7 @@ REFILL_SHARE = 0.25  # share of the rows that must be free before new prompts ar
 
 
 class SamplingError(SymbiosisError):
-    """A model the refill engine cannot sample from, with the remedy."""
+    """A model that no text can be drawn from, with the remedy."""
 
 
 # --- the sampler ---------------------------------------------------------------------------------------------------
@@ -47,8 +47,19 @@ def draw(logits: torch.Tensor, uniforms: torch.Tensor, *, temperature: float, to
     return torch.cat([_draw_some(some, own, temperature, top_p) for some, own in pairs])
 
 
+def require_finite(logits: torch.Tensor) -> None:
+    """Raises SamplingError where a row of logits (n, V) has nan, inf, or nothing that could be drawn."""
+    if not torch.isfinite(logits.amax(-1)).all():
+        raise SamplingError(
+            "no text can be drawn: the model's predictions are nan or inf, so its weights are damaged or its training "
+            "went astray; copy the model again, or lower generator_learning_rate (of a Student that writes: "
+            "learning_rate)"
+        )
+
+
 def _draw_some(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
     logits = logits.float()
+    require_finite(logits)
     weights = (logits - logits.amax(-1, keepdim=True)).div_(temperature).exp_()
     return invert(weights, uniforms) if top_p == 1 else draw_from_nucleus(weights, uniforms, top_p)
 

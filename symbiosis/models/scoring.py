@@ -13,6 +13,7 @@ from scipy.special import log_softmax
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
+from symbiosis.errors import SymbiosisError
 from symbiosis.models.fast import cast_linears
 from symbiosis.models.loading import LanguageModel, autocast, batches_by_length, own_logits, pad, token_ids
 from symbiosis.settings import RunSettings
@@ -20,6 +21,14 @@ from symbiosis.settings import RunSettings
 HEAD_TOKENS = 2048  # tokens whose logits are held at once: 400 MB at a vocabulary of 50,000
 KEPT_LOGITS = 2**31  # bytes of logits that are kept for a gradient; where there are more, they are computed twice
 CPU_HEAD_TOKENS = 128  # where nothing is kept for a gradient: 25 MB, which malloc hands out again instead of new pages
+
+
+class LikelihoodError(SymbiosisError):
+    """Likelihoods that are no numbers, with the remedy."""
+
+
+class LabelError(SymbiosisError):
+    """Labels that a model cannot tell apart, with the remedy."""
 
 
 def shorten(tokenizer, texts: Sequence[str], max_length: int) -> list[str]:
@@ -42,6 +51,27 @@ def shared_prefixes(labels: Sequence[Sequence[int]], *, nested: bool) -> dict[tu
         own = tuple(tokens[:-1])
         passes[next(prefix for prefix in prefixes if prefix[: len(own)] == own)].append(column)
     return passes
+
+
+def told_apart(tokenizer, rows: Sequence[Sequence[int]], names: Sequence[str], end: list[int], role: str):
+    """Token rows of label words; where one begins another, all with an `end`, or the longer could never be likelier.
+
+    Raises LabelError for labels of which the tokenizer of the `role` ('student', 'generator') knows no word, or which
+    it reads as the same.
+    """
+    seen: dict[tuple[int, ...], str] = {}
+    for row, name in zip(map(tuple, rows), names, strict=True):
+        problem = ""
+        if not set(row) - {tokenizer.unk_token_id}:
+            problem = f"does not know the label {name[:60]!r}"
+        elif row in seen:
+            problem = f"reads the labels {seen[row][:60]!r} and {name[:60]!r} as the same"
+        if problem:
+            remedy = f"name another model in {role}, or rename the class in the task's files (classes.txt)"
+            raise LabelError(f"{role}: its tokenizer {problem}; {remedy}")
+        seen[row] = name
+    nested = any(a == b[: len(a)] for a in seen for b in seen if a != b)
+    return [[*row, *end * nested] for row in rows]
 
 
 @torch.inference_mode()
@@ -68,7 +98,17 @@ def label_log_probs(
             log_p = logits.float().log_softmax(-1)
             for column in columns:
                 scores[batch, column] = sum(log_p[:, j, t] for j, t in enumerate(labels[column])).cpu().numpy()
-    return log_softmax(scores, axis=1)
+    return require_numbers(log_softmax(scores, axis=1), lm)
+
+
+def require_numbers(values: np.ndarray, lm: LanguageModel) -> np.ndarray:
+    """The values; raises LikelihoodError where one is nan, which would be read as the first label or as a loss."""
+    if np.isnan(values).any():
+        raise LikelihoodError(
+            f"{lm.model.config._name_or_path}: its likelihoods are nan, so its weights are damaged or training went "
+            "astray; copy the model again, or lower learning_rate (of a Generator: generator_learning_rate)"
+        )
+    return values
 
 
 def token_losses(
@@ -114,4 +154,4 @@ def text_losses(
         nll, row = token_losses(lm, [rows[i] for i in batch], lengths, settings, head_tokens=n)
         row = row.cpu().numpy()
         losses[batch] = np.bincount(row, nll.cpu().numpy(), len(batch)) / np.bincount(row, minlength=len(batch))
-    return losses
+    return require_numbers(losses, lm)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from symbiosis.models.loading import LanguageModel, document_rows, start_ids, token_ids
+from symbiosis.data.lesson import texts_of
+from symbiosis.models.loading import LanguageModel, document_rows
 from symbiosis.models.ranks import all_reduce_sum, distributed
-from symbiosis.models.scoring import label_log_probs, text_losses, token_losses
+from symbiosis.models.scoring import label_log_probs, text_losses, token_losses, told_apart
+from symbiosis.models.tokens import continued, ended, start_ids, token_ids
 from symbiosis.models.training import Steps, epochs_of, fit, token_weights
 from symbiosis.prompts import STUDENT_CLASSIFY, STUDENT_WRITE
 from symbiosis.settings import RunSettings
@@ -19,36 +21,50 @@ RowLosses = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # label loss, summe
 
 @dataclass(frozen=True)
 class Student:
-    """A language model with the labels of its task: whoever holds it can teach it, ask it and test it."""
+    """A language model with the labels of its task: whoever holds it can teach it, ask it and test it.
+
+    Raises LabelError where it cannot tell the labels apart.
+    """
 
     lm: LanguageModel
     label_names: Sequence[str]
     settings: RunSettings
+
+    def __post_init__(self):
+        self.label_rows()
 
     # --- token rows ---
 
     def questions(self, texts: Sequence[str]) -> list[list[int]]:
         """Token rows `text + "\\nTopic:"`, after which the label word comes; only the text is ever cut."""
         tokenizer, (before, after) = self.lm.tokenizer, STUDENT_CLASSIFY.split("{text}")
-        start, end = start_ids(tokenizer) + token_ids(tokenizer, [before])[0], token_ids(tokenizer, [after])[0]
-        return [start + ids + end for ids in token_ids(tokenizer, texts, self.settings.max_length)]
+        (first,), start = token_ids(tokenizer, [before]), start_ids(tokenizer)
+        _, (last,) = continued(tokenizer, [before + "x"], [after])
+        rows = token_ids(tokenizer, [before + text + after for text in texts[:]])
+        longest = len(first) + self.settings.max_length
+        return [start + (ids if len(ids) <= longest + len(last) else ids[:longest] + last) for ids in rows]
 
     def label_rows(self) -> list[list[int]]:
-        """Token rows of the label words as they follow a question."""
-        return token_ids(self.lm.tokenizer, [f" {name}" for name in self.label_names])
+        """Token rows of the label words as they follow a question, see `told_apart`."""
+        tokenizer, names = self.lm.tokenizer, self.label_names
+        _, rows = continued(tokenizer, [STUDENT_CLASSIFY.format(text="x")] * len(names), [f" {name}" for name in names])
+        return told_apart(tokenizer, rows, names, [tokenizer.eos_token_id], "student")
 
     def written_rows(self, texts: Sequence[str], labels: Sequence[int]) -> tuple[list[list[int]], list[int]]:
-        """Token rows `label news: text <eos>` and, for each, how many leading tokens are given, not predicted."""
-        tokenizer = self.lm.tokenizer
-        cues = self.cues(labels)
-        bodies = token_ids(tokenizer, [f" {text}" for text in texts], self.settings.max_length)
-        rows = [cue + body + [tokenizer.eos_token_id] for cue, body in zip(cues, bodies, strict=True)]
-        return rows, [len(cue) for cue in cues]
+        """Token rows `label news: text <eos>` and how many leading tokens are given, not predicted; see `ended`."""
+        tokenizer, limit, start = self.lm.tokenizer, self.settings.max_length, start_ids(self.lm.tokenizer)
+        cues, bodies = continued(tokenizer, self._asked_to_write(labels), [f" {text}" for text in texts[:]])
+        parts, end = zip(cues, bodies, texts, strict=True), [tokenizer.eos_token_id]
+        rows = [start + cue + ended(body, text, limit, end) for cue, body, text in parts]
+        return rows, [len(start + cue) for cue in cues]
 
     def cues(self, labels: Sequence[int]) -> list[list[int]]:
         """Token rows after which the Student writes a text of each label."""
-        asked = [STUDENT_WRITE.format(label=self.label_names[i]) for i in labels]
-        return [start_ids(self.lm.tokenizer) + ids for ids in token_ids(self.lm.tokenizer, asked)]
+        start, tokenizer = start_ids(self.lm.tokenizer), self.lm.tokenizer
+        return [start + ids for ids in token_ids(tokenizer, self._asked_to_write(labels))]
+
+    def _asked_to_write(self, labels: Sequence[int]) -> list[str]:
+        return [STUDENT_WRITE.format(label=self.label_names[i]) for i in labels]
 
     # --- what it knows ---
 
@@ -57,7 +73,7 @@ class Student:
         return label_log_probs(self.lm, self.questions(texts), self.label_rows(), self.settings)
 
     def text_losses(self, texts: Sequence[str]) -> np.ndarray:
-        """Mean negative log-likelihood of each bare text, its end included: (n,) [nats/token]."""
+        """Mean negative log-likelihood of each bare text, with its end where it has one: (n,) [nats/token]."""
         rows = document_rows(self.lm.tokenizer, texts, self.settings.max_length)
         return text_losses(self.lm, rows, [1] * len(rows), self.settings)
 
@@ -96,7 +112,7 @@ class LessonRows:
         self.student, self.n = student, len(lesson)
         self.labels = [soft_label(row) for row in zip(lesson["label"], label_probs(lesson), strict=True)]
         self.words, self.asked = student.label_rows(), student.questions(lesson["text"])
-        self.written, self.given = student.written_rows(lesson["text"], lesson["label"])
+        self.written, self.given = student.written_rows(texts_of(lesson), lesson["label"])
         self.lengths = [len(row) for row in self.written]
         self.weight = torch.tensor(lesson["weight"], dtype=torch.float32, device=student.lm.device)
         self.lm_weight = token_weights(self.weight, self.written, self.given)

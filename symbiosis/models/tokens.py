@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from symbiosis.data.lesson import is_cut
+
 
 def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The token a document begins with: bos, or, in models without one, the end token that separates documents."""
@@ -23,6 +25,19 @@ def token_ids(
     rows, control = tokenizer(texts, add_special_tokens=False)["input_ids"], set(control_tokens(tokenizer))
     rows = [ids if control.isdisjoint(ids) else spelled_out(tokenizer, t) for t, ids in zip(texts, rows, strict=True)]
     return [ids[:max_length] for ids in rows]
+
+
+def ended(ids: list[int], text: str, max_length: int | None, end: list[int]) -> list[int]:
+    """A text's token row with its end. What is cut, here or by its writer, has none: nobody learns to stop there."""
+    body = ids[:max_length]
+    return body if body and (len(body) < len(ids) or is_cut(text)) else body + end
+
+
+def cut_share(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> float:
+    """Share of the texts that are longer than `max_length` tokens; of 2,000 of them where there are more."""
+    some = texts[:: -(-len(texts) // 2000)] if texts else []
+    rows = token_ids(tokenizer, some)
+    return sum(len(ids) > max_length for ids in rows) / max(1, len(rows))
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
@@ -61,14 +76,24 @@ def apart(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     return re.sub("|".join(map(re.escape, names)) or "(?!)", lambda found: found[0][0] + " " + found[0][1:], text)
 
 
-def continued(tokenizer: PreTrainedTokenizerBase, before: str, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text as it goes on after `before`: those of both in one, less those of `before`.
+def continued(
+    tokenizer: PreTrainedTokenizerBase, before: Sequence[str], texts: Sequence[str]
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Token ids of what stands before each text, and of each text as it goes on: those of both in one, less the former.
 
     Where a token spans the border, those after a new line: read alone, a text begins with a blank to many a tokenizer.
     """
-    rows = token_ids(tokenizer, texts)
-    for context in ("\n", before):
-        (given,) = token_ids(tokenizer, [context])
-        both = token_ids(tokenizer, [context + text for text in texts])
-        rows = [ids[len(given) :] if ids[: len(given)] == given else row for ids, row in zip(both, rows, strict=True)]
-    return rows
+    given, both = (
+        token_ids(tokenizer, before),
+        token_ids(tokenizer, [a + b for a, b in zip(before, texts, strict=True)]),
+    )
+    return given, [
+        ids[len(first) :] if ids[: len(first)] == first else after_newline(tokenizer, text)
+        for first, ids, text in zip(given, both, texts, strict=True)
+    ]
+
+
+def after_newline(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a text that does not begin a document."""
+    newline, both, alone = token_ids(tokenizer, ["\n", "\n" + text, text])
+    return both[len(newline) :] if both[: len(newline)] == newline else alone

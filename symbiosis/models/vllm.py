@@ -31,7 +31,7 @@ def require_engine(engine: str) -> None:
         )
 
 
-def generate(lm: LanguageModel, prompts, sampling, *, seed: int, samples: int) -> list[str]:
+def generate(lm: LanguageModel, prompts, sampling, *, seed: int, samples: int) -> list[list[int]]:
     """`generation.generate` by vLLM; every prompt has a seed of its own, or equal ones would get one text."""
     require_engine("vllm")
     from vllm import SamplingParams
@@ -46,8 +46,7 @@ def generate(lm: LanguageModel, prompts, sampling, *, seed: int, samples: int) -
     ]  # fmt: skip
     rows = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
     answers = _engine(lm, sampling.precision).generate(rows, asked, use_tqdm=False)
-    ids = [output.token_ids for answer in answers for output in answer.outputs]
-    return [" ".join(text.split()) for text in lm.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+    return [list(output.token_ids) for answer in answers for output in answer.outputs]
 
 
 def _engine(lm: LanguageModel, precision: str):

@@ -1,13 +1,14 @@
 """Lessons: their columns, their files to the byte, and files that cannot be read."""
 
 import os
+import pickle
 
 import datasets
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from symbiosis.data.lesson import load_lesson, make_lesson, save_lesson
+from symbiosis.data.lesson import Written, is_cut, load_lesson, make_lesson, save_lesson, texts_of
 from symbiosis.data.readers import DataError
 
 
@@ -18,14 +19,23 @@ def a_lesson(n=3):
 def test_lesson_columns_and_default_weight():
     lesson = a_lesson()
     assert lesson.column_names == [
-        "text", "label", "origin", "generation", "prompt_kind", "source_id", "weight", "label_probs",
+        "text", "label", "origin", "generation", "prompt_kind", "source_id", "weight", "cut", "label_probs",
     ]  # fmt: skip
     assert lesson[1] == {
         "text": "text 1", "label": 1, "origin": "generator", "generation": 2, "prompt_kind": "write", "source_id": "",
-        "weight": 1.0, "label_probs": None,
+        "weight": 1.0, "cut": False, "label_probs": None,
     }  # fmt: skip
     with pytest.raises(pa.ArrowInvalid, match="expected length 1 but got length 2"):
         make_lesson(["a"], [0, 1], "real", 0, "real", ["x"])
+
+
+def test_a_text_that_is_cut_stays_marked_in_a_lesson_and_its_file(tmp_path):
+    texts = [Written("whole"), Written("not who", cut=True), "plain"]
+    lesson = make_lesson(pickle.loads(pickle.dumps(texts)), [0, 1, 2], "generator", 1, "write", [""] * 3)
+    save_lesson(lesson, tmp_path / "one.parquet")
+    for rows in (lesson, load_lesson(tmp_path / "one.parquet").select([0, 1, 2])):
+        assert texts_of(rows) == texts and [is_cut(text) for text in texts_of(rows)] == [False, True, False]
+    assert texts_of(lesson.remove_columns("cut")) == texts
 
 
 def test_lesson_round_trip_is_exact_and_byte_stable(tmp_path):

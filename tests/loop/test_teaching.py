@@ -4,6 +4,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from symbiosis.data.lesson import Written
 from symbiosis.loop import teaching
 from symbiosis.loop.teaching import GenerationError, redraw
 from symbiosis.models import loading
@@ -22,9 +23,9 @@ def drawing(*rounds):
 
 
 def test_empty_and_duplicate_texts_are_counted_and_drawn_again():
-    texts, counts = redraw(["a", "", "a", "b"], [0, 1, 2, 3], drawing(["c", "d"]), 2, seed=0)
+    texts, counts = redraw(["a", "", "a", "b"], [0, 1, 2, 3], drawing([Written("c", cut=True), "d"]), 2, seed=0)
     assert texts == ["a", "c", "d", "b"]
-    assert counts == {"asked": 4, "empty": 1, "duplicate": 1, "redrawn": 2}
+    assert counts == {"asked": 4, "empty": 1, "duplicate": 1, "redrawn": 2, "cut": 1}
 
 
 def test_a_writer_that_stays_silent_is_a_clear_stop():
@@ -75,7 +76,7 @@ def test_of_several_drafts_the_one_read_most_clearly_as_its_label_is_kept(lm):
 
 def test_what_did_not_happen_is_counted_as_zero(lm):
     counts = teaching.write(generator(lm), [0, 1], seed=1).counts  # one draft each: none is passed over
-    assert counts.keys() == {"asked", "empty", "duplicate", "filtered", "kept", "agreed"}
+    assert counts.keys() == {"asked", "empty", "duplicate", "cut", "filtered", "kept", "agreed"}
     assert counts["filtered"] == counts["empty"] == 0 and counts["kept"] == 2
 
 

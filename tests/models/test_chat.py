@@ -6,7 +6,7 @@ import pytest
 import transformers.utils.chat_template_utils as library
 from made_tokenizers import CHATML, byte_level, sentencepiece, whole_words
 
-from symbiosis.models.chat import ChatError, answer_ids, chat, chat_ids, check_chat, end_ids, stop_ids, stop_text
+from symbiosis.models.chat import ChatError, answer_ids, chat, chat_ids, check_chat, end_ids, stops
 from symbiosis.models.tokens import control_tokens, token_ids
 
 HEAD = "{% for m in messages %}<|im_start|>{{ m.role }}\n"  # of a turn in ChatML
@@ -77,8 +77,8 @@ def test_an_answer_ends_as_the_template_ends_a_turn(name):
     tokenizer = made(TEMPLATES[name])
     end = "</s>" if name in ("gpt-oss", "llama 2", "vicuna", "none") else "<|im_end|>"
     assert tokenizer.convert_ids_to_tokens(end_ids(tokenizer)) == [end]
-    assert stop_ids(tokenizer) == {tokenizer.eos_token_id, *end_ids(tokenizer)}
-    assert stop_text(tokenizer) == ("\nUSER:" if name == "vicuna" else "")
+    expected = {tokenizer.eos_token_id, *end_ids(tokenizer)}, "\nUSER:" if name == "vicuna" else ""
+    assert stops(tokenizer) == expected
 
 
 @pytest.mark.parametrize("kind", ["prepend", "metaspace"])
@@ -116,7 +116,7 @@ def test_the_day_of_a_template_is_always_the_same(monkeypatch):
         ("{{ messages[1:] | map(attribute='content') | join }}", "drops or changes"),
         ("{{ messages[0].content | upper }}", "drops or changes"),
         ("{{ messages[0].content | e }}", "drops or changes"),
-        ("{{ messages[0].content[:10] }}", "drops or changes"),
+        ("{{ messages[0].content[:1000] }}", "drops or changes"),
         ("{{ range(1000) | random }}{{ messages[0].content }}", "something else every time"),
     ],
 )
@@ -125,7 +125,7 @@ def test_a_template_that_cannot_ask_is_refused_in_a_sentence(template, message):
     with pytest.raises(ChatError, match=message) as refused:
         check_chat(tokenizer)
     assert len(str(refused.value)) < 320 and "generator" in str(refused.value)
-    assert stop_ids(tokenizer) >= {tokenizer.eos_token_id}  # a Student needs no template
+    assert stops(tokenizer) == ({tokenizer.eos_token_id}, "")  # a Student needs no template
 
 
 def test_a_vocabulary_that_reads_special_tokens_as_words_meets_none_in_a_prompt():

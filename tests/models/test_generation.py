@@ -5,11 +5,15 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from made_tokenizers import CHATML, byte_level
+from transformers import GenerationConfig
 
 from symbiosis.models import loading
 from symbiosis.models import vllm as vllm_engine
-from symbiosis.models.generation import Sampling, generate
+from symbiosis.models.chat import stops
+from symbiosis.models.generation import Sampling, generate, written_texts
 from symbiosis.models.generator import Generator
+from symbiosis.models.refill import SamplingError
 from symbiosis.settings import RunSettings
 
 SETTINGS = RunSettings(max_new_tokens=12, generation_batch_size=3, max_redraws=2)
@@ -125,3 +129,53 @@ def test_vllm_that_is_not_installed_is_a_clear_stop(generator, monkeypatch):
     with pytest.raises(vllm_engine.EngineError, match=r"'vllm' is not installed here; .* generation_engine to trans"):
         write(generator, [[5, 6]], VLLM, seed=0)
     vllm_engine.require_engine("transformers")  # transformers is always there
+
+
+# --- what was written -----------------------------------------------------------------------------------------------
+THINKS = byte_level("<|im_start|>", "<|im_end|>", template=CHATML)
+THINKS.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]"]})
+VICUNA = byte_level(template="{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:")
+
+
+@pytest.mark.parametrize(
+    "tokenizer, written, text, cut",
+    [
+        (THINKS, "Shares  fell.</s> more", "Shares fell.", False),
+        (THINKS, "Shares fell.<|im_end|>\n<|im_start|>user\nWrite.", "Shares fell.", False),  # eos is </s>
+        (THINKS, "<s>Shares fell.</s>", "Shares fell.", False),
+        (THINKS, "Shares fell.", "Shares fell.", True),
+        (THINKS, "", "", False),
+        (THINKS, "<think>\nHm. </think>\n\nShares fell.</s>", "Shares fell.", False),
+        (THINKS, "Hm.</think> Well.</think> Shares fell.</s>", "Shares fell.", False),
+        (THINKS, "[THINK]Hm.[/THINK]Shares fell.</s>", "Shares fell.", False),  # by special tokens
+        (THINKS, " <think> Hm and hm", "", False),  # and no answer: it is drawn again
+        (VICUNA, "Shares fell.\nuser: Write.\nassistant: Oil", "Shares fell.", False),
+    ],
+)
+def test_an_answer_is_what_stands_between_its_thoughts_and_its_end(tokenizer, written, text, cut, capsys):
+    ends = GenerationConfig(eos_token_id=sorted(stops(tokenizer)[0]))
+    lm = loading.LanguageModel(SimpleNamespace(generation_config=ends), tokenizer)
+    ids = tokenizer(written, add_special_tokens=False)["input_ids"]
+    (answer,) = written_texts(lm, [ids], len(ids))
+    assert (answer, answer.cut) == (text, cut)
+    thought = "think" in written.lower()
+    assert ("1 of 1 answers began with thinking" in capsys.readouterr().out) == thought
+
+
+@pytest.mark.parametrize("engine", ["transformers", "refill"])
+def test_texts_without_an_end_of_their_own_are_marked(generator, engine):
+    settings = SETTINGS.model_copy(update={"generation_engine": engine, "max_new_tokens": 6})
+    lm = copy.deepcopy(generator)
+    endless = write(lm, [[5, 6]] * 4, settings, seed=1)
+    lm.model.generation_config.eos_token_id = list(range(100, 400))  # most tokens end a text
+    brief = write(lm, [[5, 6]] * 40, settings, seed=1)
+    assert all(text.cut for text in endless) and not any(text.cut for text in brief[:20])
+
+
+@pytest.mark.parametrize("engine", ["transformers", "refill"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_predictions_that_are_no_numbers_stop_in_a_sentence(generator, engine, value):
+    broken = copy.deepcopy(generator)
+    broken.model.get_output_embeddings().weight.data.fill_(value)
+    with pytest.raises(SamplingError, match=r"no text can be drawn: .* nan or inf, .* lower generator_learning_rate"):
+        write(broken, [[5, 6]], SETTINGS.model_copy(update={"generation_engine": engine}), seed=0)

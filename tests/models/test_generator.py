@@ -7,6 +7,7 @@ import pytest
 import torch
 from model_helpers import LABELS, TEXTS, label_log_probs_one_by_one, with_
 
+from symbiosis.data.lesson import Written
 from symbiosis.models import loading
 from symbiosis.models.chat import chat
 from symbiosis.models.generator import Generator
@@ -36,6 +37,9 @@ def test_it_learns_the_answer_and_its_end_after_the_turn_it_is_asked_by(generato
     (row,), (given,) = generator.answered(["Write."], ["Shares fell."])
     assert tokenizer.decode(row[:given]) == chat(tokenizer, "Write.")
     assert tokenizer.decode(row[given:-1]) == "Shares fell." and row[-1] == tokenizer.eos_token_id
+    texts = ["Shares fell as oil prices rose again. " * 3, Written("Shares fell.", cut=True)]
+    for text, cut in zip(texts, generator.answered(["Write."] * 2, texts)[0], strict=True):  # here, or by its writer
+        assert text.startswith(tokenizer.decode(cut[given:])) and tokenizer.eos_token_id not in cut[given:]
 
 
 def test_its_answers_are_of_the_prompts_in_order_samples_side_by_side(generator):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from symbiosis.data.lesson import Written
 from symbiosis.models import fast, loading
 from symbiosis.models.fast import malloc_without_trim
 from symbiosis.models.loading import LanguageModel, ModelError
@@ -39,13 +40,13 @@ def test_generic_tokenizer_of_a_qwen2_folder_survives_loading(qwen_folder, tmp_p
     assert loading.load(str(tmp_path / "words"), device="cpu")[1]("moon")["input_ids"] == [3]
 
 
-def test_documents_begin_and_end_and_a_cut_one_may_go_on(neox_folder):
+def test_documents_begin_and_end_and_a_cut_one_goes_on(neox_folder):
     _, tokenizer = loading.load(str(neox_folder), device="cpu")
     whole, cut = loading.token_ids(tokenizer, ["moon", "the far side of the moon"])
     end, texts, n = tokenizer.eos_token_id, ["moon", "the far side of the moon"], len(whole)
     assert loading.document_rows(tokenizer, texts) == [[end, *whole, end], [end, *cut, end]]
-    assert loading.document_rows(tokenizer, texts, n) == [[end, *whole, end], [end, *cut[:n], end]]
-    assert loading.document_rows(tokenizer, texts, n, end_if_cut=False) == [[end, *whole, end], [end, *cut[:n]]]
+    assert loading.document_rows(tokenizer, texts, n) == [[end, *whole, end], [end, *cut[:n]]]
+    assert loading.document_rows(tokenizer, [Written("moon", cut=True), ""]) == [[end, *whole], [end, end]]
 
 
 def test_saved_model_gives_the_same_logits(neox_folder, tmp_path):

@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from model_helpers import LABELS, TEXTS, log_p
+from made_tokenizers import whole_words
+from model_helpers import LABELS, TEXTS, log_p, with_
 
+from symbiosis.data.lesson import make_lesson
 from symbiosis.models import loading, scoring
+from symbiosis.models.generator import Generator
 from symbiosis.models.student import Student
+from symbiosis.prompts import label_turn
 from symbiosis.settings import RunSettings
 
 SETTINGS = RunSettings(max_length=32, generation_batch_size=3)
@@ -48,3 +52,65 @@ def test_shorten_leaves_short_texts_untouched(student):
     tokenizer = student.lm.tokenizer
     assert scoring.shorten(tokenizer, ["A  moon."], 32) == ["A  moon."]
     assert len(tokenizer(scoring.shorten(tokenizer, [TEXTS[0] * 9], 12)[0])["input_ids"]) <= 13
+
+
+# --- labels ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "rows, ended",
+    [
+        ([[5], [6, 7]], False),
+        ([[5, 6], [5, 7]], False),  # they share a beginning, and neither is the other's
+        ([[5], [5, 6]], True),
+        ([[5, 6, 7], [9], [5, 6]], True),
+    ],
+)
+def test_labels_have_an_end_where_one_begins_another(rows, ended):
+    found = scoring.told_apart(whole_words(*"abcdefgh"), rows, [str(row) for row in rows], [2], "student")
+    assert found == [row + [2] * ended for row in rows]
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (["won", "Billing"], "student: its tokenizer does not know the label 'Billing'; name another model in student"),
+        (["won", ""], "does not know the label ''"),
+        (["won", "</s>"], "does not know the label '</s>'"),
+        (
+            ["match won", "match Billing", "match Account"],
+            "labels 'match Billing' and 'match Account' as the same",
+        ),
+        (["Won", "won"], "reads the labels 'Won' and 'won' as the same"),
+        (["won", "won "], "as the same"),
+        (["x" * 5000, "won"], "does not know the label 'x"),
+    ],
+)
+def test_labels_a_student_cannot_tell_apart_are_refused_in_a_sentence(names, message):
+    tokenizer = whole_words("won", "match", "news:", lowercase=True)
+    with pytest.raises(scoring.LabelError, match=message) as refused:
+        Student(loading.LanguageModel(None, tokenizer), names, SETTINGS)
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize("names", [["STYLE", "STYLE & BEAUTY"], ["a b c", "a", "a b"]])
+@pytest.mark.parametrize("role", ["student", "generator"])
+def test_a_label_that_begins_with_another_can_be_learned(names, role, neox_folder, qwen_folder):
+    texts = [f"{word} {i}" for word in ("dress", "cream", "moon")[: len(names)] for i in range(4)]
+    labels = [i // 4 for i in range(len(texts))]
+    settings = RunSettings(epochs=25, batch_size=4, learning_rate=1e-2, generator_epochs=60, max_length=16).model_copy(
+        update={"generator_learning_rate": 1e-2}
+    )
+    if role == "student":
+        learner = Student(loading.load(str(neox_folder), device="cpu"), names, settings)
+        learner.learn(make_lesson(texts, labels, "real", 1, "real", [""] * len(texts)), seed=0)
+    else:
+        learner = Generator(loading.load(str(qwen_folder), device="cpu"), names, settings)
+        learner.fine_tune([label_turn(text, names) for text in texts], [names[i] for i in labels], seed=0)
+    assert learner.label_log_probs(texts).argmax(1).tolist() == labels
+
+
+def test_likelihoods_that_are_no_numbers_stop_in_a_sentence(student):
+    broken = with_(student)
+    broken.lm.model.get_output_embeddings().weight.data.fill_(float("nan"))
+    for ask in (broken.label_log_probs, broken.text_losses):
+        with pytest.raises(scoring.LikelihoodError, match=r"neox: its likelihoods are nan, .* lower learning_rate"):
+            ask(TEXTS)

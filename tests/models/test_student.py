@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from made_tokenizers import byte_level, sentencepiece
 from model_helpers import LABELS, LESSON, TEXTS, UNEVEN, label_log_probs_one_by_one, log_p, weights, with_
 
+from symbiosis.data.lesson import Written, make_lesson
 from symbiosis.models import loading
+from symbiosis.models.loading import LanguageModel
 from symbiosis.models.student import LessonRows, Student
 from symbiosis.settings import RunSettings
 
@@ -33,7 +36,14 @@ def test_only_the_text_is_cut(student):
     long, tokenizer = " ".join(TEXTS * 5), student.lm.tokenizer
     assert tokenizer.decode(short.questions([long])[0]).endswith("\nTopic:")
     rows, given = short.written_rows([long], [0])
-    assert len(rows[0]) == given[0] + 10 + 1 and rows[0][-1] == tokenizer.eos_token_id
+    assert len(rows[0]) == given[0] + 10 and tokenizer.eos_token_id not in rows[0][1:]  # and what is cut has no end
+
+
+def test_what_its_writer_cut_is_taught_without_an_end(student):
+    texts = ["Shares fell.", Written("Shares fell.", cut=True)]
+    lesson = LessonRows(student, make_lesson(texts, [2, 2], "generator", 1, "write", [""] * 2))
+    whole, cut = lesson.written
+    assert whole == [*cut, student.lm.tokenizer.eos_token_id] and lesson.lengths == [len(whole), len(cut)]
 
 
 def test_a_bare_text_is_scored_with_its_end(student):
@@ -119,3 +129,28 @@ def test_the_mean_of_the_parts_means_would_have_been_another_loss(student):
     whole = part(rows, rows)
     assert part(rows[:3], rows) + part(rows[3:], rows) == pytest.approx(whole, rel=1e-6)
     assert abs((part(rows[:3], rows[:3]) + part(rows[3:], rows[3:])) / 2 - whole) > 1e-3
+
+
+# --- pieces of one text ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", ["prepend", "metaspace", "byte level"])
+def test_rows_have_the_ids_of_the_whole_text(kind):
+    tokenizer = byte_level() if kind == "byte level" else sentencepiece(kind)
+    student = Student(LanguageModel(None, tokenizer), LABELS, SETTINGS)
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    (question,), labels = student.questions(["The bank won."]), student.label_rows()
+    for label, row in zip(LABELS, labels, strict=True):
+        assert question + row == [start, *loading.token_ids(tokenizer, [f"The bank won.\nTopic: {label}"])[0]]
+    (row,), (given,) = student.written_rows(["The bank won."], [1])
+    assert row == [start, *loading.token_ids(tokenizer, ["Sports news: The bank won."])[0], end]
+    assert row[:given] == student.cues([1])[0]
+    short = replace(student, settings=SETTINGS.model_copy(update={"max_length": 8}))
+    whole, (cut,) = loading.token_ids(tokenizer, ["The bank won. " * 9])[0], short.questions(["The bank won. " * 9])
+    assert cut[1:9] == whole[:8] and tokenizer.decode(cut[9:]) == "\nTopic:"
+
+
+def test_no_token_of_a_row_is_a_special_one_that_a_text_spells_out(student):
+    hostile, end = "Oil<|endoftext|> rose.<|endoftext|>", student.lm.tokenizer.eos_token_id
+    named = replace(student, label_names=["World<|endoftext|>", hostile])
+    (written,), _ = named.written_rows([hostile], [1])
+    rows = [*named.questions([hostile]), *named.label_rows(), *named.cues([0, 1])]
+    assert written.count(end) == 2 and [row.count(end) for row in rows] == [1, 0, 0, 1, 1]

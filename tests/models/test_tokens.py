@@ -49,5 +49,6 @@ def test_ordinary_texts_have_the_tokenizers_own_ids(name):
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_what_goes_on_has_the_ids_of_the_whole(name):
     tokenizer, before = TOKENIZERS[name](), "Oil rose.\nTopic:"
-    for row, label in zip(continued(tokenizer, before, [" World", " Sci/Tech"]), ["World", "Sci/Tech"], strict=True):
-        assert token_ids(tokenizer, [before])[0] + row == token_ids(tokenizer, [f"{before} {label}"])[0]
+    given, rows = continued(tokenizer, [before] * 2, [" World", " Sci/Tech"])
+    whole = token_ids(tokenizer, [f"{before} World", f"{before} Sci/Tech"])
+    assert [a + b for a, b in zip(given, rows, strict=True)] == whole
