@@ -259,7 +259,7 @@ def _texts_of(experiment: Experiment, generation: int, writer: int, rng: np.rand
     if not generation or not experiment.settings.writer_shares[writer - 1]:
         return []
     lessons = [experiment.written(g) for g in range(1, generation + 1)]
-    own = [lesson[lesson["entity"] == writer] for lesson in lessons]
+    own = [lesson[lesson["entity"] == writer].assign(cut=lesson.get("cut", False)) for lesson in lessons]
     parts = [[Written(text, cut=cut) for text, cut in zip(rows["text"], rows["cut"], strict=True)] for rows in own]
     texts = [text for part in parts for text in part]
     return [texts[i] for i in kept_rows([len(part) for part in parts], experiment.settings.mixing, rng)]
