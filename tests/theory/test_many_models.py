@@ -1,6 +1,7 @@
 """Entities that learn from one another: cases by hand, two routes to each closed form, literal rows, simulation."""
 
 import itertools
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -255,6 +256,32 @@ def test_noise_free_talk_pools_all_real_data_at_beta_four_fifths():
         worst = {beta: relative_efficiency(limit(designs, alpha, beta, np.ones(3)), designs, np.ones(3))[0].min()
                  for beta in (0.6, 0.8)}  # fmt: skip
         assert 0.99998 <= worst[0.8] <= 1 + 1e-9 and worst[0.6] < 0.999
+
+
+def test_many_entities_need_no_covariance_of_all():
+    # (K d)^2 numbers are 8 MB at K = 20, d = 50, and 128 MB at d = 200: blocks do, and say the same.
+    rng, k, d = np.random.default_rng(0), 20, 50
+    designs, truth = random_designs(rng, k, d, rows=20), np.ones(d)
+    designs.rows  # noqa: B018  (cached: not of the rounds)
+    tracemalloc.start()
+    first, one = first_fit(designs, 0.3, truth), one_round(designs, 0.4, 0.3)
+    moments = trajectory(first, [one])[-1]
+    errors, apart = mse(moments, truth), disagreement(moments)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * (k * d) ** 2
+    whole = flat(moments.covariance)
+    bias = moments.mean - truth
+    np.testing.assert_allclose(
+        errors,
+        np.trace(whole.reshape(k, d, k, d)[range(k), :, range(k)], axis1=1, axis2=2) + (bias**2).sum(axis=1),
+        rtol=1e-12,
+    )
+    spread = k * (bias**2).sum() - (bias.sum(axis=0) ** 2).sum()
+    assert apart == pytest.approx(apart_by(whole, k) + 2 * spread / (k * (k - 1)), rel=1e-12)
+    step = one.Q @ flat(first.covariance) @ one.Q.T + omega(one)  # what the last labels and theta_0 add
+    told = flat(trajectory(first, [one._replace(private=0.0, public=0.0)])[-1].covariance)
+    np.testing.assert_allclose(told, step, rtol=0, atol=1e-12 * abs(step).max())
 
 
 # --- one owner per direction ---------------------------------------------------------------------------------------
