@@ -255,7 +255,7 @@ def trajectory(first: Moments, rounds: Iterable[Round]) -> list[Moments]:
     """
     moments = [first]
     for one in rounds if np.iterable(rounds) and not isinstance(rounds, Round) else [rounds]:
-        _check_round(first, one)
+        _check_round(first, one, "rounds")
         said, said_mean = _tell(one, moments[-1])
         said[-1] = np.linalg.qr(np.concatenate([said[-1].T, one.heard * one.noise]), mode="r").T
         moments.append(_listen(one, first.scores, said, said_mean))
@@ -342,10 +342,10 @@ def _listen(one: Round, scores: Scores, said: np.ndarray, said_mean: np.ndarray)
     return Moments(mean, own, one.inverses @ root.T, overlap.reshape(said.shape), scores)
 
 
-def _check_round(first: Moments, one: Round) -> None:
+def _check_round(first: Moments, one: Round, name: str = "one") -> None:
     if not isinstance(one, Round):
-        raise TypeError(f"rounds: {brief(one)} is no Round; give what one_round returns, or a list of them")
-    _check_size("rounds", one.inverses, first.own)
+        raise TypeError(f"{name}: {brief(one)} is no Round; give what one_round returns")
+    _check_size(name, one.inverses, first.own)
 
 
 def _check_size(name: str, given: np.ndarray, expected: np.ndarray) -> None:

@@ -701,7 +701,7 @@ def test_other_choices_are_refused():
         (lambda: relative_efficiency(first, other, TRUTH), r"moments: \(K, d\) is \(4, 2\) .* \(3, 2\)"),
         (lambda: data_shares(first, other), "moments: .* of one setting"),
         (lambda: trajectory(first, [one_round(other, 0.5, 0.5)]), r"rounds: \(K, d\) is \(3, 2\)"),
-        (lambda: fixed_point(first, one_round(HAND, 0.5, 0.5)), "rounds: .* of one setting"),
+        (lambda: fixed_point(first, one_round(HAND, 0.5, 0.5)), "one: .* of one setting"),
         (lambda: shares_by_round([0.5] * 3, 0.5, 2), r"alpha: shape \(3,\); give \(2,\)"),
         (lambda: shares_by_round(0.5, [0.5] * 2, 2), r"beta: shape \(2,\); give \(3,\)"),
         (lambda: round_curves(separate_designs(1), 0.5, 0.5, TRUTH, 1), "entities: 1"),
