@@ -25,7 +25,7 @@ def gaussian_refit(generations: int, *, samples: int, ddof: int = 1) -> Curves:
         ddof:        1 the unbiased variance, 0 maximum likelihood.
 
     Returns (G + 1,) curves: variance, sd, log_variance [nats] and its log_variance_spread, mean_squared, w2_squared
-    (squared Wasserstein-2 distance to the source). Raises ValueError for other arguments.
+    (squared Wasserstein-2 distance to the source).
 
     The chain: Shumailov et al., arXiv 2305.17493. The moments are those of chi-square (Johnson, Kotz, Balakrishnan,
     Continuous Univariate Distributions 1, 1994, chapter 18), put together for this project.
@@ -85,7 +85,6 @@ def mad_moments(loop: str, generations: int, *, synthetic: int, real: int = 0, s
         sampling_bias: l in [0, 1]: 1 samples the model as it is, 0 its mode only; no bias of an estimate.
 
     Returns (G + 1,) curves: mean_squared (b), variance (c) and, for synthetic_augmentation, real_overlap (a).
-    Raises ValueError for other arguments.
 
     Loops: Alemohammad et al., arXiv 2307.01850; the moments are derived for this project.
     """

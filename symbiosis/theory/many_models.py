@@ -53,8 +53,7 @@ class Designs:
     private_weights    (K,) c_k, or one for all
     synthetic_weights  (K,) c_j, or one for all
 
-    Gram matrices may be of any rank, 0 included. Raises ValueError if one is of the wrong shape, not symmetric or not
-    positive semi-definite, and for a weight or a noise out of range.
+    Gram matrices, symmetric and positive semi-definite, may be of any rank, 0 included.
     """
 
     public: np.ndarray
@@ -236,8 +235,6 @@ def one_round(designs: Designs, alpha: float, beta: float) -> Round:
     Args:
         alpha: synthetic share of the loss, in [0, 1].
         beta:  private share of its real part, in [0, 1].
-
-    Raises ValueError for shares outside [0, 1].
     """
     inverse = np.linalg.pinv(_read(designs, alpha, beta), rtol=NULL)  # (K, d, 2 d)
     roots = np.sqrt(designs.synthetic_weights)[:, None, None]
@@ -255,12 +252,10 @@ def trajectory(first: Moments, rounds: Iterable[Round]) -> list[Moments]:
 
     `[round] * t` repeats one round t times. All a round needs to know of the last is what the pool says, d numbers, so
     it costs K products of (d, d) matrices and one QR of ((K + 2) d, d): 0.1 s at K = 20, d = 200 on one core.
-
-    Raises ValueError for rounds of another K or d, TypeError for what is no Round.
     """
     moments = [first]
     for one in rounds if np.iterable(rounds) and not isinstance(rounds, Round) else [rounds]:
-        _check_round(first, one)
+        _check_round(first, one, "rounds")
         said, said_mean = _tell(one, moments[-1])
         said[-1] = np.linalg.qr(np.concatenate([said[-1].T, one.heard * one.noise]), mode="r").T
         moments.append(_listen(one, first.scores, said, said_mean))
@@ -275,7 +270,7 @@ def subsampled_trajectory(first: Moments, one: Round, n_rounds: int) -> list[Mom
     and N for t = u: each set keeps its size, drawn without replacement, and a row of an earlier draw is in a later one
     with chance 1 / max(t, u). For many rows in each direction: that Gram matrices differ from draw to draw is left out.
 
-    The design: Kazdan et al., arXiv 2410.16713; for K entities derived here. Raises as `trajectory`.
+    The design: Kazdan et al., arXiv 2410.16713; for K entities derived here.
     """
     _check_round(first, one)
     check_counts(0, n_rounds=n_rounds)
@@ -347,12 +342,16 @@ def _listen(one: Round, scores: Scores, said: np.ndarray, said_mean: np.ndarray)
     return Moments(mean, own, one.inverses @ root.T, overlap.reshape(said.shape), scores)
 
 
-def _check_round(first: Moments, one: Round) -> None:
+def _check_round(first: Moments, one: Round, name: str = "one") -> None:
     if not isinstance(one, Round):
-        raise TypeError(f"rounds: {brief(one)} is no Round; give what one_round returns, or a list of them")
-    if one.inverses.shape != first.own.shape:
-        shapes = f"(K, d) is {one.inverses.shape[:2]}, of the first fit {first.mean.shape}"
-        raise ValueError(f"rounds: {shapes}; give those of the same designs")
+        raise TypeError(f"{name}: {brief(one)} is no Round; give what one_round returns")
+    _check_size(name, one.inverses, first.own)
+
+
+def _check_size(name: str, given: np.ndarray, expected: np.ndarray) -> None:
+    if given.shape[:2] != expected.shape[:2]:
+        sizes = f"(K, d) is {given.shape[:2]} where the other argument has {expected.shape[:2]}"
+        raise ValueError(f"{name}: {sizes}; give those of one setting")
 
 
 def unbiased_limit(designs: Designs, alpha: float, beta: float) -> bool:
@@ -376,7 +375,7 @@ def data_shares(moments: Moments, designs: Designs) -> np.ndarray:
 
     A line adds up to 1 where the mean is unbiased, to less where directions are unseen. Single shares may be negative.
     """
-    _check_same(moments, designs)
+    _check_size("moments", moments.mean, designs.private)
     check_range("(0, inf)", noise=designs.noise)
     roots, d = moments.scores.roots, moments.mean.shape[1]
     shares = np.einsum("kab,iba->ki", moments.common, moments.overlap[:-1].mT @ roots)
@@ -427,7 +426,7 @@ def relative_efficiency(
     At most 1 where estimates are unbiased; biased ones (finite t, or an unseen direction) can exceed 1 for a small
     truth. Arguments as in `mse`; raises as `ideal_mse`, where there is no noise, and for moments of another K or d.
     """
-    _check_same(moments, designs)
+    _check_size("moments", moments.mean, designs.private)
     check_range("(0, inf)", noise=designs.noise)
     errors = mse(moments, truth, metric)
     ideal = np.broadcast_to(ideal_mse(designs, metric), errors.shape)
@@ -524,12 +523,6 @@ def _read(designs: Designs, alpha: float, beta: float) -> np.ndarray:
     heard = np.sqrt(alpha / len(talk)) * talk
     common = np.linalg.qr(np.concatenate([shared, *heard]), mode="r")  # (d, d), the same for all
     return np.concatenate([np.sqrt((1 - alpha) * beta) * real[:-1], np.broadcast_to(common, talk.shape)], axis=1)
-
-
-def _check_same(moments: Moments, designs: Designs) -> None:
-    shape = designs.private.shape[:2]
-    if moments.mean.shape != shape:
-        raise ValueError(f"moments: (K, d) is {moments.mean.shape}, of the designs {shape}; give those of one setting")
 
 
 def _metric(metric: np.ndarray | None, n_entities: int, d: int) -> np.ndarray:

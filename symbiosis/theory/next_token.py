@@ -26,7 +26,6 @@ def next_token_moments(p: np.ndarray, generations: int, *, tokens: int, real_tok
 
     Returns (G + 1,) curves: heterozygosity (chance that two tokens differ: 1 less the homozygosity, Simpson's index),
     distance_squared (V, the total variance), which bounds E ||p_m - p_0||_1 by sqrt(types V).
-    Raises ValueError for other arguments.
 
     Seddik et al., arXiv 2404.05090; V with real tokens is derived for this project.
     """
@@ -60,7 +59,7 @@ def types_alive(
         real_tokens: N drawn from the source anew in every generation and counted beside; a share N / (n + N) is real.
         types:       (V,) boolean, the types counted (for example ranks above 100); None is all.
 
-    Raises ValueError for another p, size or types. The work grows with n^2, with real tokens times the types counted.
+    The work grows with n^2, with real tokens times the types counted.
     The step with real tokens is derived for this project.
     """
     p = as_distribution(p)

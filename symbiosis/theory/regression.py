@@ -26,7 +26,6 @@ def regression_risk(generations: int, *, rows: int, features: int) -> Curves:
         features:    d, at least 1.
 
     Returns (G + 1,) curves: replace_same_x, replace_fresh_x, accumulate_same_x, accumulate_fresh_x.
-    Raises ValueError for other arguments.
 
     Same rows: Gerstgrasser et al., arXiv 2404.01413; fresh rows: derived for this project.
     """
@@ -93,8 +92,6 @@ def subsample_factor(generations: int) -> np.ndarray:
     labels. For many rows, T >> d: the risk is then f_n d / T. With few it is smaller: for a mean (d = 1, x = 1)
     f_2 is 7/4 - 1 / (4 (2 T - 1)) exactly.
 
-    Raises ValueError for negative generations.
-
     The design: Kazdan et al., arXiv 2410.16713; the formula is derived for this project.
     """
     check_counts(0, generations=generations)
@@ -157,7 +154,7 @@ def risk_after_synthetic(
         synthetic_noise: s0, standard deviation of the label noise of the generations, at least 0; the last fit's is 1.
         signal:          ||w*||, at least 0.
 
-    Returns (G + 1,) curves: bias, variance, synthetic, total. Raises ValueError for other arguments.
+    Returns (G + 1,) curves: bias, variance, synthetic, total.
 
     Setting: Dohmatob et al., arXiv 2402.07712; in this form derived for this project.
     """
@@ -197,8 +194,6 @@ def mixed_variance(generations: int, weight: float, *, real: int, synthetic: int
         weight:      w on the real mean, in [0, 1]; at 0 the variance grows for ever.
         real:        n fresh samples per round, at least 1.
         synthetic:   m samples per round, at least 1.
-
-    Raises ValueError for other arguments.
 
     He, Xu, Cheng, arXiv 2502.18049; the recursion is derived for this project.
     """

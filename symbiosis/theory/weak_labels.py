@@ -24,7 +24,7 @@ def weak_label_accuracy(
         false_accept: g, chance that the filter accepts a wrong answer.
         false_reject: d, chance that it rejects a right one.
 
-    Returns (G + 1, prompts) in [0, 1]. Raises ValueError for chances outside [0, 1].
+    Returns (G + 1, prompts) in [0, 1].
 
     The mechanism: Amin et al., arXiv 2502.08924; this reduction is this project's.
     """

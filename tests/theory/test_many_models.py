@@ -1,11 +1,13 @@
 """Entities that learn from one another: cases by hand, two routes to each closed form, literal rows, simulation."""
 
 import itertools
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.linalg import block_diag, solve_discrete_lyapunov
+from theory_tools import refuses
 
 from symbiosis.theory.many_models import (
     Designs,
@@ -141,21 +143,21 @@ def test_one_entity_listens_to_itself():
 
 
 # --- two routes to one number --------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("n_entities", "d"), [(1, 3), (2, 5), (5, 2)])
-def test_limit_is_the_textbook_solution_and_the_end_of_the_recursion(n_entities, d):
-    rng = np.random.default_rng(n_entities)
-    designs = replace(random_designs(rng, n_entities, d, rows=d + 1), noise=0.7, synthetic_noise=1.3)
-    truth = rng.standard_normal(d)
-    first, one = first_fit(designs, 0.3, truth), one_round(designs, 0.6, 0.3)
-    moments = fixed_point(first, one)
-    mean_map = np.linalg.solve(np.eye(n_entities * d) - one.Q, kept(designs, one))
-    covariance = mean_map @ flat(first.covariance) @ mean_map.T + solve_discrete_lyapunov(one.Q, omega(one))
-    np.testing.assert_allclose(flat(moments.covariance), covariance, rtol=0, atol=1e-9)
-    assert spectral_radius(one) == pytest.approx(np.abs(np.linalg.eigvals(one.Q)).max(), abs=1e-9)
-    last = trajectory(first, [one] * 1000)[-1]
-    assert spectral_radius(one) ** 1000 < 1e-12
-    np.testing.assert_allclose(last.covariance, moments.covariance, rtol=0, atol=1e-9)
-    np.testing.assert_allclose(last.mean, moments.mean, rtol=0, atol=1e-9)
+def test_limit_is_the_textbook_solution_and_the_end_of_the_recursion():
+    for n_entities, d in ((1, 3), (2, 5), (5, 2)):
+        rng = np.random.default_rng(n_entities)
+        designs = replace(random_designs(rng, n_entities, d, rows=d + 1), noise=0.7, synthetic_noise=1.3)
+        truth = rng.standard_normal(d)
+        first, one = first_fit(designs, 0.3, truth), one_round(designs, 0.6, 0.3)
+        moments = fixed_point(first, one)
+        mean_map = np.linalg.solve(np.eye(n_entities * d) - one.Q, kept(designs, one))
+        covariance = mean_map @ flat(first.covariance) @ mean_map.T + solve_discrete_lyapunov(one.Q, omega(one))
+        np.testing.assert_allclose(flat(moments.covariance), covariance, rtol=0, atol=1e-9)
+        assert spectral_radius(one) == pytest.approx(np.abs(np.linalg.eigvals(one.Q)).max(), abs=1e-9)
+        last = trajectory(first, [one] * 1000)[-1]
+        assert spectral_radius(one) ** 1000 < 1e-12
+        np.testing.assert_allclose(last.covariance, moments.covariance, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(last.mean, moments.mean, rtol=0, atol=1e-9)
 
 
 def test_rows_are_stochastic_and_q_has_the_rank_of_the_features():
@@ -245,15 +247,41 @@ def test_a_biased_estimate_of_a_small_truth_can_look_better_than_ideal():
     assert relative_efficiency(first, designs, np.array([100.0, 100.0]))[1] < 1
 
 
-@pytest.mark.parametrize("alpha", [0.99, 0.9999])
-def test_noise_free_talk_pools_all_real_data_at_beta_four_fifths(alpha):
-    # alpha -> 1: (sum A_k)^-1 sum A_k theta_0k, least squares on all real data if beta = (1 - beta) K, K = 4.
-    rng = np.random.default_rng(0)
-    grams = np.array([x.T @ x for x in rng.standard_normal((4, 6, 3))])
-    designs = Designs(5 * np.eye(3), grams, np.array([100 * np.eye(3)] * 4), synthetic_noise=0.0)
-    worst = {beta: relative_efficiency(limit(designs, alpha, beta, np.ones(3)), designs, np.ones(3))[0].min()
-             for beta in (0.6, 0.8)}  # fmt: skip
-    assert 0.99998 <= worst[0.8] <= 1 + 1e-9 and worst[0.6] < 0.999
+def test_noise_free_talk_pools_all_real_data_at_beta_four_fifths():
+    for alpha in (0.99, 0.9999):
+        # alpha -> 1: (sum A_k)^-1 sum A_k theta_0k, least squares on all real data if beta = (1 - beta) K, K = 4.
+        rng = np.random.default_rng(0)
+        grams = np.array([x.T @ x for x in rng.standard_normal((4, 6, 3))])
+        designs = Designs(5 * np.eye(3), grams, np.array([100 * np.eye(3)] * 4), synthetic_noise=0.0)
+        worst = {beta: relative_efficiency(limit(designs, alpha, beta, np.ones(3)), designs, np.ones(3))[0].min()
+                 for beta in (0.6, 0.8)}  # fmt: skip
+        assert 0.99998 <= worst[0.8] <= 1 + 1e-9 and worst[0.6] < 0.999
+
+
+def test_many_entities_need_no_covariance_of_all():
+    # (K d)^2 numbers are 8 MB at K = 20, d = 50, and 128 MB at d = 200: blocks do, and say the same.
+    rng, k, d = np.random.default_rng(0), 20, 50
+    designs, truth = random_designs(rng, k, d, rows=20), np.ones(d)
+    designs.rows  # noqa: B018  (cached: not of the rounds)
+    tracemalloc.start()
+    first, one = first_fit(designs, 0.3, truth), one_round(designs, 0.4, 0.3)
+    moments = trajectory(first, [one])[-1]
+    errors, apart = mse(moments, truth), disagreement(moments)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * (k * d) ** 2
+    whole = flat(moments.covariance)
+    bias = moments.mean - truth
+    np.testing.assert_allclose(
+        errors,
+        np.trace(whole.reshape(k, d, k, d)[range(k), :, range(k)], axis1=1, axis2=2) + (bias**2).sum(axis=1),
+        rtol=1e-12,
+    )
+    spread = k * (bias**2).sum() - (bias.sum(axis=0) ** 2).sum()
+    assert apart == pytest.approx(apart_by(whole, k) + 2 * spread / (k * (k - 1)), rel=1e-12)
+    step = one.Q @ flat(first.covariance) @ one.Q.T + omega(one)  # what the last labels and theta_0 add
+    told = flat(trajectory(first, [one._replace(private=0.0, public=0.0)])[-1].covariance)
+    np.testing.assert_allclose(told, step, rtol=0, atol=1e-12 * abs(step).max())
 
 
 # --- one owner per direction ---------------------------------------------------------------------------------------
@@ -289,9 +317,9 @@ def test_aligned_errors_reproduce_their_oracle(alpha, beta, owner, others):
     assert one == pytest.approx(4 / 30 / (0.0390499 + 3 * 0.0950886), rel=1e-5)
 
 
-@pytest.mark.parametrize(("n_entities", "a", "b", "s", "noise"), [(2, 3.0, 1.0, 0.5, 1.0), (5, 2.0, 7.0, 40.0, 0.3)])
 @pytest.mark.parametrize(("alpha", "beta"), [(0.0, 0.5), (0.3, 0.0), (0.9, 1.0), (0.99, 0.7)])
-def test_aligned_errors_are_those_of_one_direction_at_a_time(n_entities, a, b, s, noise, alpha, beta):
+def test_aligned_errors_are_those_of_one_direction_at_a_time(alpha, beta):
+    n_entities, a, b, s, noise = 5, 2.0, 7.0, 40.0, 0.3
     designs = replace(aligned_designs(n_entities, a, b, s), noise=noise, synthetic_noise=noise)
     first_direction = np.diag(np.eye(n_entities)[0])
     errors = mse(limit(designs, alpha, beta, np.ones(n_entities)), np.ones(n_entities), first_direction)
@@ -324,17 +352,17 @@ def strangers(first, second):
     return Designs(np.zeros((2, 2)), known, talk)
 
 
-@pytest.mark.parametrize(("alpha", "radius"), [(0.1, 1.2070493), (0.5, 1.2065903), (0.9, 1.2025494)])
-def test_entities_that_talk_about_what_they_do_not_know_have_no_limit(alpha, radius):
-    one = one_round(strangers(ACROSS, ACROSS[::-1]), alpha, 1.0)
-    assert spectral_radius(one) == pytest.approx(radius, abs=5e-8)
-    first = first_fit(strangers(ACROSS, ACROSS[::-1]), 1.0, np.ones(2))
-    with pytest.raises(NoFixedPoint, match="not below 1"):
-        fixed_point(first, one)
-    errors = [np.linalg.norm(moments.mean - 1) for moments in trajectory(first, [one] * 20)]
-    assert errors[20] > 30 * errors[0]
-    if alpha == 0.5:
-        assert errors[:3] + errors[20:] == pytest.approx([1.414, 1.705, 2.058, 60.46], abs=5e-3)
+def test_entities_that_talk_about_what_they_do_not_know_have_no_limit():
+    for alpha, radius in ((0.1, 1.2070493), (0.5, 1.2065903), (0.9, 1.2025494)):
+        one = one_round(strangers(ACROSS, ACROSS[::-1]), alpha, 1.0)
+        assert spectral_radius(one) == pytest.approx(radius, abs=5e-8)
+        first = first_fit(strangers(ACROSS, ACROSS[::-1]), 1.0, np.ones(2))
+        with pytest.raises(NoFixedPoint, match="not below 1"):
+            fixed_point(first, one)
+        errors = [np.linalg.norm(moments.mean - 1) for moments in trajectory(first, [one] * 20)]
+        assert errors[20] > 30 * errors[0]
+        if alpha == 0.5:
+            assert errors[:3] + errors[20:] == pytest.approx([1.414, 1.705, 2.058, 60.46], abs=5e-3)
 
 
 def test_entities_that_talk_about_what_they_know_have_a_limit():
@@ -629,14 +657,14 @@ def test_curves_of_the_ring_are_those_of_the_theory_card():
         np.testing.assert_allclose(curves[name][[0, -1]], (first, limit), atol=6e-5)  # four printed digits
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-def test_draws_scatter_around_the_curves(alpha):
-    designs, truth, last = separate_designs(3), np.array([1.0, -2.0, 0.5, 1.0]), 3
-    curves = round_curves(designs, alpha, 0.4, truth, last)
-    draws = round_draws(designs, alpha, 0.4, truth, last, n_runs=600, rng=np.random.default_rng(0))
-    for name, curve in curves.items():
-        error = draws[name].std(axis=0, ddof=1) / np.sqrt(600)
-        assert (np.abs(draws[name].mean(axis=0) - curve) <= 4 * error + 1e-12).all(), name
+def test_draws_scatter_around_the_curves():
+    for alpha in (0.0, 0.5, 1.0):
+        designs, truth, last = separate_designs(3), np.array([1.0, -2.0, 0.5, 1.0]), 3
+        curves = round_curves(designs, alpha, 0.4, truth, last)
+        draws = round_draws(designs, alpha, 0.4, truth, last, n_runs=600, rng=np.random.default_rng(0))
+        for name, curve in curves.items():
+            error = draws[name].std(axis=0, ddof=1) / np.sqrt(600)
+            assert (np.abs(draws[name].mean(axis=0) - curve) <= 4 * error + 1e-12).all(), name
 
 
 def test_separate_tasks_by_hand():
@@ -654,7 +682,7 @@ def test_separate_tasks_by_hand():
 def test_other_choices_are_refused():
     """One sentence each; numbers, shapes and ranges of single arguments are in test_checks.py."""
     first, other, x = first_fit(PLANE, 0.5, TRUTH), ring_designs(3), np.ones((1, 1))
-    cases = [
+    refuses(
         (lambda: replace(HAND, private=np.zeros((0, 1, 1))), "entities: 0"),
         (lambda: replace(HAND, public_weight=0.0), r"public_weight: 0.0 is not in \(0, inf\)"),
         (lambda: replace(HAND, synthetic_weights=np.ones(3)), r"synthetic_weights: shape \(3,\)"),
@@ -670,10 +698,10 @@ def test_other_choices_are_refused():
         (lambda: mse(first, TRUTH, -np.eye(2)), "metric: .* eigenvalue is negative"),
         (lambda: mse(first, TRUTH, np.array([np.eye(2)] * 3)), r"metric: shape \(3, 2, 2\); give \(4, 2, 2\)"),
         (lambda: relative_efficiency(first, replace(PLANE, noise=0.0), TRUTH), r"noise: 0.0 is not in \(0, inf\)"),
-        (lambda: relative_efficiency(first, other, TRUTH), r"moments: \(K, d\) is \(4, 2\), of the designs \(3, 2\)"),
+        (lambda: relative_efficiency(first, other, TRUTH), r"moments: \(K, d\) is \(4, 2\) .* \(3, 2\)"),
         (lambda: data_shares(first, other), "moments: .* of one setting"),
         (lambda: trajectory(first, [one_round(other, 0.5, 0.5)]), r"rounds: \(K, d\) is \(3, 2\)"),
-        (lambda: fixed_point(first, one_round(HAND, 0.5, 0.5)), "rounds: .* same designs"),
+        (lambda: fixed_point(first, one_round(HAND, 0.5, 0.5)), "one: .* of one setting"),
         (lambda: shares_by_round([0.5] * 3, 0.5, 2), r"alpha: shape \(3,\); give \(2,\)"),
         (lambda: shares_by_round(0.5, [0.5] * 2, 2), r"beta: shape \(2,\); give \(3,\)"),
         (lambda: round_curves(separate_designs(1), 0.5, 0.5, TRUTH, 1), "entities: 1"),
@@ -681,11 +709,7 @@ def test_other_choices_are_refused():
         (lambda: round_curves(random_designs(np.random.default_rng(0), rows=0), 0.5, 0.5, np.ones(4), 1), "private"),
         (lambda: ideal_mse(Designs(np.diag([1.0, 0.0]), np.zeros((1, 2, 2)), np.eye(2)[None])), "direction unseen"),
         (lambda: random_subspaces(2, 3, 4, 1, rng=np.random.default_rng(0)), "private_rank: 4.* is not in"),
-    ]
-    for call, says in cases:
-        with pytest.raises(ValueError, match=says) as refusal:
-            call()
-        assert len(str(refusal.value)) <= 300 and "\n" not in str(refusal.value)
+    )
     with pytest.raises(TypeError, match=r"rounds: 0.5 is no Round; give what one_round returns"):
         trajectory(first, [0.5])
     assert len(trajectory(first, one_round(PLANE, 0.5, 0.5))) == 2  # a round is a list of one

@@ -1,6 +1,7 @@
 """What the tests of theory share: draws of a known seed, and whether a simulation agrees with a curve."""
 
 import numpy as np
+import pytest
 from scipy import stats
 
 from symbiosis.theory.checks import mean_and_error
@@ -22,6 +23,14 @@ def excludes(draws, wrong):
     """The last generation is more than six standard errors off: the wrong formula would have been seen."""
     mean, error = mean_and_error(draws)
     return bool(abs(mean[-1] - wrong) > 6 * error[-1])
+
+
+def refuses(*cases):
+    """Every call raises a ValueError of one sentence that says this; numbers out of range are in test_checks.py."""
+    for call, says in cases:
+        with pytest.raises(ValueError, match=says) as refusal:
+            call()
+        assert len(str(refusal.value)) <= 300 and "\n" not in str(refusal.value)
 
 
 def last(curves):
