@@ -17,7 +17,8 @@ from scipy.stats import spearmanr
 
 from symbiosis.analysis.statistics import mean_interval
 from symbiosis.analysis.tables import LAST, SeedValues, difference_table, with_interval
-from symbiosis.store.results import arm_of, select
+from symbiosis.settings import resolve
+from symbiosis.store.results import COLUMNS, NUMBERS, arm_of, read_or_empty, with_arm
 from symbiosis.theory.many_models import (
     aligned_designs,
     efficiency_surface,
@@ -49,8 +50,9 @@ EQUALS = dict.fromkeys(BEYOND, arm(3, 0.5))
 
 def read_scales(reports_dir: str | Path) -> dict[str, pd.DataFrame]:
     """{scale: rows with `arm`} of all interaction runs in results.csv; empty where there is none, or no file."""
-    by_scale = select(reports_dir, "results.csv", method=METHOD, study=STUDY).groupby("scale")
-    return {scale: rows.reset_index(drop=True) for scale, rows in by_scale}
+    rows = read_or_empty(resolve(reports_dir) / "results.csv", COLUMNS, NUMBERS)
+    chosen = with_arm(rows[(rows["method"] == METHOD) & (rows["study"] == STUDY)])
+    return {scale: part.reset_index(drop=True) for scale, part in chosen.groupby("scale")}
 
 
 # ---- beside the linear theory
