@@ -269,25 +269,17 @@ def plot_forest(table: pd.DataFrame, styles: Sequence[dict], ax: Axes) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(4))
 
 
-def p_text(p: float) -> str:
-    return "" if pd.isna(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
 def plot_paired(table: pd.DataFrame) -> Figure:
     """Forest plot of `paired_table`, a panel per baseline: difference, 95% t-interval over seeds, Holm-adjusted p."""
     arms, parts = order(table), dict(list(table.groupby("baseline", sort=False)))
     fig, axes = new_figure(len(parts), 0.75 + 0.17 * max(len(arms), 4))
     for (baseline, part), ax in zip(parts.items(), axes, strict=True):
         part = part.set_index("arm").reindex(arms).reset_index()  # all arms in every panel, which share their names
-        names = [arm_name(arm) for arm in arms]
-        part = part.assign(name=names, text=part["p_holm"].map(p_text))
-        plot_forest(part, list(arm_styles(part).values()), ax)
-        ax.axvline(0, **DOTTED)
+        _plot_differences(part.assign(name=part["arm"].map(arm_name)), list(arm_styles(part).values()), ax)
         if baseline in arms:
             point = (0, ax.get_yticks()[arms.index(baseline)])
             ax.annotate("baseline", point, (3, 0), textcoords="offset points", va="center", color="0.4")
-        seeds = seeds_text(part["n"].dropna())
-        ax.set(title=f"against {arm_name(baseline)}", xlabel=f"difference in accuracy, {seeds}")
+        ax.set_title(f"against {arm_name(baseline)}")
         ax.tick_params(labelleft=ax is axes[0])
     return fig
 
@@ -298,15 +290,18 @@ def plot_ablation(effects: pd.DataFrame) -> Figure:
     Points are mean differences from the reference level over the pairs of cells, bars 95% t-intervals over seeds.
     """
     spaced = effects.astype({"level": str}).replace({"level": "_", "factor": "_"}, " ", regex=True)
-    pairs = [f"{n} pair" if n == 1 else f"{n} pairs" for n in spaced["pairs"]]
-    names = [f"{level} ({n})" for level, n in zip(spaced["level"], pairs, strict=True)]
-    group = spaced["factor"] + ", against " + spaced["reference"]
-    table = spaced.assign(name=names, group=group, text=spaced["p_holm"].map(p_text))
-    fig, (ax,) = new_figure(height=0.75 + 0.17 * (len(table) + 1.3 * group.nunique()))
-    plot_forest(table, [styles_of("arms")["symbiosis"]] * len(table), ax)
-    ax.axvline(0, **DOTTED)
-    ax.set_xlabel(f"difference in accuracy, {seeds_text(effects['n'])}")
+    pairs = spaced["pairs"].map(lambda n: f" ({n} pair)" if n == 1 else f" ({n} pairs)")
+    table = spaced.assign(name=spaced["level"] + pairs, group=spaced["factor"] + ", against " + spaced["reference"])
+    fig, (ax,) = new_figure(height=0.75 + 0.17 * (len(table) + 1.3 * table["group"].nunique()))
+    _plot_differences(table, [styles_of("arms")["symbiosis"]] * len(table), ax)
     return fig
+
+
+def _plot_differences(table: pd.DataFrame, styles: Sequence[dict], ax: Axes) -> None:
+    p_text = table["p_holm"].map(lambda p: "" if pd.isna(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}")
+    plot_forest(table.assign(text=p_text), styles, ax)
+    ax.axvline(0, **DOTTED)
+    ax.set_xlabel(f"difference in accuracy, {seeds_text(table['n'].dropna())}")
 
 
 # ---- matrices

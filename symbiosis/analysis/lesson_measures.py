@@ -24,7 +24,7 @@ from symbiosis.store.results import (
     merge_into,
     read_or_empty,
     read_table,
-    with_arm,
+    select,
 )
 
 VERSION = 3  # of the measures: raised when a formula changes, so that finished lessons are measured anew
@@ -70,7 +70,8 @@ def band_of_run(folder: Path) -> pd.DataFrame:
     if settings.task == "miniature":
         band = _world_band(n, DRAWS)
     elif task and len(task.train) >= 2 * n and len(task.pool):
-        real, rng = _real_text(settings, task, _initial_student(settings)), _band_rng()
+        real = _real_text(settings, task, _initial_student(settings))
+        rng = np.random.default_rng(derive_seed(0, "null_band"))
         band = null_band(task.train["text"][:], n, rng=rng, real=real, draws=DRAWS)
     else:
         return pd.DataFrame(columns=list(BAND_COLUMNS))
@@ -78,13 +79,10 @@ def band_of_run(folder: Path) -> pd.DataFrame:
     return band.round(DIGITS).assign(**numbers)[list(BAND_COLUMNS)]
 
 
-def _band_rng() -> np.random.Generator:
-    return np.random.default_rng(derive_seed(0, "null_band"))
-
-
 @functools.cache  # the studies of one world have lessons of one size
 def _world_band(n_texts: int, draws: int) -> pd.DataFrame:
-    return null_band(_world(0), n_texts, rng=_band_rng(), draws=draws)
+    rng = np.random.default_rng(derive_seed(0, "null_band"))
+    return null_band(_world(0), n_texts, rng=rng, draws=draws)
 
 
 def read_band(reports_dir: str | Path, scale: str, study: str) -> pd.DataFrame:
@@ -95,8 +93,7 @@ def read_band(reports_dir: str | Path, scale: str, study: str) -> pd.DataFrame:
 
 def read(reports_dir: str | Path, scale: str, study: str = "main") -> pd.DataFrame:
     """Rows of reports/measures.csv of one scale and study, with the column `arm`; none where nothing was measured."""
-    rows = read_or_empty(resolve(reports_dir) / "measures.csv", COLUMNS, NUMBERS)
-    return with_arm(rows[(rows["scale"] == scale) & (rows["study"] == study)].reset_index(drop=True))
+    return select(reports_dir, "measures.csv", scale=scale, study=study)
 
 
 # --- one run ---------------------------------------------------------------------------------------------------------

@@ -96,9 +96,16 @@ def read_results(reports_dir: str | Path, scale: str, study: str = "main") -> pd
 
 def read_studies(reports_dir: str | Path, scale: str) -> dict[str, pd.DataFrame]:
     """{study: rows with `arm`} of all that results.csv holds of one scale; empty where there is no such file."""
-    rows = read_or_empty(resolve(reports_dir) / "results.csv", COLUMNS, NUMBERS)
-    of_scale = with_arm(rows[rows["scale"] == scale])
-    return {study: part.reset_index(drop=True) for study, part in of_scale.groupby("study")}
+    by_study = select(reports_dir, "results.csv", scale=scale).groupby("study")
+    return {study: rows.reset_index(drop=True) for study, rows in by_study}
+
+
+def select(reports_dir: str | Path, name: str, **values: str) -> pd.DataFrame:
+    """Rows of a long table that have these values in these columns, and `arm`; none where there is no such file."""
+    rows = read_or_empty(resolve(reports_dir) / name, COLUMNS, NUMBERS)
+    for column, value in values.items():
+        rows = rows[rows[column] == value]
+    return with_arm(rows.reset_index(drop=True))
 
 
 def with_arm(rows: pd.DataFrame) -> pd.DataFrame:
