@@ -270,7 +270,7 @@ def mark(scale: str) -> str:
     found = sorted((root() / params.reports_dir(scale) / "runs" / scale).glob("*/*/record.json"))
     lines = [f"{sha256(path.with_name('rows.csv'))} {path.parent.relative_to(root())}" for path in found]
     for name in ("results.csv", "records.csv", "measures.csv", "null_bands.csv"):
-        rows = json.dumps(list(_table_rows(name, scale)), sort_keys=True)
+        rows = json.dumps(list(_table_rows(name, scale)))
         lines.append(f"{hashlib.sha256(rows.encode()).hexdigest()} {name}")
     return "\n".join(lines)
 
@@ -280,7 +280,7 @@ def in_step(scale: str) -> bool:
     merged = root() / params.reports_dir(scale) / "runs" / scale / "merged.txt"
     try:
         return merged.is_file() and merged.read_text().rstrip("\n") == mark(scale)
-    except (OSError, csv.Error, KeyError):
+    except (OSError, ValueError, KeyError, csv.Error):
         return False  # merging says what is wrong
 
 
@@ -298,7 +298,7 @@ def _table_rows(name: str, scale: str) -> Iterator[dict[str, str]]:
     path = root() / params.reports_dir(scale) / name
     with path.open(newline="") if path.is_file() else contextlib.nullcontext([]) as lines:
         for row in csv.DictReader(lines):
-            of = row["scale"] if "scale" in row else row["run_id"].partition("/")[0]
+            of = (row["scale"] if "scale" in row else row["run_id"].partition("/")[0]) or ""
             if of == scale or (_interacts(of) and not _interacts(scale)):
                 yield row
 

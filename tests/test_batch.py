@@ -320,6 +320,14 @@ def test_a_scale_is_out_of_step_when_a_run_or_a_line_changed_whatever_the_dates(
         assert not is_in_step() and is_merged_by_snakemake()
         merged()
         assert is_in_step()
+    for damage in ("a,line,of,too,many,fields" * 3, "short\n", "\0"):
+        whole = (published / "reports/results.csv").read_text()
+        (published / "reports/results.csv").write_text(damage + whole)
+        assert not is_in_step()
+        (published / "reports/results.csv").write_text(whole + damage)
+        batch.in_step("miniature")  # of another scale or of none: merging reads the whole table strictly
+        (published / "reports/results.csv").write_text(whole)
+    assert is_in_step()
     shutil.move(published / run.folder, published / "elsewhere")
     assert not is_in_step()
 
