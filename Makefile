@@ -68,7 +68,8 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv -c constraints.txt || echo "no uv here: taking pip, which is slower"
 	@# uv does not read pip's configuration, so pip has the last word; only uv knows the builds of torch
-	{ test -x $(BIN)/uv && $(BIN)/uv pip install --python $(BIN)/python $(if $(TORCH),--torch-backend=$(TORCH)) $(INSTALL); } \
+	{ test -x $(BIN)/uv && $(BIN)/uv pip install --python $(BIN)/python $(if $(TORCH),--torch-backend=$(TORCH)) --build-constraints constraints.txt \
+	  $(INSTALL); } \
 	  || { test -z "$(TORCH)" && $(BIN)/python -m pip install $(INSTALL); } \
 	  || { echo "set-up failed: see the message above$(if $(TORCH),; TORCH=$(TORCH) needs uv and PyTorch's own wheels)"; exit 1; }
 	@touch $@

@@ -47,14 +47,16 @@ def args(wildcards):  # a function, as Snakemake would look for wildcards in a t
     return shlex.join(ARGS)
 
 
-# ends the command of a rule: what it said goes to its log, and is shown where it failed
-OR_FAIL = "> {log} 2>&1 || {{ tail -n 15 {log} >&2; echo 'FAILED (all of it: {log})' >&2; exit 1; }}"
+# Ends the command of a rule: what it said goes to its log; where it failed, its sentence or the traceback's end is shown.
+OR_FAIL = (
+    "> {log} 2>&1 || {{ tail -n $(grep -q Traceback {log} && echo 15 || echo 1) {log} >&2; "
+    "echo 'FAILED (all of it: {log})' >&2; exit 1; }}"
+)
 
 
 localrules:
     runs,
     reports,
-    out_of_step,
 
 
 rule runs:
@@ -133,16 +135,9 @@ ruleorder: teaching > run
 
 # What the reports read: rows of the runs in results.csv, measures of their lessons in measures.csv. Merged again where
 # a run or the tables are not as the last merge left them, whatever their dates; the reports follow.
-rule out_of_step:
-    output:
-        temp(touch(".cache/symbiosis/out_of_step/{scale}")),
-    message:
-        "the tables are not those of the runs of {wildcards.scale}"
-
-
 rule merged:
     input:
-        lambda wildcards: [] if batch.in_step(wildcards.scale) else f".cache/symbiosis/out_of_step/{wildcards.scale}",
+        lambda wildcards: batch.out_of_step(wildcards.scale),
     output:
         REPORTS + "/runs/{scale}/merged.txt",
     message:

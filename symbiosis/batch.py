@@ -14,6 +14,7 @@ import json
 import re
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -121,8 +122,24 @@ def request(config: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str,
     scale, first_seed = asked["scale"] or "miniature", asked["first_seed"] or None
     studies, arms = asked["study"].split() or ["main"], asked["arms"].split()
     planned = plan(scale, studies, arms, asked["seeds"] or 3, first_seed)
+    planned = planned if arms else _possible(planned)
     check(planned, args)
     return scale, planned, args
+
+
+def _possible(planned: Sequence[Run]) -> list[Run]:
+    """Those of a study's runs that their scale can make, all where it can make none; a line for each arm left out."""
+    refused = {}
+    for run in planned:
+        try:
+            run.settings()
+        except SymbiosisError as error:
+            refused[run] = f"left out, as {run.scale} cannot run it: {error}"
+    if len(refused) == len(planned):
+        return list(planned)
+    for line in dict.fromkeys(line.replace(f"-s{run.seed}", "") for run, line in refused.items()):
+        print(line, file=sys.stderr)
+    return [run for run in planned if run not in refused]
 
 
 def check(planned: Sequence[Run], args: Sequence[str] = ()) -> None:
@@ -159,7 +176,7 @@ def _changes(chosen: Mapping[Run, Settings]) -> tuple[str, Any, Any] | None:
 
 def _is_published(run: Run) -> bool:
     """Whether a run of this scale, as its files set it today, stands in results.csv."""
-    for run_id in {row["run_id"] for row in _table_rows("results.csv", run.scale)}:
+    for run_id in {row["run_id"] for row in _table_rows("results.csv", run.scale) if row["scale"] == run.scale}:
         _, study, name = run_id.partition("@")[0].split("/")
         arm, _, seed = name.rpartition("-s")
         with contextlib.suppress(KeyError, SymbiosisError):
@@ -242,6 +259,8 @@ def merge(run: Run, args: Sequence[str] = ()) -> None:
 
     reports = params.reports_dir(run.scale)
     results.collect(reports, run.scale)
+    if not any(row["scale"] == run.scale for row in _table_rows("results.csv", run.scale)):
+        raise BatchError(f"{reports}: no run of scale '{run.scale}' is finished, so there is nothing to report")
     lesson_measures.collect(reports, run.scale, run.study)
     print(mark(run.scale))
 
@@ -251,7 +270,7 @@ def mark(scale: str) -> str:
     found = sorted((root() / params.reports_dir(scale) / "runs" / scale).glob("*/*/record.json"))
     lines = [f"{sha256(path.with_name('rows.csv'))} {path.parent.relative_to(root())}" for path in found]
     for name in ("results.csv", "records.csv", "measures.csv", "null_bands.csv"):
-        rows = json.dumps(list(_table_rows(name, scale)), sort_keys=True)
+        rows = json.dumps(list(_table_rows(name, scale)))
         lines.append(f"{hashlib.sha256(rows.encode()).hexdigest()} {name}")
     return "\n".join(lines)
 
@@ -261,8 +280,17 @@ def in_step(scale: str) -> bool:
     merged = root() / params.reports_dir(scale) / "runs" / scale / "merged.txt"
     try:
         return merged.is_file() and merged.read_text().rstrip("\n") == mark(scale)
-    except (OSError, csv.Error, KeyError):
+    except (OSError, ValueError, KeyError, csv.Error):
         return False  # merging says what is wrong
+
+
+def out_of_step(scale: str) -> list[str]:
+    """A file that is newer than the last merge, for Snakemake, where `in_step` does not hold; else none."""
+    if in_step(scale):
+        return []
+    changed = root() / ".cache" / "symbiosis" / "out_of_step" / scale
+    write_atomic(changed, str(time.time_ns()).encode())
+    return [str(changed.relative_to(root()))]
 
 
 def _table_rows(name: str, scale: str) -> Iterator[dict[str, str]]:
@@ -270,7 +298,7 @@ def _table_rows(name: str, scale: str) -> Iterator[dict[str, str]]:
     path = root() / params.reports_dir(scale) / name
     with path.open(newline="") if path.is_file() else contextlib.nullcontext([]) as lines:
         for row in csv.DictReader(lines):
-            of = row["scale"] if "scale" in row else row["run_id"].partition("/")[0]
+            of = (row["scale"] if "scale" in row else row["run_id"].partition("/")[0]) or ""
             if of == scale or (_interacts(of) and not _interacts(scale)):
                 yield row
 

@@ -50,11 +50,11 @@ def finish(repo, run):
     (folder / "rows.csv").write_text("generation,metric,value\n" + "".join(f"{g},{m},{v}\n" for g, m, v in rows))
 
 
-def snakemake(*how, fails=0, **config):
-    """All that Snakemake says, where it ends with `fails`."""
+def snakemake(*how, target="runs", fails=0, **config):
+    """All that Snakemake says of a target, where it ends with `fails`."""
     words = [f"{key}={value}" for key, value in config.items()]
     profile = ["--workflow-profile", "profiles/default"]
-    command = [sys.executable, "-m", "snakemake", *profile, *how, "--config", *words, "--", "runs"]
+    command = [sys.executable, "-m", "snakemake", *profile, *how, "--config", *words, "--", target]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert ended.returncode == fails, ended.stdout + ended.stderr
@@ -175,6 +175,15 @@ def test_words_that_make_no_run_are_refused_before_any(words, said):
         asked(**words)
 
 
+def test_of_a_study_what_its_scale_cannot_run_is_left_out_and_told(capsys):
+    _, planned, _ = asked(SCALE="interaction_small", STUDY="interaction", ARMS="", SEEDS="2")
+    assert {run.arm[:14] for run in planned} == {"interaction-k2", "interaction-k3"}
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3 and lines[0].startswith("left out, as interaction_small cannot run it: ")
+    with pytest.raises(SettingsError, match="does not name 4 different tasks"):
+        asked(SCALE="interaction_small", STUDY="interaction", ARMS="interaction_k4_alpha000")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -287,9 +296,12 @@ def test_a_scale_is_out_of_step_when_a_run_or_a_line_changed_whatever_the_dates(
     def is_in_step(of="miniature"):
         return batch.in_step(of)
 
+    def is_merged_by_snakemake():
+        return "merging the runs of miniature" in snakemake("-n", target="reports/runs/miniature/merged.txt")
+
     assert not is_in_step()
     merged()
-    assert is_in_step() and not is_in_step("agnews_small")
+    assert is_in_step() and not is_in_step("agnews_small") and not is_merged_by_snakemake()
     for name, before in tables.items():  # the very rows that are published: their records stay, too
         assert (published / "reports" / name).read_bytes() == before
     os.utime(published / run.folder / "rows.csv", (1, 1))
@@ -305,9 +317,17 @@ def test_a_scale_is_out_of_step_when_a_run_or_a_line_changed_whatever_the_dates(
     for text in (whole.replace("0.", "0.1", 1), whole):  # another run there, then the first one brought back
         (published / run.folder / "rows.csv").write_text(text)
         os.utime(published / run.folder / "rows.csv", (1, 1))
-        assert not is_in_step()
+        assert not is_in_step() and is_merged_by_snakemake()
         merged()
         assert is_in_step()
+    for damage in ("a,line,of,too,many,fields" * 3, "short\n", "\0"):
+        whole = (published / "reports/results.csv").read_text()
+        (published / "reports/results.csv").write_text(damage + whole)
+        assert not is_in_step()
+        (published / "reports/results.csv").write_text(whole + damage)
+        batch.in_step("miniature")  # of another scale or of none: merging reads the whole table strictly
+        (published / "reports/results.csv").write_text(whole)
+    assert is_in_step()
     shutil.move(published / run.folder, published / "elsewhere")
     assert not is_in_step()
 

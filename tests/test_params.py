@@ -134,13 +134,13 @@ def test_files_of_a_reader_are_scales_and_methods_by_their_keys(tmp_path, monkey
     monkeypatch.setattr(params, "PLACES", ("params", params.OWN))
     own = tmp_path / "params" / "own"
     own.mkdir()
-    (own / "tickets.yaml").write_text("scale: tickets\ntask: data/tickets\nmethod: static\n")
+    (own / "of_a_test.yaml").write_text("scale: of_a_test\ntask: data/of_a_test\nmethod: static\n")
     (own / "mine.yaml").write_text("method: symbiosis\nvariant: mine\nepochs: 3\n")
     params.files.cache_clear(), params.all_arms.cache_clear()
     try:
-        (run,) = batch.plan("tickets", arms=["symbiosis_mine"], seeds=1)
+        (run,) = batch.plan("of_a_test", arms=["symbiosis_mine"], seeds=1)
         assert (run.parameters()["task"], run.parameters()["epochs"], run.parameters()["method"]) == (
-            "data/tickets", 3, "symbiosis",
+            "data/of_a_test", 3, "symbiosis",
         )  # fmt: skip
         (own / "again.yaml").write_text("method: symbiosis\nepochs: 3\n")
         params.files.cache_clear(), params.all_arms.cache_clear()
