@@ -21,6 +21,7 @@ from symbiosis.store.results import (
     finished_runs,
     from_record,
     merge_into,
+    one_at_a_time,
     read_long,
     read_or_empty,
     read_table,
@@ -37,6 +38,7 @@ DRAWS = 100  # lessons of real text behind a null band
 
 
 # --- from runs to reports/measures.csv -------------------------------------------------------------------------------
+@one_at_a_time
 def collect(
     reports_dir: str | Path,
     scale: str | None = None,

@@ -5,6 +5,7 @@ continues at the first stage that is missing or not as its checksums say (symbio
 Randomness is derived from (seed, generation, stage), so a continued run gives the numbers of an unbroken one.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from symbiosis.loop.methods import (
     teach_another,
     update_generator,
 )
-from symbiosis.loop.state import LoopState
+from symbiosis.loop.state import LoopState, seeded
 from symbiosis.measures.lessons import labels_right, whole_lesson
 from symbiosis.models import loading
 from symbiosis.models.devices import claim
@@ -34,12 +35,15 @@ from symbiosis.models.loading import LanguageModel
 from symbiosis.models.student import Student
 from symbiosis.models.vllm import require_engine
 from symbiosis.pretrain.initial import cache_key, initial_model_folder
-from symbiosis.settings import RunSettings
+from symbiosis.settings import UNREPORTED, RunSettings
 from symbiosis.store.record import Made, run_once
-from symbiosis.store.stages import invalidate, metric, stage
+from symbiosis.store.stages import invalidate, metric, settle_inputs, stage
 
 UNITS = {"accuracy": "share", "label_loss": "nats", "lm_loss": "nats/token"}
 DRIFT_TEXTS = 64  # own texts behind `generator_kl`
+NOT_PROBED = {f"{name}_{part}": math.nan for name in ("density", "effective_rank") for part in ("head", "tail")} | {
+    "n": 0
+}
 
 
 def run(settings: RunSettings, *, on_stage: Callable[[str], None] = lambda name: None) -> pd.DataFrame:
@@ -80,6 +84,9 @@ def _roles(settings: RunSettings) -> tuple[str, ...]:
 def _run_all(folder: Path, settings: RunSettings, on_stage: Callable[[str], None]) -> Made:
     loop = Loop(prepare(settings), folder, on_stage)
     inputs = loop.inputs()
+    inputs["sizes"] = _sizes(loop.state)
+    marks = {name: value for name, value in inputs.items() if name != "task_source"}  # a folder may be moved
+    settle_inputs(folder, marks, redo=settings.scale == UNREPORTED)
     invalidate(folder / "state", stage_names(settings))
     loop.begin()
     for generation in tqdm(range(1, settings.generations + 1), desc=settings.run_id):
@@ -90,6 +97,14 @@ def _run_all(folder: Path, settings: RunSettings, on_stage: Callable[[str], None
         tqdm.write(f"{settings.run_id} generation {generation}: accuracy {accuracy:.3f}")
     counts = [result["writing_counts"] for result in loop.results if "writing_counts" in result]
     return loop.results, loop.state.student.lm.device, {"inputs": inputs, "writing_counts": counts}
+
+
+def _sizes(state: LoopState) -> dict[str, int]:
+    """Classes, rows of each split, and weights of each model."""
+    task, models = state.task, {"student": state.student, "generator": state.generator}
+    rows = {name: len(getattr(task, name)) for name in ("train", "pool", "dev", "test")}
+    weights = {name: one.lm.model.num_parameters() for name, one in models.items() if one}
+    return {"classes": len(task.label_names)} | rows | weights
 
 
 def stage_names(settings: RunSettings) -> list[str]:
@@ -115,7 +130,8 @@ class Loop:
         """Make the stage or find it made; its folder."""
 
         def work(out: Path) -> dict:
-            result = make(out)
+            with seeded(self.state.settings.seed, name):
+                result = make(out)
             self.on_stage(name)
             return result
 
@@ -235,7 +251,8 @@ def evaluation(state: LoopState, generation: int) -> list[dict]:
     ]
     if task.world is not None:
         tail = task.world.in_tail(task.test["text"])
-        rows.append(metric(generation, "accuracy_tail", float(test["correct"][tail].mean()), "share", int(tail.sum())))
+        in_tail = float(test["correct"][tail].mean()) if tail.any() else math.nan
+        rows.append(metric(generation, "accuracy_tail", in_tail, "share", int(tail.sum())))
         rows += _hidden_states(state, generation, tail) if state.settings.probe_hidden_states else []
     return rows
 
@@ -246,8 +263,9 @@ def _hidden_states(state: LoopState, generation: int, in_tail: np.ndarray) -> li
     if generation == 0:
         random = random_model(state.student.lm.model, state.settings.seed)
         models["random_"] = state.student.lm._replace(model=random)
+    enough = min(in_tail.sum(), (~in_tail).sum()) >= 2  # texts of each kind, else there is nothing to compare
     for name, lm in models.items():
-        measures = probe(lm, state.task.test["text"][:], in_tail, state.settings)
+        measures = probe(lm, state.task.test["text"][:], in_tail, state.settings) if enough else dict(NOT_PROBED)
         n = measures.pop("n")
         rows += [metric(generation, name + measure, value, "1", n) for measure, value in measures.items()]
     return rows

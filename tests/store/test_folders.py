@@ -1,5 +1,6 @@
 """Files and folders that appear complete or not at all, their checksums, and locks."""
 
+import errno
 import os
 import platform
 import subprocess
@@ -9,9 +10,11 @@ import pytest
 from symbiosis.store import folders
 from symbiosis.store.folders import (
     SUMS,
+    LockError,
     atomic_folder,
     corrupted,
     locked,
+    locked_folder,
     remove_partial,
     write_atomic,
     write_checksums,
@@ -113,4 +116,54 @@ def test_a_lock_names_its_holder_and_dies_with_it(tmp_path):
         holder = f"process {os.getpid()} on {platform.node()} since 2"
         assert str(held.value).startswith(holder)
     with locked(path, wait=False):
+        pass
+
+
+@pytest.mark.parametrize("refusal", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
+def test_a_disk_without_locks_is_one_sentence(refusal, tmp_path, monkeypatch):
+    def refuses(*_):
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr(folders.fcntl, "flock", refuses)
+    with (
+        pytest.raises(LockError, match=r"\.lock: cannot be locked \(.+\), and without a lock"),
+        locked(tmp_path / ".lock", wait=False),
+    ):
+        pass
+
+
+def test_a_lock_that_is_a_link_is_left_alone(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError), locked(tmp_path / ".lock", wait=True):
+        pass
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_who_waited_for_a_lock_that_was_deleted_holds_the_new_one(tmp_path, monkeypatch):
+    path, flock, seen = tmp_path / ".lock", folders.fcntl.flock, []
+
+    def deleted_meanwhile(handle, how):
+        if not seen:
+            path.unlink()
+        seen.append(how)
+        return flock(handle, how)
+
+    monkeypatch.setattr(folders.fcntl, "flock", deleted_meanwhile)
+    with locked(path, wait=True):
+        assert len(seen) == 2 and path.read_text().startswith(f"process {os.getpid()}")
+        with pytest.raises(BlockingIOError), locked(path, wait=False):
+            pass
+
+
+def test_a_folder_on_a_disk_that_locks_files_only_is_held_by_its_file(tmp_path, monkeypatch):
+    flock = folders.fcntl.flock
+
+    def files_only(handle, how):
+        if isinstance(handle, int):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return flock(handle, how)
+
+    monkeypatch.setattr(folders.fcntl, "flock", files_only)
+    with locked_folder(tmp_path, wait=False), pytest.raises(BlockingIOError), locked_folder(tmp_path, wait=False):
         pass
