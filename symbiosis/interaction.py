@@ -20,7 +20,7 @@ with the numbers of an unbroken one.
 import io
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from symbiosis.data.lesson import Written, is_cut
 from symbiosis.data.texts import TaskTexts, load_tasks
 from symbiosis.errors import SymbiosisError
 from symbiosis.loop.mixing import kept_rows
+from symbiosis.loop.state import seeded
 from symbiosis.measures.diversity import distinct_n, homogenisation, n_long_enough, self_bleu
 from symbiosis.measures.lessons import whole_lesson
 from symbiosis.models import encoders, loading
@@ -111,17 +112,25 @@ def _inputs(settings: InteractionSettings, tasks: Sequence[TaskTexts]) -> dict:
 
 def _run_all(settings: InteractionSettings, tasks: list[TaskTexts], folder: Path) -> Made:
     experiment = Experiment(settings, tasks, initial_model_folder("interaction", settings, tasks), folder)
-    state = folder / "state"
-    invalidate(state, _stage_names(settings))
-    results = [stage(state, "base", lambda out: _base(experiment))]
+    invalidate(folder / "state", _stage_names(settings))
+
+    def made(name: str, make: Callable[[Path], dict], *also: Path) -> dict:
+        def work(out: Path) -> dict:
+            with seeded(settings.seed, name):
+                return make(out)
+
+        return stage(folder / "state", name, work, also=also)
+
+    results = [made("base", lambda out: _base(experiment))]
     for t in tqdm(range(settings.generations + 1), desc=settings.run_id):
         if t:
-            lesson = [folder / "lessons" / f"gen-{t}.parquet"]
-            results.append(stage(state, f"write-{t}", lambda out, t=t: _write(experiment, t), also=lesson))
+            lesson = folder / "lessons" / f"gen-{t}.parquet"
+            results.append(made(f"write-{t}", lambda out, t=t: _write(experiment, t), lesson))
         for k in experiment.entities:
-            results.append(stage(state, f"train-{t}-{k}", lambda out, t=t, k=k: _train(experiment, t, k, out)))
-        results.append(stage(state, f"compare-{t}", lambda out, t=t: _compare(experiment, t)))
-    return results, loading.pick_device(settings.device), {}
+            results.append(made(f"train-{t}-{k}", lambda out, t=t, k=k: _train(experiment, t, k, out)))
+        results.append(made(f"compare-{t}", lambda out, t=t: _compare(experiment, t)))
+    sizes = {"train": [len(task.train) for task in tasks], "test": [len(task.test) for task in tasks]}
+    return results, loading.pick_device(settings.device), {"sizes": sizes}
 
 
 def _stage_names(settings: InteractionSettings) -> list[str]:

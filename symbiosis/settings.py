@@ -384,7 +384,7 @@ def short(value: Any) -> str:
         text = repr(value)
     except ValueError:
         return "a number of thousands of digits"
-    return text if len(text) < 80 else f"{text[:70]} ..."
+    return text if len(text) <= 80 else f"{text[:76]} ..."
 
 
 def make_settings(source: str = "parameters", model_class: type[S] = RunSettings, **given: Any) -> S:

@@ -22,6 +22,7 @@ from symbiosis.store.results import (
     finished_runs,
     from_record,
     merge_into,
+    one_at_a_time,
     read_or_empty,
     read_table,
     select,
@@ -34,6 +35,7 @@ DRAWS = 100  # lessons of real text behind a null band
 
 
 # --- from runs to reports/measures.csv -------------------------------------------------------------------------------
+@one_at_a_time
 def collect(reports_dir: str | Path, scale: str | None = None, study: str | None = None) -> list[str]:
     """Merge the lessons of finished runs (of one scale, one study) into measures.csv; the run_ids merged, sorted.
 

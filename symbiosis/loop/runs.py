@@ -5,6 +5,7 @@ continues at the first stage that is missing or not as its checksums say (symbio
 Randomness is derived from (seed, generation, stage), so a continued run gives the numbers of an unbroken one.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from symbiosis.loop.methods import (
     teach_another,
     update_generator,
 )
-from symbiosis.loop.state import LoopState
+from symbiosis.loop.state import LoopState, seeded
 from symbiosis.measures.lessons import labels_right, whole_lesson
 from symbiosis.models import loading
 from symbiosis.models.chat import chat
@@ -43,6 +44,9 @@ from symbiosis.store.stages import invalidate, metric, stage
 
 UNITS = {"accuracy": "share", "label_loss": "nats", "lm_loss": "nats/token"}
 DRIFT_TEXTS = 64  # own texts behind `generator_kl`
+NOT_PROBED = {f"{name}_{part}": math.nan for name in ("density", "effective_rank") for part in ("head", "tail")} | {
+    "n": 0
+}
 
 
 def run(settings: RunSettings, *, on_stage: Callable[[str], None] = lambda name: None) -> pd.DataFrame:
@@ -87,6 +91,7 @@ def _roles(settings: RunSettings) -> tuple[str, ...]:
 def _run_all(folder: Path, state: LoopState, on_stage: Callable[[str], None]) -> Made:
     settings, loop = state.settings, Loop(state, folder, on_stage)
     inputs = loop.inputs()
+    inputs["sizes"] = _sizes(loop.state)
     invalidate(folder / "state", stage_names(settings))
     how_read = _how_texts_are_read(loop.state)
     loop.begin()
@@ -113,6 +118,14 @@ def _how_texts_are_read(state: LoopState) -> dict:
     return {"train_texts_cut": round(share, 4), "prompt": prompt}
 
 
+def _sizes(state: LoopState) -> dict[str, int]:
+    """Classes, rows of each split, and weights of each model."""
+    task, models = state.task, {"student": state.student, "generator": state.generator}
+    rows = {name: len(getattr(task, name)) for name in ("train", "pool", "dev", "test")}
+    weights = {name: one.lm.model.num_parameters() for name, one in models.items() if one}
+    return {"classes": len(task.label_names)} | rows | weights
+
+
 def stage_names(settings: RunSettings) -> list[str]:
     """The stages of a run, in the order in which they are made."""
     names = ["student-0"]
@@ -136,7 +149,8 @@ class Loop:
         """Make the stage or find it made; its folder."""
 
         def work(out: Path) -> dict:
-            result = make(out)
+            with seeded(self.state.settings.seed, name):
+                result = make(out)
             self.on_stage(name)
             return result
 
@@ -256,7 +270,8 @@ def evaluation(state: LoopState, generation: int) -> list[dict]:
     ]
     if task.world is not None:
         tail = task.world.in_tail(task.test["text"])
-        rows.append(metric(generation, "accuracy_tail", float(test["correct"][tail].mean()), "share", int(tail.sum())))
+        in_tail = float(test["correct"][tail].mean()) if tail.any() else math.nan
+        rows.append(metric(generation, "accuracy_tail", in_tail, "share", int(tail.sum())))
         rows += _hidden_states(state, generation, tail) if state.settings.probe_hidden_states else []
     return rows
 
@@ -267,8 +282,9 @@ def _hidden_states(state: LoopState, generation: int, in_tail: np.ndarray) -> li
     if generation == 0:
         random = random_model(state.student.lm.model, state.settings.seed)
         models["random_"] = state.student.lm._replace(model=random)
+    enough = min(in_tail.sum(), (~in_tail).sum()) >= 2  # texts of each kind, else there is nothing to compare
     for name, lm in models.items():
-        measures = probe(lm, state.task.test["text"][:], in_tail, state.settings)
+        measures = probe(lm, state.task.test["text"][:], in_tail, state.settings) if enough else dict(NOT_PROBED)
         n = measures.pop("n")
         rows += [metric(generation, name + measure, value, "1", n) for measure, value in measures.items()]
     return rows

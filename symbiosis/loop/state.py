@@ -1,10 +1,13 @@
 """Who takes part in a run, as they stand between two steps of the loop."""
 
+import contextlib
+import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from datasets import Dataset
 
 from symbiosis.data.task import Task
@@ -45,6 +48,22 @@ class LoopState:
     def reader(self) -> Student | Generator:
         """Who reads labels off texts: the Generator, else the Student."""
         return self.generator or self.student
+
+
+@contextlib.contextmanager
+def seeded(seed: int, stage: str) -> Iterator[None]:
+    """Inside, the random numbers that name no generator of their own (of torch, numpy, Python) follow from the stage.
+
+    What ours draws has its own; a signal, a method or a library may not. The states are put back.
+    """
+    own = derive_seed(seed, "stage", stage)
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        try:
+            random.seed(own), np.random.seed(own % 2**32), torch.manual_seed(own)
+            yield
+        finally:
+            random.setstate(python), np.random.set_state(numpy)
 
 
 def cycle(sources: Sequence, n: int):

@@ -14,7 +14,7 @@ from symbiosis.models import loading
 from symbiosis.pretrain import miniature, small
 from symbiosis.pretrain.recipe import new_model, train
 from symbiosis.settings import InteractionSettings, RunSettings, derive_seed, fingerprint, resolve
-from symbiosis.store.folders import locked
+from symbiosis.store.folders import disk_errors_said, locked
 
 RECIPES = {"miniature": miniature.RECIPES, "small": small.RECIPES}  # what a setting can name -> role -> recipe
 ARCHITECTURE = {"student": "student", "generator": "generator", "interaction": "student"}  # and the setting's name
@@ -30,7 +30,8 @@ def initial_model_folder(
     if not (key := cache_key(role, settings, tasks)):
         return getattr(settings, ARCHITECTURE[role])
     folder = resolve(".cache/symbiosis") / key
-    with locked(folder.with_name(f"{key}.lock"), wait=True):
+    remedy = "free some space, or see that you may write to it"
+    with disk_errors_said(folder.parent, remedy), locked(folder.with_name(f"{key}.lock"), wait=True):
         if not folder.is_dir():
             initial_model(role, settings, tasks).save(folder)
     return str(folder)

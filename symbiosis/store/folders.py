@@ -11,15 +11,26 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
 
 from symbiosis.errors import SymbiosisError
 
 SUMS = "SHA256SUMS"  # in the format of sha256sum: `sha256sum --check SHA256SUMS` says the same as `corrupted`
 PART = ".part"  # ends the hidden name of whatever is not complete yet
+DISK_TROUBLE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+    errno.EFBIG, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENOTEMPTY, errno.ESTALE,
+)  # fmt: skip
 
 
 class LockError(SymbiosisError):
     """A file system without locks."""
+
+
+class DiskError(SymbiosisError):
+    """What the disk refuses to hold, with the remedy."""
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -138,18 +149,67 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
     followed. Raises LockError on a file system without locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666)) as handle:
+    while True:
+        with open(path, "a+", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666)) as handle:
+            _lock(handle, path, wait)
+            if not _is_still_at(handle, path):
+                continue  # deleted while this process waited: whoever comes next locks another file
+            handle.truncate(0)
+            now = datetime.now(UTC).isoformat(" ", "seconds")
+            handle.write(f"process {os.getpid()} on {platform.node()} since {now}")
+            handle.flush()
+            yield
+            return
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path, *, wait: bool) -> Iterator[None]:
+    """Hold `folder/.lock` and the folder itself, so that nobody enters who deletes that file."""
+    with locked(folder / ".lock", wait=wait):
+        handle = os.open(folder, os.O_RDONLY)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            handle.seek(0)
-            raise BlockingIOError(handle.read().strip() or "another process") from None
-        except OSError as error:
-            raise LockError(
-                f"{path}: cannot be locked ({error.strerror}), and without a lock two processes could write the same "
-                "files; work on a disk with locks (some network file systems have none)"
-            ) from None
-        handle.truncate(0)
-        handle.write(f"process {os.getpid()} on {platform.node()} since {datetime.now(UTC).isoformat(' ', 'seconds')}")
-        handle.flush()
+            with contextlib.suppress(LockError):  # some network file systems lock files only
+                _lock(handle, folder, wait)
+            yield
+        finally:
+            os.close(handle)
+
+
+def _lock(handle: Any, path: Path, wait: bool) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        said = path.read_text(errors="replace").strip() if path.is_file() else ""
+        raise BlockingIOError(said or "another process") from None
+    except OSError as error:
+        raise LockError(
+            f"{path}: cannot be locked ({error.strerror}), and without a lock two processes could write the same "
+            "files; work on a disk with locks (some network file systems have none)"
+        ) from None
+
+
+def _is_still_at(handle: Any, path: Path) -> bool:
+    """Whether the open file is the one that stands at `path` now."""
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+# --- what the disk refuses -----------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def disk_errors_said(place: Path, remedy: str) -> Iterator[None]:
+    """Make the folder `place`; inside, what the disk refuses is a DiskError, one sentence that ends in the remedy."""
+    made = False
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        made = True
         yield
+    except SafetensorError as error:
+        raise DiskError(f"{place}: cannot be written ({error}); {remedy}. Nothing half-written is left") from None
+    except OSError as error:
+        if made and error.errno not in DISK_TROUBLE:
+            raise
+        if made and error.filename and place not in Path(error.filename).absolute().parents:
+            raise DiskError(f"{error.filename}: {error.strerror}; see that you may read and write it") from None
+        raise DiskError(f"{place}: cannot be written ({error}); {remedy}. Nothing half-written is left") from None

@@ -17,15 +17,13 @@ from symbiosis.settings import RunSettings, Settings, root
 from symbiosis.store.folders import sha256, write_atomic
 from symbiosis.store.results import COLUMNS, UNREPORTED, read_rows
 from symbiosis.store.stages import (
-    changed_inputs,
-    check_inputs,
     check_products,
     check_settings,
     products,
     prune_checkpoints,
     read_json,
-    reset_smoke_run,
     run_folder,
+    settle_inputs,
     writing,
 )
 
@@ -43,13 +41,13 @@ def run_once(settings: Settings, inputs: dict, make: Callable[[Path], Made]) -> 
     """
     folder = run_folder(settings)
     with writing(folder):
+        if not ((folder / "state").exists() or (folder / "record.json").exists()):  # nothing of it was made yet
+            for name in ("settings.json", "inputs.json"):
+                (folder / name).unlink(missing_ok=True)
         check_settings(folder, settings)
-        if settings.scale == UNREPORTED and changed_inputs(folder, inputs):
-            reset_smoke_run(folder)
-        check_inputs(folder, inputs)
-        for name, content in (("settings", settings.model_dump()), ("inputs", inputs)):
-            if not (folder / f"{name}.json").exists():
-                write_atomic(folder / f"{name}.json", json.dumps(content, indent=1).encode())
+        settle_inputs(folder, inputs, redo=settings.scale == UNREPORTED)
+        if not (folder / "settings.json").exists():
+            write_atomic(folder / "settings.json", json.dumps(settings.model_dump(), indent=1).encode())
         if (folder / "record.json").exists():
             check_products(folder)
         else:
@@ -64,7 +62,8 @@ def write_record(folder: Path, settings: Settings, results: list[dict], device: 
     head = {key: getattr(settings, key) for key in ("study", "method", "variant", "scale", "seed", "run_id")}
     rows = pd.DataFrame([head | row for result in results for row in result["rows"]], columns=list(COLUMNS))
     write_atomic(folder / "rows.csv", rows.to_csv(index=False).encode())
-    record = provenance(folder, settings, device, results) | more
+    undefined = rows.loc[rows["value"].isna(), "metric"].value_counts().to_dict()  # nothing was there to count
+    record = provenance(folder, settings, device, results) | {"undefined": undefined} | more
     write_atomic(folder / "record.json", json.dumps(record, indent=1).encode())
 
 
@@ -97,6 +96,7 @@ def provenance(folder: Path, settings: Settings, device: torch.device, results: 
         "constraints": sha256(constraints) if constraints.is_file() else None,
         "device": str(device),
         "hardware": hardware(device),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "wall_s": round(sum(r["wall_s"] for r in results), 2),
         "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),

@@ -4,7 +4,8 @@ import csv
 import functools
 import hashlib
 import io
-import json
+import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 import pandas as pd
 
 from symbiosis.errors import SymbiosisError
-from symbiosis.settings import UNREPORTED, Settings, arm_of, resolve
-from symbiosis.store.folders import write_atomic
+from symbiosis.settings import UNREPORTED, Settings, arm_of, resolve, short
+from symbiosis.store.folders import disk_errors_said, locked_folder, write_atomic
+from symbiosis.store.stages import check_products, read_json
 from symbiosis.store.worlds import check_same_world, marks, settings_of
 
 COLUMNS = ("study", "method", "variant", "scale", "seed", "generation", "metric", "value", "unit", "n", "run_id")
@@ -27,6 +29,7 @@ RECORD_COLUMNS = (
 )  # fmt: skip
 RECORD_NUMBERS = {"threads": int, "wall_s": float, "peak_memory_gib": float}
 
+RESTORE = "restore the file from git, or delete it and collect the runs again"
 HOW_TO_MAKE = (
     "make it with `make reproduce`, or run notebooks/03_symbiosis_loop.ipynb with a file of params/ "
     "and then notebooks/06_analysis.ipynb"
@@ -45,6 +48,22 @@ def read_rows(run_folder: str | Path) -> pd.DataFrame:
     return read_table(Path(run_folder) / "rows.csv", COLUMNS, NUMBERS)
 
 
+def one_at_a_time(collect: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    """collect(reports_dir, ...), which waits for whoever merges into the tables of that folder already."""
+
+    @functools.wraps(collect)
+    def alone(reports_dir: str | Path, *args, **named) -> list[str]:
+        place = resolve(reports_dir)
+        with (
+            disk_errors_said(place, "free some space, or see that you may write there"),
+            locked_folder(place, wait=True),
+        ):
+            return collect(place, *args, **named)
+
+    return alone
+
+
+@one_at_a_time
 def collect(reports_dir: str | Path, scale: str | None = None) -> list[str]:
     """Merge finished runs (of one scale) into results.csv and records.csv; returns the run_ids merged, sorted.
 
@@ -68,9 +87,21 @@ def collect(reports_dir: str | Path, scale: str | None = None) -> list[str]:
 
 
 def finished_runs(reports_dir: Path, scale: str | None = None, study: str | None = None) -> list[Path]:
-    """Folders of the finished runs (of one scale, one study), sorted; those of scale 'smoke' are not reported."""
+    """Folders of the finished runs (of one scale, one study), sorted; those of scale 'smoke' are not reported.
+
+    Raises RunError or ResultsError where one is not as the run wrote it; lessons may have been deleted.
+    """
     records = sorted(reports_dir.glob(f"runs/{scale or '*'}/{study or '*'}/*/record.json"))
-    return [path.parent for path in records if path.parts[-4] != UNREPORTED]
+    folders = [path.parent for path in records if path.parts[-4] != UNREPORTED]
+    for folder in folders:
+        check_products(folder, lessons=False)
+        run_id, found = from_record(folder, lambda record: record["run_id"]), set(read_rows(folder)["run_id"])
+        if found != {run_id}:
+            held = ", ".join(sorted(found)[:2]) or "nothing"
+            raise ResultsError(
+                f"{folder}/rows.csv: holds rows of {held}, not of {run_id}; delete the folder, run again"
+            )
+    return folders
 
 
 def merge_into(path: Path, tables: Iterable[pd.DataFrame]) -> list[str]:
@@ -166,13 +197,12 @@ def _read_record(folder: Path) -> tuple[dict[str, str], Settings | None]:
 
 
 def from_record(folder: Path, take: Callable[[dict], Any]) -> Any:
-    """What `take` takes from a run's record; ResultsError where the file is damaged or lacks it."""
+    """What `take` takes from a run's record; RunError where the file is damaged, ResultsError where it lacks that."""
     path = folder / "record.json"
+    record = read_json(path, "run_id")
     try:
-        return take(json.loads(path.read_text()))
-    except json.JSONDecodeError as error:
-        raise ResultsError(f"{path}: not valid JSON ({error}); delete the run's folder and run it again") from None
-    except (KeyError, TypeError) as error:
+        return take(record)
+    except (KeyError, TypeError, AttributeError) as error:
         raise ResultsError(f"{path}: no {error}; delete the run's folder and run it again") from None
 
 
@@ -186,31 +216,41 @@ def read_table(path: Path, columns: Sequence[str], numbers: dict) -> pd.DataFram
         raise ResultsError(
             f"{path}: no such file, though the run is marked finished; delete its folder and run it again"
         )
-    return _parsed(path, path.read_text(), tuple(columns), tuple(numbers.items())).copy()
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError:
+        raise ResultsError(f"{path}: not UTF-8; {RESTORE}") from None
+    return _parsed(path, text, tuple(columns), tuple(numbers.items())).copy()
 
 
 @functools.lru_cache(maxsize=4)  # one notebook asks for the long table dozens of times
 def _parsed(path: Path, text: str, columns: tuple[str, ...], numbers: tuple[tuple[str, type], ...]) -> pd.DataFrame:
-    header, *lines = list(csv.reader(io.StringIO(text))) or [[]]
+    try:
+        header, *lines = list(csv.reader(io.StringIO(text))) or [[]]
+    except csv.Error as error:
+        raise ResultsError(f"{path}: {error}; {RESTORE}") from None
     wrong = [f"column '{name}' is missing" for name in columns if name not in header]
     wrong += [f"column '{name}' is not known" for name in header if name not in columns]
     wrong += [
         f"line {i} has {len(x)} fields, not {len(header)}" for i, x in enumerate(lines, 2) if len(x) != len(header)
     ]
     if wrong:
-        raise ResultsError(f"{path}: {wrong[0]}; restore the file from git or delete it and collect the runs again")
+        raise ResultsError(f"{path}: {wrong[0]}; {RESTORE}")
     found = dict(zip(header, zip(*lines, strict=True) if lines else [()] * len(header), strict=True))
     numeric = {name: _numbers(path, name, found[name], kind) for name, kind in numbers}
     texts = {name: pd.Series(found[name], dtype=str) for name in columns if name not in numeric}
-    return pd.DataFrame({name: numeric.get(name, texts.get(name)) for name in columns})
+    table = pd.DataFrame({name: numeric.get(name, texts.get(name)) for name in columns})
+    twice = table.duplicated([name for name in columns if name in SORT_BY] or [columns[0]])
+    if twice.any():
+        raise ResultsError(f"{path}: line {int(twice.argmax()) + 2} says again what a line before it says; {RESTORE}")
+    return table
 
 
 def _numbers(path: Path, name: str, texts: Sequence[str], kind: type) -> pd.Series:
-    values = []
-    for line, text in enumerate(texts, start=2):
-        try:
-            values.append(float("nan") if kind is float and text == "" else kind(text))
-        except ValueError:
-            what = "a whole number" if kind is int else "a number"
-            raise ResultsError(f"{path}: line {line}, column '{name}': {text!r} is not {what}") from None
+    what = "a whole number, 0 or more" if kind is int else "a finite number"
+    plain = re.compile(r"\d{1,19}" if kind is int else r"-?\d+(\.\d*)?(e[-+]?\d+)?|", re.ASCII | re.IGNORECASE)
+    values = [kind(text or "nan") if plain.fullmatch(text) else None for text in texts]
+    for line, (value, text) in enumerate(zip(values, texts, strict=True), start=2):
+        if value is None or abs(value) >= (2**63 if kind is int else math.inf):
+            raise ResultsError(f"{path}: line {line}, column '{name}': {short(text)} is not {what}; {RESTORE}")
     return pd.Series(values, dtype="int64" if kind is int else "float64")

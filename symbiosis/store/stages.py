@@ -1,8 +1,8 @@
 """Stages of a run that appear complete or not at all, the run folder they stand in, and who may write there."""
 
 import contextlib
-import errno
 import json
+import math
 import signal
 import sys
 import threading
@@ -10,25 +10,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
 from symbiosis.errors import SymbiosisError
-from symbiosis.settings import RunSettings, Settings, make_settings, resolve
+from symbiosis.settings import RunSettings, Settings, SettingsError, make_settings, resolve, short
 from symbiosis.store.folders import (
     atomic_folder,
     corrupted,
-    locked,
+    disk_errors_said,
+    locked_folder,
     remove,
     remove_partial,
     sha256,
+    write_atomic,
     write_checksums,
 )
-
-DISK_TROUBLE = (
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EFBIG,
-    errno.EIO,
-)  # fmt: skip
 
 
 class RunError(SymbiosisError):
@@ -90,7 +86,7 @@ def stage(state: Path, name: str, make: Callable[[Path], dict], *, also: Iterabl
 
 def prune_checkpoints(folder: Path) -> None:
     """Delete what weights a later generation replaced in a finished run, if it was not made to keep them."""
-    settings = read_json(folder / "record.json")["settings"]
+    settings = read_json(folder / "record.json", "settings")["settings"]
     if not settings.get("keep_checkpoints"):
         for model in (folder / "state").glob("*-*/model"):
             if int(model.parent.name.split("-")[1]) < settings["generations"]:
@@ -99,26 +95,23 @@ def prune_checkpoints(folder: Path) -> None:
 
 
 def metric(generation: int, name: str, value: float, unit: str, n: int) -> dict:
-    return {"generation": generation, "metric": name, "value": value, "unit": unit, "n": n}
+    """A row of a run; n things were counted, 0 where there were none and the value is nan."""
+    return {"generation": generation, "metric": name, "value": value, "unit": unit, "n": 0 if math.isnan(value) else n}
 
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """One writer per run folder; what the disk refuses becomes one sentence, and SIGTERM a clean end."""
+    remedy = (
+        "free some space, or set reports_dir to a folder you may write to; the run goes on after its last whole stage"
+    )
     try:
-        with locked(folder / ".lock", wait=False), _stoppable(folder):
+        with disk_errors_said(folder, remedy), locked_folder(folder, wait=False), _stoppable(folder):
             if not (folder / "record.json").exists():  # a finished run may be read, and measured, by others
                 remove_partial(folder)
             yield
     except BlockingIOError as error:
         raise RunError(f"{folder}: in use by {error}; wait for it or stop it") from None
-    except (OSError, SafetensorError) as error:
-        if getattr(error, "errno", None) not in DISK_TROUBLE and not isinstance(error, SafetensorError):
-            raise
-        raise RunError(
-            f"{folder}: cannot be written ({error}); free some space, or set reports_dir to a folder you may write to. "
-            "Nothing half-written is left, and the run continues from its last complete stage"
-        ) from None
 
 
 @contextlib.contextmanager
@@ -146,33 +139,42 @@ def check_settings(folder: Path, settings: Settings) -> None:
     path = folder / "settings.json"
     if not path.exists():
         return
-    stored = read_json(path)
-    if make_settings(str(path), type(settings), **stored).fingerprint != settings.fingerprint:
+    stored = read_json(path, "scale", "seed")
+    try:
+        same = make_settings(str(path), type(settings), **stored).fingerprint == settings.fingerprint
+    except SettingsError as error:
+        raise _not_whole(path, str(error).splitlines()[0].partition(": ")[2]) from None
+    if not same:
         now = settings.model_dump()
-        changed = [f"{k}: {stored.get(k)!r} there, {v!r} now" for k, v in now.items() if stored.get(k) != v]
+        changed = [f"{k}: {short(stored.get(k))} there, {short(v)} now" for k, v in now.items() if stored.get(k) != v]
+        more = [f"and {len(changed) - 3} more"] if len(changed) > 3 else []
         raise RunError(
-            f"{folder}: holds a run of other settings ({'; '.join(changed)}); give this one its own `variant` or "
-            "`study`, or delete that folder"
+            f"{folder}: holds a run of other settings ({'; '.join(changed[:3] + more)}); give this one its own "
+            "`variant` or `study`, or delete that folder"
         )
 
 
-def changed_inputs(folder: Path, inputs: dict) -> list[str]:
-    """Names of what a run, finished or begun, is made from that is not what `inputs` says today."""
-    if (folder / "record.json").exists():
-        stored = read_json(folder / "record.json")["inputs"]
-    else:
-        stored = read_json(folder / "inputs.json") if (folder / "inputs.json").exists() else {}
-    return [name for name, value in inputs.items() if stored.get(name, value) != value]
+def settle_inputs(folder: Path, inputs: dict, *, redo: bool) -> None:
+    """Keep what a run is made from in inputs.json; a run, finished or begun, is made from today's data and models.
 
-
-def check_inputs(folder: Path, inputs: dict) -> None:
-    """A run, finished or begun, is made from today's texts and initial models."""
-    changed = changed_inputs(folder, inputs)
-    if changed:
+    Where some of that is not what it was: RunError, or with `redo` what the run made is deleted.
+    """
+    record, begun, inputs = folder / "record.json", folder / "inputs.json", json.loads(json.dumps(inputs))
+    stored = read_json(begun) if begun.exists() else {}
+    if record.exists():
+        stored = read_json(record, "run_id").get("inputs", {})
+        if not isinstance(stored, dict):
+            raise _not_whole(record, "its `inputs` are no names and values")
+    changed = [name for name, value in inputs.items() if stored.get(name, value) != value]
+    if changed and not redo:
         raise RunError(
             f"{folder}: its {' and '.join(changed)} came from other code or data than today's; delete the folder to "
             "run it again, or keep its rows (reports/results.csv) and give the new run its own `study`"
         )
+    if changed:
+        reset_smoke_run(folder)
+    if not record.exists():
+        write_atomic(begun, json.dumps(inputs if changed else stored | inputs, indent=1).encode())
 
 
 def reset_smoke_run(folder: Path) -> None:
@@ -183,13 +185,19 @@ def reset_smoke_run(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Path, *names: str) -> dict:
+    """A JSON file of a run, which has these names; RunError where it is cut or of another shape."""
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise RunError(
-            f"{path}: not valid JSON ({error}); delete this file and run again: complete stages are kept and used"
-        ) from None
+        found = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise _not_whole(path, f"not valid JSON ({error})") from None
+    if not isinstance(found, dict) or not set(names) <= set(found):
+        raise _not_whole(path, f"holds no {' and '.join(names) or 'names and values'}")
+    return found
+
+
+def _not_whole(path: Path, why: str) -> RunError:
+    return RunError(f"{path}: {why}; delete this file and run again: complete stages are kept and used")
 
 
 def products(folder: Path) -> dict[str, str]:
@@ -198,10 +206,16 @@ def products(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256(path) for path in paths if path.is_file()}
 
 
-def check_products(folder: Path) -> None:
-    """A finished run's rows and lessons are still those it wrote; records without checksums are taken as they are."""
-    kept, now = read_json(folder / "record.json").get("products", {}), products(folder)
-    wrong = [name for name, digest in kept.items() if now.get(name) != digest]
+def check_products(folder: Path, *, lessons: bool = True) -> None:
+    """A finished run's rows and lessons are still those it wrote; records without checksums are taken as they are.
+
+    lessons: whether they must be there, too.
+    """
+    path = folder / "record.json"
+    kept, now = read_json(path, "run_id").get("products", {}), products(folder)
+    if not isinstance(kept, dict):
+        raise _not_whole(path, "its `products` are no names and values")
+    wrong = [name for name, digest in kept.items() if now.get(name) != digest and (lessons or name in now)]
     if wrong:
         raise RunError(
             f"{folder}: {', '.join(wrong)} not as the run wrote it; restore the file from a copy, or delete "

@@ -14,6 +14,7 @@ from symbiosis.store.folders import (
     atomic_folder,
     corrupted,
     locked,
+    locked_folder,
     remove_partial,
     write_atomic,
     write_checksums,
@@ -118,9 +119,10 @@ def test_a_lock_names_its_holder_and_dies_with_it(tmp_path):
         pass
 
 
-def test_a_disk_without_locks_is_one_sentence(tmp_path, monkeypatch):
+@pytest.mark.parametrize("refusal", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
+def test_a_disk_without_locks_is_one_sentence(refusal, tmp_path, monkeypatch):
     def refuses(*_):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        raise OSError(refusal, os.strerror(refusal))
 
     monkeypatch.setattr(folders.fcntl, "flock", refuses)
     with (
@@ -136,3 +138,32 @@ def test_a_lock_that_is_a_link_is_left_alone(tmp_path):
     with pytest.raises(OSError), locked(tmp_path / ".lock", wait=True):
         pass
     assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_who_waited_for_a_lock_that_was_deleted_holds_the_new_one(tmp_path, monkeypatch):
+    path, flock, seen = tmp_path / ".lock", folders.fcntl.flock, []
+
+    def deleted_meanwhile(handle, how):
+        if not seen:
+            path.unlink()
+        seen.append(how)
+        return flock(handle, how)
+
+    monkeypatch.setattr(folders.fcntl, "flock", deleted_meanwhile)
+    with locked(path, wait=True):
+        assert len(seen) == 2 and path.read_text().startswith(f"process {os.getpid()}")
+        with pytest.raises(BlockingIOError), locked(path, wait=False):
+            pass
+
+
+def test_a_folder_on_a_disk_that_locks_files_only_is_held_by_its_file(tmp_path, monkeypatch):
+    flock = folders.fcntl.flock
+
+    def files_only(handle, how):
+        if isinstance(handle, int):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return flock(handle, how)
+
+    monkeypatch.setattr(folders.fcntl, "flock", files_only)
+    with locked_folder(tmp_path, wait=False), pytest.raises(BlockingIOError), locked_folder(tmp_path, wait=False):
+        pass

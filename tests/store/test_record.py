@@ -1,5 +1,6 @@
 """The frame of every run, with stages that need no model: made once, read after, and what is refused."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from symbiosis.settings import RunSettings
 from symbiosis.store import record
 from symbiosis.store.record import run_once
-from symbiosis.store.stages import RunError, invalidate, metric, run_folder, stage
+from symbiosis.store.stages import RunError, invalidate, metric, run_folder, settle_inputs, stage
 
 NAMES = ["student-0", "student-1", "student-2"]
 INPUTS = {"student": "student-0123", "tasks": ["a", "b"]}
@@ -21,13 +22,14 @@ class Run:
 
     def __init__(self, place: Path, **changes):
         self.settings = RunSettings(**{"scale": "tiny", "generations": 2, "reports_dir": str(place)} | changes)
-        self.folder, self.made = run_folder(self.settings), []
+        self.folder, self.made, self.value, self.later = run_folder(self.settings), [], 0.1 + 0.2, {}
 
     def __call__(self, inputs=INPUTS, **changes) -> pd.DataFrame:
         self.made.clear()
         return run_once(self.settings.model_copy(update=changes), inputs, self._make)
 
     def _make(self, folder: Path):
+        settle_inputs(folder, self.later, redo=False)
         invalidate(folder / "state", NAMES)
         results = [stage(folder / "state", name, lambda out, n=name: self._stage(n, out)) for name in NAMES]
         return results, torch.device("cpu"), {"writing_counts": [1, 2]}
@@ -36,7 +38,7 @@ class Run:
         self.made.append(name)
         (out / "model").mkdir()
         (out / "model" / "weights").write_text(name)
-        return {"rows": [metric(int(name[-1]), "accuracy", 0.1 + 0.2, "share", 8)]}
+        return {"rows": [metric(int(name[-1]), "accuracy", self.value, "share", 8)]}
 
     @property
     def weights(self) -> list[str]:
@@ -91,21 +93,64 @@ def test_a_finished_run_of_an_older_version_is_read_as_it_is(finished):
     assert len(finished()) == 3 and finished.made == []
 
 
+CUT_OR_OTHER = ["", '{"a"', "[]", "null", "7", "[" * 9000]
+
+
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "contents"),
     [
-        ("rows.csv", r"rows.csv not as the run wrote it; .* delete record.json"),
-        ("settings.json", r"settings.json: not valid JSON .*; delete this file and run again"),
-        ("record.json", r"record.json: not valid JSON .*; delete this file and run again"),
+        ("settings.json", [*CUT_OR_OTHER, "{}", '{"scale": [], "seed": {}, "a": 1}']),
+        ("inputs.json", CUT_OR_OTHER),
+        ("record.json", [*CUT_OR_OTHER, "{}", '{"settings": 1}']),
     ],
 )
-def test_a_cut_file_is_one_sentence_whose_remedy_helps(finished, name, says):
-    rows, path = finished(), finished.folder / name
-    path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(RunError, match=says):
+def test_a_file_of_another_shape_is_one_sentence_whose_remedy_helps(tmp_path, name, contents):
+    run = Run(tmp_path, keep_checkpoints=True)
+    rows, path = run(), run.folder / name
+    for content in contents:
+        if name == "inputs.json":
+            (run.folder / "record.json").unlink()
+        path.write_text(content)
+        with pytest.raises(RunError, match=f"^{path}: .*; delete this file and run again: complete stages") as told:
+            run()
+        assert "\n" not in str(told.value) and len(str(told.value)) < len(str(path)) + 250
+        path.unlink()
+        pd.testing.assert_frame_equal(run(), rows)
+        assert run.made == []
+
+
+@pytest.mark.parametrize("content", ['{"run_id": 1}', '{"run_id": 1, "inputs": 3}', '{"run_id": 1, "products": 3}'])
+def test_a_record_whose_parts_are_of_another_shape_is_one_sentence(finished, content):
+    (finished.folder / "record.json").write_text(content)
+    with pytest.raises(RunError, match=r"record.json: .*; delete this file and run again"):
         finished()
-    (finished.folder / ("record.json" if name == "rows.csv" else name)).unlink()
+
+
+def test_a_rows_file_that_was_changed_is_refused_until_the_record_is_deleted(finished):
+    rows, path = finished(), finished.folder / "rows.csv"
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(RunError, match=r"rows.csv not as the run wrote it; .* delete record.json"):
+        finished()
+    (finished.folder / "record.json").unlink()
     pd.testing.assert_frame_equal(finished(), rows)
+
+
+def test_what_could_not_be_measured_is_counted(tmp_path):
+    run = Run(tmp_path)
+    run.value = float("nan")
+    rows = run()
+    assert rows["value"].isna().all() and rows["n"].tolist() == [0, 0, 0]
+    assert json.loads((run.folder / "record.json").read_text())["undefined"] == {"accuracy": 3}
+
+
+def test_what_comes_to_light_while_a_run_is_made_is_compared_when_it_goes_on(tmp_path):
+    run = Run(tmp_path)
+    for weights, refused in (("a", False), ("a", False), ("b", True)):
+        run.later = {"student_weights": weights}
+        (run.folder / "record.json").unlink(missing_ok=True)
+        with pytest.raises(RunError, match="its student_weights came") if refused else contextlib.nullcontext():
+            run()
+    assert json.loads((run.folder / "inputs.json").read_text()) == INPUTS | {"student_weights": "a"}
 
 
 def test_weights_stand_till_the_end_and_then_the_last_alone(tmp_path, monkeypatch):

@@ -2,14 +2,20 @@
 
 import json
 import math
+import resource
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from symbiosis.analysis import tables
-from symbiosis.store import results
+from symbiosis.analysis import lesson_measures, tables
+from symbiosis.errors import SymbiosisError
+from symbiosis.store import results, stages
+from symbiosis.store.folders import DiskError
 from symbiosis.store.results import ResultsError
+from symbiosis.store.stages import RunError
 
 ARMS = {  # arm: (method, variant, accuracy at generation 0 and at the last)
     "real": ("real", "plain", 0.25, 0.91),
@@ -128,7 +134,7 @@ def test_collect_twice_changes_no_byte(tmp_path):
     files[0].unlink()  # and from nothing
     results.collect(tmp_path)
     assert [path.read_bytes() for path in files] == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["records.csv", "results.csv", "runs"]  # nothing half-written
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "records.csv", "results.csv", "runs"]
 
 
 def test_a_run_replaces_its_own_rows_and_no_others(tmp_path):
@@ -237,17 +243,150 @@ def test_a_scale_without_rows_says_what_there_is(tmp_path):
         results.read_results(tmp_path, "paper")
 
 
-def test_a_damaged_run_is_named(tmp_path):
+def cut(path):
+    record(products=stages.products(path.parent))(path)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+def said_twice(path):
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[-1]]) + "\n")
+
+
+def value(text):
+    def change(path):
+        head, first, *others = path.read_text().splitlines()
+        fields = first.split(",")
+        fields[results.COLUMNS.index("value")] = text
+        path.write_text("\n".join([head, ",".join(fields), *others]) + "\n")
+
+    return change
+
+
+def bytes_of(content):
+    return lambda path: path.write_bytes(content)
+
+
+def record(**changes):
+    def change(path):
+        path = path.with_name("record.json")
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+def of_another_run(path):
+    path.write_text(path.read_text().replace("real-s0@", "real-s1@"))
+
+
+def whole_record(content):
+    return lambda path: path.with_name("record.json").write_text(content)
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (cut, "real-s0: rows.csv not as the run wrote it; restore the file from a copy, or delete record.json"),
+        (said_twice, "rows.csv: line 43 says again what a line before it says"),
+        (value("inf"), "rows.csv: line 2, column 'value': 'inf' is not a finite number"),
+        (value("-1e400"), "'-1e400' is not a finite number"),
+        (value("nan"), "'nan' is not a finite number"),
+        (value("1_0"), "'1_0' is not a finite number"),
+        (value("\u0661"), "is not a finite number"),
+        (bytes_of(b""), "rows.csv: column 'study' is missing"),
+        (
+            bytes_of(",".join(results.COLUMNS).encode()),
+            "rows.csv: holds rows of nothing, not of miniature/main/real-s0@",
+        ),
+        (bytes_of(b"\xff\xfe"), "rows.csv: not UTF-8"),
+        (of_another_run, r"rows.csv: holds rows of miniature/main/real-s1@\w+, not of miniature/main/real-s0@"),
+        (lambda path: path.unlink(), "rows.csv: no such file, though the run is marked finished"),
+    ],
+)
+def test_rows_that_are_not_as_the_run_wrote_them_are_not_merged(tmp_path, harm, says):
+    good, bad = write_run(tmp_path, run_rows("static", 0)), write_run(tmp_path, run_rows("real", 0))
+    harm(bad / "rows.csv")
+    for collect in (results.collect, lesson_measures.collect):
+        with pytest.raises(SymbiosisError, match=says) as told:
+            collect(tmp_path)
+        assert "\n" not in str(told.value) and len(str(told.value)) < len(str(bad)) + 250
+    assert good.is_dir() and sorted(path.name for path in tmp_path.iterdir()) == [".lock", "runs"]
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (whole_record("{"), "record.json: not valid JSON"),
+        (whole_record("[" * 9000), "record.json: not valid JSON"),
+        (whole_record("[]"), "record.json: holds no run_id; delete this file and run again"),
+        (whole_record("null"), "record.json: holds no run_id"),
+        (whole_record("{}"), "record.json: holds no run_id"),
+        (record(versions=None), "record.json: no "),
+        (record(products=[1]), "record.json: its `products` are no names and values"),
+        (whole_record('{"run_id": "miniature/main/real-s0@00000000", "dirty": false, "versions": {}}'), "no 'commit'"),
+    ],
+)
+def test_a_record_of_another_shape_is_one_sentence(tmp_path, harm, says):
     folder = write_run(tmp_path, run_rows("real", 0))
-    (folder / "record.json").write_text("{")
-    with pytest.raises(ResultsError, match=r"real-s0/record.json: not valid JSON"):
+    harm(folder / "rows.csv")
+    with pytest.raises(SymbiosisError, match=says) as told:
         results.collect(tmp_path)
-    (folder / "record.json").write_text('{"run_id": "x", "dirty": false, "versions": {}}')
-    with pytest.raises(ResultsError, match=r"real-s0/record.json: no 'commit'"):
+    assert "\n" not in str(told.value) and len(str(told.value)) < len(str(folder)) + 250
+
+
+def test_lessons_may_be_gone_but_not_changed(tmp_path):
+    folder = write_run(tmp_path, run_rows("real", 0))
+    (folder / "lessons").mkdir()
+    (folder / "lessons" / "gen-1.parquet").write_text("a lesson")
+    record(products=stages.products(folder))(folder / "rows.csv")
+    (folder / "lessons" / "gen-1.parquet").write_text("another")
+    with pytest.raises(RunError, match=r"lessons/gen-1.parquet not as the run wrote it"):
         results.collect(tmp_path)
-    (folder / "rows.csv").unlink()
-    with pytest.raises(ResultsError, match=r"real-s0/rows.csv: no such file, though the run is marked finished"):
-        results.collect(tmp_path)
+    (folder / "lessons" / "gen-1.parquet").unlink()
+    assert len(results.collect(tmp_path)) == 1
+
+
+def test_two_processes_that_merge_at_once_lose_no_row(tmp_path):
+    for scale in ("ta", "tb"):
+        for seed in range(3):
+            write_run(tmp_path, run_rows("real", seed, scale))
+    code = f"""
+import sys, time
+from symbiosis.store import results
+merge = results.merge
+results.merge = lambda *tables: (time.sleep(1), merge(*tables))[1]  # between reading and writing
+print("ready", flush=True), sys.stdin.readline()
+results.collect({str(tmp_path)!r}, sys.argv[1])
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen([sys.executable, "-c", code, scale], **pipes) for scale in ("ta", "tb")]
+    assert [process.stdout.readline() for process in both] == ["ready\n"] * 2
+    for process in both:
+        process.stdin.write("\n"), process.stdin.flush()
+    assert [process.wait(120) for process in both] == [0, 0]
+    rows = pd.read_csv(tmp_path / "results.csv")
+    assert set(zip(rows["scale"], rows["seed"], strict=True)) == {(s, i) for s in ("ta", "tb") for i in range(3)}
+    assert len(results.read_records(tmp_path)) == 6
+
+
+def test_what_the_disk_refuses_leaves_the_tables_as_they_were(tmp_path):
+    write_run(tmp_path, run_rows("real", 0))
+    results.collect(tmp_path)
+    before = (tmp_path / "results.csv").read_bytes()
+    for seed in range(1, 9):
+        write_run(tmp_path, run_rows("real", seed))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
+    try:
+        with pytest.raises(DiskError, match=r"cannot be written .*File too large.*; free some space, or see that you"):
+            results.collect(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "results.csv").read_bytes() == before and not list(tmp_path.rglob("*.part"))
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", "/proc/nowhere"):
+        with pytest.raises(DiskError, match="cannot be written"):
+            results.collect(place)
 
 
 def test_one_run_in_two_folders_is_refused(tmp_path):

@@ -23,7 +23,7 @@ from kill_harness import BATCH, TINY
 from symbiosis.loop import runs
 from symbiosis.settings import RunSettings
 from symbiosis.store import record, stages
-from symbiosis.store.folders import atomic_folder, write_checksums
+from symbiosis.store.folders import DiskError, atomic_folder, write_checksums
 from symbiosis.store.stages import RunError, RunStopped
 
 
@@ -176,7 +176,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_continues_where_there_is_space(
     place, remount = small_disk
     remount(f"size={size}")
     settings = tiny(place, 1)
-    with pytest.raises(RunError, match=r"No space left on device.*; free some space, or set reports_dir") as error:
+    with pytest.raises(DiskError, match=r"No space left on device.*; free some space, or set reports_dir") as error:
         runs.run(settings)
     assert "\n" not in str(error.value)
     assert not list(place.rglob(".*.part")) and not list(place.rglob("record.json")), "something half-written is left"
@@ -192,7 +192,7 @@ def test_a_file_that_may_not_grow_is_one_sentence(unbroken, tmp_path):
     settings, limits = tiny(tmp_path, 0), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # below the weights, above all the rest
     try:
-        with pytest.raises(RunError, match=r"File too large.*; free some space"):
+        with pytest.raises(DiskError, match=r"File too large.*; free some space"):
             runs.run(settings)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -208,7 +208,7 @@ def test_a_read_only_disk_is_one_sentence(small_disk, unbroken, half_done):
     settings = tiny(place / "reports", 0)
     remount("ro,size=64m")
     with pytest.raises(
-        RunError, match=r"cannot be written .*Read-only file system.*set reports_dir to a folder you may"
+        DiskError, match=r"cannot be written .*Read-only file system.*set reports_dir to a folder you may"
     ):
         runs.run(settings)
     remount("rw,size=64m")
@@ -216,11 +216,42 @@ def test_a_read_only_disk_is_one_sentence(small_disk, unbroken, half_done):
     assert same_as(unbroken[0], stages.run_folder(settings))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write into any folder")
-def test_a_folder_one_may_not_write_to_is_one_sentence(tmp_path):
+@pytest.mark.parametrize("place", ["/proc/nowhere", "/dev/null", "/etc/hostname/reports", "closed"])
+def test_a_place_one_may_not_write_to_is_one_sentence(tmp_path, place):
     (tmp_path / "closed").mkdir(mode=0o500)
-    with pytest.raises(RunError, match=r"cannot be written .*Permission denied"):
-        runs.run(tiny(tmp_path / "closed", 0))
+    if place == "closed" and os.geteuid() == 0:
+        pytest.skip("root may write into any folder")
+    with pytest.raises(DiskError, match=r"cannot be written .*; free some space, or set reports_dir to a folder you"):
+        runs.run(tiny(tmp_path / place, 0))
+
+
+def test_models_that_cannot_be_kept_are_one_sentence_that_names_their_folder(tmp_path, monkeypatch):
+    (tmp_path / "params").mkdir(), (tmp_path / "notebooks").mkdir()
+    (tmp_path / ".cache").write_text("no folder")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DiskError, match=rf"^{tmp_path}/.cache/symbiosis: cannot be written .*see that you may write"):
+        runs.run(tiny("reports", 0))
+    (tmp_path / ".cache").unlink()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
+    try:
+        with pytest.raises(DiskError, match=rf"^{tmp_path}/.cache/symbiosis: cannot be written .*File too large"):
+            runs.run(tiny("reports", 0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.rglob("*.part")) and not list(tmp_path.rglob("model.safetensors"))
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_nobody_enters_who_deletes_the_lock_of_a_run(tmp_path, begun):
+    with stages.writing(tmp_path):
+        (tmp_path / ".lock").unlink()
+        if begun:
+            (tmp_path / ".lock").write_text("")
+        with pytest.raises(RunError, match="in use by another process; wait"), stages.writing(tmp_path):
+            pytest.fail("two write at once")
+    with stages.writing(tmp_path):
+        pass
 
 
 # --- clock, signals, threads ---------------------------------------------------------------------------------------
