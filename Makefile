@@ -17,6 +17,7 @@ NAME ?=
 DATA ?=
 STUDENT ?=
 GENERATOR ?=
+PROMPTS ?=
 GGUF ?=
 JOBS ?= all
 GPUS ?= 1
@@ -144,7 +145,7 @@ docs: $(READY)  ## docs/_build/html: the pages and the executed notebooks as a s
 	$(BIN)/python -m sphinx -q -b html docs docs/_build/html
 
 new: $(READY)  ## a scale of your own: NAME=tickets DATA=folder; looks at the data, writes params/own/tickets.yaml
-	@$(BIN)/python -m symbiosis.new "$(NAME)" "$(DATA)" "$(STUDENT)" "$(GENERATOR)"
+	@$(BIN)/python -m symbiosis.new "$(NAME)" "$(DATA)" "$(STUDENT)" "$(GENERATOR)" "$(PROMPTS)"
 
 share: $(READY)  ## reports/share: the lessons of RUN=miniature/main/symbiosis-s11 with a data set card, for the hub
 	@$(BIN)/python -m symbiosis.share "$(RUN)"

@@ -18,6 +18,7 @@ from symbiosis.errors import SymbiosisError
 from symbiosis.models.checks import library_errors
 from symbiosis.models.loading import find, read_tokenizer
 from symbiosis.models.tokens import token_ids
+from symbiosis.prompts import read_prompts
 from symbiosis.settings import RunSettings, make_settings, read_params, root
 from symbiosis.store.folders import write_atomic
 
@@ -94,7 +95,7 @@ def report(found: Look, values: dict) -> str:
     return "\n".join(lines)
 
 
-def new(name: str, data: str, student: str = MODEL, generator: str = MODEL) -> tuple[Path, str]:
+def new(name: str, data: str, student: str = MODEL, generator: str = MODEL, prompts: str = "texts") -> tuple[Path, str]:
     """Write params/own/NAME.yaml; returns its path and the report. Raises a SymbiosisError, nothing written."""
     path = root() / f"params/own/{name}.yaml"
     if not re.fullmatch(r"[a-z0-9_]+", name) or (root() / f"params/{name}.yaml").exists():
@@ -103,7 +104,9 @@ def new(name: str, data: str, student: str = MODEL, generator: str = MODEL) -> t
         raise NewError(f"{path.relative_to(root())}: is there already; edit it, or delete it to have it written anew")
     with library_errors(student):
         tokenizer = read_tokenizer(find(student))
+    read_prompts(prompts)
     models = {"student": student, "student_revision": "", "generator": generator, "generator_revision": ""}
+    models["prompts"] = prompts
     found = look(data, lambda texts: [len(row) for row in token_ids(tokenizer, texts)])
     values = values_of(name, data, models, found)
     text = scale_file(values)
@@ -113,14 +116,17 @@ def new(name: str, data: str, student: str = MODEL, generator: str = MODEL) -> t
 
 
 def main(words: list[str]) -> None:
-    if len(words) < 2 or not words[0] or not words[1]:
-        raise SystemExit("make new NAME=tickets DATA=folder [STUDENT=model] [GENERATOR=model]")
+    """NAME and DATA, then STUDENT, GENERATOR, PROMPTS where they are not empty."""
+    given = dict(zip(("name", "data", "student", "generator", "prompts"), words, strict=False))
+    given = {key: word for key, word in given.items() if word}
+    if not {"name", "data"} <= set(given):
+        raise SystemExit("make new NAME=tickets DATA=folder [STUDENT=model] [GENERATOR=model] [PROMPTS=tickets]")
     try:
-        path, said = new(*words)
+        path, said = new(**given)
     except SymbiosisError as error:
         raise SystemExit(str(error)) from None
     print(f"{said}\nwritten: {path.relative_to(root())}; next: make reproduce SCALE={path.stem}")
 
 
 if __name__ == "__main__":
-    main([word for word in sys.argv[1:] if word])
+    main(sys.argv[1:])

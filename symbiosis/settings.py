@@ -146,6 +146,8 @@ class RunSettings(Settings):
     sharding: Literal["none", "fsdp"] = later("none", "fsdp: each rank holds a part of weights, gradients and moments")
     gradient_accumulation_steps: Count = later(1, "parts a step's rows are read in: more take less memory")
 
+    prompts: Name = later("news", "params/prompts/NAME.yaml: the words in which models are asked")
+
     # training the Student
     epochs: Count = field(2, "passes over each lesson")
     learning_rate: Rate = field(2e-3, "AdamW step size")
@@ -205,6 +207,19 @@ class RunSettings(Settings):
     generator_lora_rank: Size = field(0, "rank of LoRA adapters in step D; 0 trains all weights")
 
     @property
+    def fingerprint(self) -> str:
+        """That of all parameters and, of other prompts than the published ones, of their words."""
+        words = self.prompts_digest
+        return fingerprint([super().fingerprint, words]) if words else super().fingerprint
+
+    @property
+    def prompts_digest(self) -> str:
+        """sha256 of the prompts' file; '' of the published one and of a file that is not there."""
+        paths = [root() / place / f"{self.prompts}.yaml" for place in ("params/prompts", "params/own/prompts")]
+        found = [path for path in paths if self.prompts != "news" and path.is_file()]
+        return hashlib.sha256(found[0].read_bytes()).hexdigest() if found else ""
+
+    @property
     def needs_feedback(self) -> bool:
         """Whether steps C and D have a purpose: something explains hard texts, or is them, or the Generator learns."""
         uses = self.teaching_share + self.pool_share > 0 or self.generator_update != "none"
@@ -221,6 +236,16 @@ class RunSettings(Settings):
         if self.task != "miniature" and (self.method == "oracle" or self.weak_accuracy or self.probe_hidden_states):
             raise ValueError(
                 "method 'oracle', weak_accuracy, probe_hidden_states: need the known truth of task: miniature"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _knows_its_prompts(self):
+        made = [role for role in ("student", "generator") if getattr(self, role) in ("miniature", "small")]
+        if self.prompts != "news" and made:
+            raise ValueError(
+                f"prompts: the {getattr(self, made[0])!r} {made[0]} was taught the words of 'news' only; take prompts "
+                "news, or other models"
             )
         return self
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from symbiosis import prompts
 from symbiosis.data.lesson import load_lesson
 from symbiosis.data.readers import DataError
 from symbiosis.errors import SymbiosisError
+from symbiosis.prompts import read_prompts
 from symbiosis.settings import root
 from symbiosis.store.folders import atomic_folder, write_atomic
 from symbiosis.store.results import read_rows
@@ -59,7 +59,8 @@ def card(record: dict, lessons: list[Path], rows: pd.DataFrame) -> str:
     origins = pd.concat([load_lesson(path).to_pandas() for path in lessons])["origin"].value_counts()
     quoted = int(origins.reindex(QUOTED).fillna(0).sum())
     configs = "".join(f"      - split: {p.stem.replace('-', '_')}\n        path: data/{p.name}\n" for p in lessons)
-    asked = {name: text for name, text in vars(prompts).items() if name.isupper() and isinstance(text, str)}
+    prompts = read_prompts(settings.get("prompts", "news")).model_dump()
+    asked = {name: text for name, text in prompts.items() if isinstance(text, str)}
     measures = rows[rows["metric"].str.startswith("lesson_")].pivot_table("value", "metric", "generation")
     head = f"""---
 license: {licence}

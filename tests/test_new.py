@@ -58,7 +58,7 @@ def test_own_data_of_three_classes_walks_from_a_folder_to_rows(clone, neox_folde
     [
         ("Tickets!", "tickets", new.NewError, "NAME=Tickets!: take small letters"),
         ("paper", "tickets", new.NewError, "params/ does not have yet"),
-        ("t", "nowhere", DataError, "'nowhere' is not there"),
+        ("t", "nowhere", DataError, "nowhere is not there"),
     ],
 )
 def test_what_cannot_be_written_is_told_and_nothing_is_written(clone, neox_folder, name, data, error, words):

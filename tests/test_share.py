@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from symbiosis import prompts, share
+from symbiosis import share
 from symbiosis.loop import runs
+from symbiosis.prompts import read_prompts
 from symbiosis.settings import RunSettings
 from symbiosis.store.stages import RunError, run_folder
 
@@ -28,7 +29,7 @@ def test_a_shared_run_is_read_back_as_a_data_set_and_its_card_tells_its_terms(ru
     for number, file in enumerate(files, 1):
         shared = pd.read_parquet(out / file["path"])
         assert shared.equals(pd.read_parquet(run / f"lessons/gen-{number}.parquet")) and len(shared) == 24
-    assert "0 of 48 rows quote a text" in card and repr(prompts.GENERATOR_WRITE) in card
+    assert "0 of 48 rows quote a text" in card and repr(read_prompts().write) in card
     assert "lesson_distinct_2" in card and "generations: 2" in card
 
 

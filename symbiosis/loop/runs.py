@@ -38,6 +38,7 @@ from symbiosis.models.student import Student
 from symbiosis.models.tokens import cut_share
 from symbiosis.models.vllm import require_engine
 from symbiosis.pretrain.initial import cache_key, initial_model_folder, initial_weights
+from symbiosis.prompts import read_prompts
 from symbiosis.settings import RunSettings
 from symbiosis.store.record import Made, run_once
 from symbiosis.store.stages import invalidate, metric, stage
@@ -54,8 +55,9 @@ def run(settings: RunSettings, *, on_stage: Callable[[str], None] = lambda name:
 
     on_stage: called with a stage's name when its work is done and nothing of it is kept yet.
     """
+    read_prompts(settings.prompts)  # or a sentence, before any work
     task = load_task(settings)
-    inputs = {"task": task.fingerprint}
+    inputs = {"task": task.fingerprint} | ({"prompts": words} if (words := settings.prompts_digest) else {})
     for role in _roles(settings):
         inputs |= initial_weights(role, cache_key(role, settings), settings)
     return run_once(settings, inputs, lambda folder: _run_all(folder, prepare(settings, task), on_stage))

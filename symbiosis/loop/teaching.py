@@ -9,13 +9,6 @@ import numpy as np
 from symbiosis.data.lesson import is_cut
 from symbiosis.models.generation import GenerationError
 from symbiosis.models.generator import Generator
-from symbiosis.prompts import (
-    GENERATOR_EXPLAIN,
-    GENERATOR_NAME,
-    LENGTHS,
-    STYLES,
-    write_about_turn,
-)
 from symbiosis.settings import derive_seed
 
 
@@ -46,10 +39,10 @@ def attribute_turns(generator: Generator, labels: Sequence[int], *, seed: int) -
 
     After AttrPrompt (Yu et al. 2023, arXiv 2306.15895), where a stronger model and a person name the attributes.
     """
-    rng, names = np.random.default_rng(seed), generator.names(labels)
-    subjects = generator.answers([GENERATOR_NAME.format(label=name) for name in names], seed=seed)
-    styles, lengths = rng.choice(STYLES, len(names)), rng.choice(LENGTHS, len(names))
-    return [write_about_turn(*each) for each in zip(names, subjects, styles, lengths, strict=True)]
+    rng, names, prompts = np.random.default_rng(seed), generator.names(labels), generator.prompts
+    subjects = generator.answers([prompts.name.format(label=name) for name in names], seed=seed)
+    styles, lengths = rng.choice(prompts.styles, len(names)), rng.choice(prompts.lengths, len(names))
+    return [prompts.write_about_turn(*each) for each in zip(names, subjects, styles, lengths, strict=True)]
 
 
 def explain(generator: Generator, hard_texts: Sequence[str], *, seed: int) -> LabeledTexts:
@@ -143,7 +136,7 @@ def exponential_weights(scores: np.ndarray, tau: float) -> np.ndarray:
 
 def explain_turns(generator: Generator, hard_texts: Sequence[str], times: int = 1) -> list[str]:
     """The user turns that ask for explanations, each `times` times, side by side."""
-    return [GENERATOR_EXPLAIN.format(text=text) for text in generator.shorten(hard_texts) for _ in range(times)]
+    return [generator.prompts.explain.format(text=text) for text in generator.shorten(hard_texts) for _ in range(times)]
 
 
 # --- texts that can be used ----------------------------------------------------------------------------------------

@@ -21,7 +21,6 @@ from transformers.utils import logging as transformers_logging
 from symbiosis.errors import SymbiosisError
 from symbiosis.models.chat import chat_ids
 from symbiosis.models.tokens import token_ids
-from symbiosis.prompts import GENERATOR_EXPLAIN, LENGTHS, STYLES, label_turn, write_about_turn
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 STEERING = ("quantization_config", "fusion_config", "transformers_weights")  # other weights than the folder's own
@@ -231,11 +230,11 @@ def check_sizes(student, generator=None) -> None:
 def _prompt_lengths(generator) -> dict[str, int]:
     """Tokens of the longest prompt of each kind beside its text, and of the end or the label that follows."""
     tokenizer, names, settings = generator.lm.tokenizer, list(generator.label_names), generator.settings
-    write = generator.write_turns(range(len(names)))
+    prompts, write = generator.prompts, generator.write_turns(range(len(names)))
     if settings.attributes:
-        longest = (max(phrases, key=len) for phrases in (STYLES, LENGTHS))
-        write = [write_about_turn(max(names, key=len), TEXT, *longest)]
-    turns = [GENERATOR_EXPLAIN.format(text=TEXT), label_turn(TEXT, names), *write]
+        longest = (max(phrases, key=len) for phrases in (prompts.styles, prompts.lengths))
+        write = [prompts.write_about_turn(max(names, key=len), TEXT, *longest)]
+    turns = [prompts.explain.format(text=TEXT), prompts.label_turn(TEXT, names), *write]
     explain, label, *write = map(len, chat_ids(tokenizer, turns))
     text, longest_label = len(token_ids(tokenizer, [TEXT])[0]), max(map(len, generator.label_rows()))
     subject = settings.max_new_tokens if settings.attributes else 0  # the Generator's own answer

@@ -14,7 +14,7 @@ from symbiosis.models.ranks import all_reduce_sum, distributed
 from symbiosis.models.scoring import label_log_probs, shorten, text_losses, token_losses, told_apart
 from symbiosis.models.tokens import ended
 from symbiosis.models.training import Steps, adapters, epochs_of, fit, token_weights
-from symbiosis.prompts import GENERATOR_WRITE, label_turn
+from symbiosis.prompts import Prompts, read_prompts
 from symbiosis.settings import RunSettings
 
 
@@ -33,25 +33,29 @@ class Generator:
         check_chat(self.lm.tokenizer)
         self.label_rows()
 
+    @property
+    def prompts(self) -> Prompts:
+        return read_prompts(self.settings.prompts)
+
     def names(self, labels: Sequence[int]) -> list[str]:
         return [self.label_names[i] for i in labels]
 
     def write_turns(self, labels: Sequence[int]) -> list[str]:
         """The user turns that ask for a text of each label."""
-        return [GENERATOR_WRITE.format(label=name) for name in self.names(labels)]
+        return [self.prompts.write.format(label=name) for name in self.names(labels)]
 
     def shorten(self, texts: Sequence[str]) -> list[str]:
         return shorten(self.lm.tokenizer, texts, self.settings.max_length)
 
     def label_log_probs(self, texts: Sequence[str]) -> np.ndarray:
         """log p(label | text): (n, C) [nats]."""
-        turns = [label_turn(text, self.label_names) for text in self.shorten(texts)]
+        turns = [self.prompts.label_turn(text, self.label_names) for text in self.shorten(texts)]
         return label_log_probs(self.lm, chat_ids(self.lm.tokenizer, turns), self.label_rows(), self.settings)
 
     def label_rows(self) -> list[list[int]]:
         """Token rows of the label words as they answer the question for a label, see `told_apart`."""
         tokenizer, names = self.lm.tokenizer, self.label_names
-        rows = answer_ids(tokenizer, [label_turn("x", names)] * len(names), names)
+        rows = answer_ids(tokenizer, [self.prompts.label_turn("x", names)] * len(names), names)
         return told_apart(tokenizer, rows, names, end_ids(tokenizer), "generator")
 
     def label_probs(self, texts: Sequence[str]) -> np.ndarray:

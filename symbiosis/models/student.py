@@ -12,7 +12,7 @@ from symbiosis.models.ranks import all_reduce_sum, distributed
 from symbiosis.models.scoring import label_log_probs, text_losses, token_losses, told_apart
 from symbiosis.models.tokens import continued, ended, start_ids, token_ids
 from symbiosis.models.training import Steps, epochs_of, fit, token_weights
-from symbiosis.prompts import STUDENT_CLASSIFY, STUDENT_WRITE
+from symbiosis.prompts import Prompts, read_prompts
 from symbiosis.settings import RunSettings
 
 MIN_LABEL_PROB = 0.02  # a label less likely than this is left out of a soft label: most rows then have one or two
@@ -33,11 +33,15 @@ class Student:
     def __post_init__(self):
         self.label_rows()
 
+    @property
+    def prompts(self) -> Prompts:
+        return read_prompts(self.settings.prompts)
+
     # --- token rows ---
 
     def questions(self, texts: Sequence[str]) -> list[list[int]]:
         """Token rows `text + "\\nTopic:"`, after which the label word comes; only the text is ever cut."""
-        tokenizer, (before, after) = self.lm.tokenizer, STUDENT_CLASSIFY.split("{text}")
+        tokenizer, (before, after) = self.lm.tokenizer, self.prompts.student_classify.split("{text}")
         (first,), start = token_ids(tokenizer, [before]), start_ids(tokenizer)
         _, (last,) = continued(tokenizer, [before + "x"], [after])
         rows = token_ids(tokenizer, [before + text + after for text in texts[:]])
@@ -47,7 +51,9 @@ class Student:
     def label_rows(self) -> list[list[int]]:
         """Token rows of the label words as they follow a question, see `told_apart`."""
         tokenizer, names = self.lm.tokenizer, self.label_names
-        _, rows = continued(tokenizer, [STUDENT_CLASSIFY.format(text="x")] * len(names), [f" {name}" for name in names])
+        _, rows = continued(
+            tokenizer, [self.prompts.student_classify.format(text="x")] * len(names), [f" {name}" for name in names]
+        )
         return told_apart(tokenizer, rows, names, [tokenizer.eos_token_id], "student")
 
     def written_rows(self, texts: Sequence[str], labels: Sequence[int]) -> tuple[list[list[int]], list[int]]:
@@ -64,7 +70,7 @@ class Student:
         return [start + ids for ids in token_ids(tokenizer, self._asked_to_write(labels))]
 
     def _asked_to_write(self, labels: Sequence[int]) -> list[str]:
-        return [STUDENT_WRITE.format(label=self.label_names[i]) for i in labels]
+        return [self.prompts.student_write.format(label=self.label_names[i]) for i in labels]
 
     # --- what it knows ---
 

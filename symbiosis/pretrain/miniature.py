@@ -15,12 +15,14 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from symbiosis import prompts
 from symbiosis.data.texts import public_world
 from symbiosis.data.world import LABEL_NAMES, World
 from symbiosis.models.chat import chat
 from symbiosis.models.loading import document_rows
 from symbiosis.pretrain.recipe import Batch, Recipe, padded_batch
+from symbiosis.prompts import read_prompts
+
+NEWS = read_prompts()  # the words these models learn to answer
 
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>", "<user>", "<assistant>")
 CHAT_TEMPLATE = (
@@ -71,7 +73,7 @@ def word_tokenizer(world: World, role: str) -> PreTrainedTokenizerFast:
 
 def _prompt_texts() -> list[str]:
     """Every template with nothing in its fields, every phrase that can fill one, and the label names."""
-    found = [getattr(prompts, name) for name in dir(prompts) if name.isupper()]  # a template or a tuple of phrases
+    found = NEWS.model_dump().values()  # a template or a tuple of phrases
     texts = [text for value in found for text in ([value] if isinstance(value, str) else value)]
     fields = defaultdict(str, labels=", or ")
     return [text.format_map(fields) for text in texts] + list(LABEL_NAMES)
@@ -115,24 +117,24 @@ def _sharpened(shares: np.ndarray, power: float) -> np.ndarray:
 
 
 def _write(world: World, tokenizer, docs, rng):
-    asked = [prompts.GENERATOR_WRITE.format(label=label) for label in LABEL_NAMES]
+    asked = [NEWS.write.format(label=label) for label in LABEL_NAMES]
     return [asked[label] for label in docs.label], docs.text
 
 
 def _explain(world: World, tokenizer, docs, rng):
     """The answer is another document of the same subtopic."""
     answers = world.sample(len(docs), rng, labels=docs.label.to_numpy(), subtopics=docs.subtopic.to_numpy())
-    return [prompts.GENERATOR_EXPLAIN.format(text=text) for text in docs.text], answers.text
+    return [NEWS.explain.format(text=text) for text in docs.text], answers.text
 
 
 def _label(world: World, tokenizer, docs, rng):
-    asked = [prompts.label_turn(text, LABEL_NAMES) for text in docs.text]
+    asked = [NEWS.label_turn(text, LABEL_NAMES) for text in docs.text]
     return asked, [LABEL_NAMES[label] for label in docs.label]
 
 
 def _name(world: World, tokenizer, docs, rng):
     """The answer is the name of a subtopic of the asked class."""
-    asked = [prompts.GENERATOR_NAME.format(label=label) for label in LABEL_NAMES]
+    asked = [NEWS.name.format(label=label) for label in LABEL_NAMES]
     return [asked[label] for label in docs.label], _subjects(world, docs)
 
 
@@ -141,10 +143,10 @@ def _write_about(world: World, tokenizer, docs, rng):
 
     Assumption: style and length are drawn at random and change nothing, the miniature world has one of each.
     """
-    styles, lengths = rng.choice(prompts.STYLES, size=len(docs)), rng.choice(prompts.LENGTHS, size=len(docs))
+    styles, lengths = rng.choice(NEWS.styles, size=len(docs)), rng.choice(NEWS.lengths, size=len(docs))
     labels = [LABEL_NAMES[label] for label in docs.label]
     attributes = zip(labels, _subjects(world, docs), styles, lengths, strict=True)
-    return [prompts.write_about_turn(*each) for each in attributes], docs.text
+    return [NEWS.write_about_turn(*each) for each in attributes], docs.text
 
 
 def _subjects(world: World, docs) -> list[str]:

@@ -16,7 +16,6 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from symbiosis import prompts
 from symbiosis.data import corpora, readers
 from symbiosis.data.characters import match_key
 from symbiosis.data.readers import DataError
@@ -25,8 +24,11 @@ from symbiosis.models.loading import token_ids
 from symbiosis.models.scoring import shorten
 from symbiosis.models.training import bucketed_batches
 from symbiosis.pretrain.recipe import Batch, Recipe, padded_batch
+from symbiosis.prompts import read_prompts
 from symbiosis.settings import fingerprint
 from symbiosis.store.folders import digest
+
+NEWS = read_prompts()  # the words these models learn to answer
 
 END, PAD, USER, ASSISTANT = SPECIAL_TOKENS = ("<|endoftext|>", "<|pad|>", "<|user|>", "<|assistant|>")
 CHAT_TEMPLATE = (
@@ -120,18 +122,18 @@ def generator_lesson(role: str, settings, tasks, rng: np.random.Generator):
 
 
 def _write(corpus: Labelled, tokenizer, rows: np.ndarray, rng: np.random.Generator):
-    asked = [prompts.GENERATOR_WRITE.format(label=name) for name in corpus.label_names]
+    asked = [NEWS.write.format(label=name) for name in corpus.label_names]
     return [asked[corpus.labels[i]] for i in rows], [corpus.texts[i] for i in rows]
 
 
 def _explain(corpus: Labelled, tokenizer, rows: np.ndarray, rng: np.random.Generator):
     answers = corpus.near[rows, rng.integers(corpus.near.shape[1], size=len(rows))]
-    asked = [prompts.GENERATOR_EXPLAIN.format(text=corpus.texts[i]) for i in rows]
+    asked = [NEWS.explain.format(text=corpus.texts[i]) for i in rows]
     return asked, [corpus.texts[i] for i in answers]
 
 
 def _label(corpus: Labelled, tokenizer, rows: np.ndarray, rng: np.random.Generator):
-    asked = [prompts.label_turn(corpus.texts[i], corpus.label_names) for i in rows]
+    asked = [NEWS.label_turn(corpus.texts[i], corpus.label_names) for i in rows]
     return asked, [corpus.label_names[corpus.labels[i]] for i in rows]
 
 
@@ -192,7 +194,7 @@ def byte_tokenizer(texts: Sequence[str], *, chat_template: str | None = None) ->
 
 def _prompt_texts() -> list[str]:
     """The Generator's templates with nothing in their fields."""
-    templates = (prompts.GENERATOR_WRITE, prompts.GENERATOR_EXPLAIN, prompts.GENERATOR_LABEL)
+    templates = (NEWS.write, NEWS.explain, NEWS.label)
     return [template.format(text="", label="", labels=", or ") for template in templates]
 
 

@@ -9,7 +9,7 @@ from symbiosis.loop import teaching
 from symbiosis.loop.teaching import GenerationError, redraw
 from symbiosis.models import loading
 from symbiosis.models.generator import Generator
-from symbiosis.prompts import GENERATOR_NAME, STYLES
+from symbiosis.prompts import read_prompts
 from symbiosis.settings import RunSettings
 
 SETTINGS = RunSettings(max_new_tokens=12, generation_batch_size=3, max_redraws=2)
@@ -90,9 +90,9 @@ def test_the_label_of_an_explanation_is_the_vote_of_the_hard_text_and_its_drafts
 def test_an_attribute_prompt_holds_a_subject_the_generator_named(lm):
     asked, names = generator(lm, attributes=True), ("World", "Sports")
     prompts = teaching.attribute_turns(asked, [0, 1], seed=3)
-    subjects = asked.answers([GENERATOR_NAME.format(label=name) for name in names], seed=3)
+    subjects = asked.answers([read_prompts().name.format(label=name) for name in names], seed=3)
     assert all(s in p and n in p for s, p, n in zip(subjects, prompts, names, strict=True))
-    assert any(style in prompts[0] for style in STYLES)
+    assert any(style in prompts[0] for style in read_prompts().styles)
 
 
 def test_a_text_keeps_its_words_and_gets_the_likeliest_label(lm):

@@ -12,7 +12,7 @@ from symbiosis.models import loading
 from symbiosis.models.chat import chat
 from symbiosis.models.generator import Generator
 from symbiosis.models.scoring import text_losses
-from symbiosis.prompts import label_turn
+from symbiosis.prompts import read_prompts
 from symbiosis.settings import RunSettings
 
 SETTINGS = RunSettings(batch_size=3, max_length=32, max_new_tokens=12, generation_batch_size=3)
@@ -25,7 +25,7 @@ def generator(qwen_folder):
 
 def test_label_scores_equal_one_row_at_a_time(generator):
     model, tokenizer = generator.lm
-    prefixes = tokenizer([chat(tokenizer, label_turn(text, LABELS)) for text in TEXTS])["input_ids"]
+    prefixes = tokenizer([chat(tokenizer, read_prompts().label_turn(text, LABELS)) for text in TEXTS])["input_ids"]
     expected = label_log_probs_one_by_one(model, prefixes, loading.token_ids(tokenizer, LABELS))
     np.testing.assert_allclose(generator.label_log_probs(TEXTS), expected, atol=1e-5)
     np.testing.assert_allclose(generator.label_probs(TEXTS), np.exp(expected), atol=1e-5)

@@ -10,7 +10,7 @@ from symbiosis.data.lesson import make_lesson
 from symbiosis.models import loading, scoring
 from symbiosis.models.generator import Generator
 from symbiosis.models.student import Student
-from symbiosis.prompts import label_turn
+from symbiosis.prompts import read_prompts
 from symbiosis.settings import RunSettings
 
 SETTINGS = RunSettings(max_length=32, generation_batch_size=3)
@@ -104,7 +104,9 @@ def test_a_label_that_begins_with_another_can_be_learned(names, role, neox_folde
         learner.learn(make_lesson(texts, labels, "real", 1, "real", [""] * len(texts)), seed=0)
     else:
         learner = Generator(loading.load(str(qwen_folder), device="cpu"), names, settings)
-        learner.fine_tune([label_turn(text, names) for text in texts], [names[i] for i in labels], seed=0)
+        learner.fine_tune(
+            [read_prompts().label_turn(text, names) for text in texts], [names[i] for i in labels], seed=0
+        )
     assert learner.label_log_probs(texts).argmax(1).tolist() == labels
 
 

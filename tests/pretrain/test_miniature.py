@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from symbiosis import prompts
 from symbiosis.data.world import LABEL_NAMES, World
 from symbiosis.models.chat import chat
 from symbiosis.pretrain import miniature
 from symbiosis.pretrain.miniature import word_tokenizer
+from symbiosis.prompts import read_prompts
 
-WORLD = World.make(0)
+WORLD, NEWS = World.make(0), read_prompts()
 
 
 def attributes_of(world):
     """Every subtopic once with its class, every style and every length at least once."""
     subjects = [(label, name) for label, names in zip(LABEL_NAMES, world.subtopics, strict=True) for name in names]
-    return [(*s, a, b) for s, a, b in zip(subjects, cycle(prompts.STYLES), cycle(prompts.LENGTHS), strict=False)]
+    return [(*s, a, b) for s, a, b in zip(subjects, cycle(NEWS.styles), cycle(NEWS.lengths), strict=False)]
 
 
 def test_texts_survive_the_tokenizer():
@@ -34,13 +34,13 @@ def test_prompts_and_labels_have_no_unknown_word():
     tokenizer = word_tokenizer(WORLD, "generator")
     text = WORLD.sample(1, np.random.default_rng(0)).text[0]
     asked = [
-        prompts.GENERATOR_WRITE.format(label="Sports"),
-        prompts.GENERATOR_EXPLAIN.format(text=text),
-        prompts.label_turn(text, LABEL_NAMES),
-        *(prompts.GENERATOR_NAME.format(label=label) for label in LABEL_NAMES),
-        *(prompts.write_about_turn(*attributes) for attributes in attributes_of(WORLD)),
-        prompts.STUDENT_CLASSIFY.format(text=text) + " Science",
-        prompts.STUDENT_WRITE.format(label="World"),
+        NEWS.write.format(label="Sports"),
+        NEWS.explain.format(text=text),
+        NEWS.label_turn(text, LABEL_NAMES),
+        *(NEWS.name.format(label=label) for label in LABEL_NAMES),
+        *(NEWS.write_about_turn(*attributes) for attributes in attributes_of(WORLD)),
+        NEWS.student_classify.format(text=text) + " Science",
+        NEWS.student_write.format(label="World"),
     ]
     for prompt in asked:
         assert tokenizer.unk_token_id not in tokenizer(prompt)["input_ids"], prompt
@@ -161,6 +161,6 @@ def test_texts_about_a_subject_are_of_it_and_style_and_length_change_nothing():
     number = {name: c * 6 + k for c, names in enumerate(WORLD.subtopics) for k, name in enumerate(names)}
     subjects = [number[text.split(" about ")[1].split(",")[0]] for text in asked]
     assert (WORLD.subtopic(texts) == subjects).mean() > 0.9  # .98 are read correctly
-    for phrases in (prompts.STYLES, prompts.LENGTHS):
+    for phrases in (NEWS.styles, NEWS.lengths):
         words = [np.mean([len(t.split()) for t in texts[[phrase in a for a in asked]]]) for phrase in phrases]
         assert words == pytest.approx([np.mean(words)] * len(phrases), abs=1.0)  # stderr of a mean is below .2

@@ -9,7 +9,7 @@ from symbiosis.models import loading
 from symbiosis.models.chat import chat
 from symbiosis.pretrain import small
 from symbiosis.pretrain.initial import cache_key, initial_model
-from symbiosis.prompts import GENERATOR_WRITE, label_turn
+from symbiosis.prompts import read_prompts
 from symbiosis.settings import make_settings
 
 WORDS = {"World": "minister treaty border", "Sports": "coach goal stadium", "Business": "shares profit bank"}
@@ -93,8 +93,8 @@ def test_the_generator_is_asked_in_the_words_of_prompts_py(made):
     tokenizer, batches = small.generator_lesson("generator", made, (), np.random.default_rng(0))
     assert len(batches) == made.generator_steps == sum(small.kind_steps(made.generator_steps).values())
     names, seen = list(WORDS), set()
-    writes = [chat(tokenizer, GENERATOR_WRITE.format(label=name)) for name in names]
-    question = chat(tokenizer, label_turn("", names))
+    writes = [chat(tokenizer, read_prompts().write.format(label=name)) for name in names]
+    question = chat(tokenizer, read_prompts().label_turn("", names))
     for asked, answer in questions_and_answers(tokenizer, batches):
         if asked in writes:
             seen.add("write")
