@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import random_sources
 
 from symbiosis.data.lesson import load_lesson
 from symbiosis.loop import runs
@@ -188,6 +189,35 @@ def test_a_killed_process_is_continued_to_the_same_numbers(unbroken, tmp_path):
     assert not (stages.run_folder(settings) / "record.json").exists()
     pd.testing.assert_frame_equal(runs.run(settings), unbroken[1])
     same_lessons(settings, unbroken[0])
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Where three processes left `random_sources`: unbroken, and stopped and continued."""
+    place, models = tmp_path_factory.mktemp("drawn"), tmp_path_factory.mktemp("models")
+    for role in ("student", "generator"):
+        shutil.copytree(initial_model_folder(role, tiny(place)), models / role)
+        config = json.loads((models / role / "config.json").read_text())
+        (models / role / "config.json").write_text(
+            json.dumps(config | {"attention_dropout": 0.3, "hidden_dropout": 0.3})
+        )
+    for where, *words in (("unbroken",), ("stopped", "stop"), ("stopped",)):
+        command = [sys.executable, random_sources.__file__, str(place / where), str(models), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+        assert done.returncode == 0, done.stderr[-3000:]
+    return place, models
+
+
+@pytest.mark.parametrize("case", random_sources.CASES)
+def test_the_same_command_draws_the_same_numbers_in_another_process_and_after_a_stop(drawn, case):
+    place, models = drawn
+    folders = [
+        stages.run_folder(random_sources.settings_of(case, place / end, models)) for end in ("unbroken", "stopped")
+    ]
+    rows = [(folder / "rows.csv").read_bytes() for folder in folders]
+    assert rows[0] == rows[1]
+    lessons = [[path.read_bytes() for path in sorted(folder.glob("lessons/*.parquet"))] for folder in folders]
+    assert len(lessons[0]) == 2 and lessons[0] == lessons[1]
 
 
 def test_changed_settings_are_another_run(unbroken):
