@@ -95,8 +95,12 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
 
 
 def weights_digest(folder: Path) -> str:
-    """sha256 over the files of a model, in the order of their names: which weights these really are."""
-    return digest(sorted({path for pattern in FILES for path in folder.glob(pattern)}))
+    """sha256 over the files of a model, in the order of their names: which weights these really are.
+
+    The parts of an encoder that lists them in modules.json stand in folders of their own.
+    """
+    look = folder.rglob if (folder / "modules.json").exists() else folder.glob
+    return digest(sorted({path for pattern in FILES for path in look(pattern)}))
 
 
 def use_threads(threads: int) -> None:
