@@ -160,8 +160,12 @@ def logit_scale(lm: LanguageModel) -> float:
 
 
 def weights_digest(folder: Path) -> str:
-    """sha256 over the files of a model, in the order of their names: which weights these really are."""
-    return digest(sorted({path for pattern in FILES for path in folder.glob(pattern)}))
+    """sha256 over the files of a model, in the order of their names: which weights these really are.
+
+    The parts of an encoder that lists them in modules.json stand in folders of their own.
+    """
+    look = folder.rglob if (folder / "modules.json").exists() else folder.glob
+    return digest(sorted({path for pattern in FILES for path in look(pattern)}))
 
 
 def named_weights(role: str, folder: Path) -> dict[str, str]:

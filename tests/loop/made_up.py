@@ -7,6 +7,7 @@ from datasets import Dataset
 
 from symbiosis.data.task import Task
 from symbiosis.loop.state import LoopState
+from symbiosis.prompts import read_prompts
 from symbiosis.settings import RunSettings
 
 LABELS = ("cat", "dog", "bird")
@@ -30,6 +31,7 @@ class ThreeTexts:
     blind: tuple[str, ...] = ()
     seeds: list[int] = field(default_factory=list)
     learnt: list[tuple] = field(default_factory=list)
+    prompts = read_prompts()
 
     def names(self, labels):
         return [self.label_names[i] for i in labels]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import random_sources
 import torch
 
 from symbiosis.data.lesson import load_lesson
@@ -82,6 +83,11 @@ def test_a_record_says_with_what_and_from_what_the_run_was_made(unbroken, monkey
         assert record["versions"][name] == metadata.version(name)
     assert record["hardware"] and record["device"] == "cpu" and record["threads"] == 1
     inputs, folder = record["inputs"], stages.run_folder(settings)
+    sizes = {"classes": 4, "train": 48, "pool": 60, "dev": 16, "test": 40}
+    assert inputs["sizes"].items() >= sizes.items() and min(inputs["sizes"].values()) > 0
+    assert record["instructions"] == torch.backends.cpu.get_cpu_capability() and record["undefined"] == {}
+    begun = json.loads((folder / "inputs.json").read_text())
+    assert begun == {name: value for name, value in inputs.items() if name != "task_source"}
     assert inputs["task_source"] == "miniature" and inputs["generator_weights"] != inputs["student_weights"]
     assert inputs["student_weights"] == loading.weights_digest(Path(initial_model_folder("student", settings)))
     assert list(record["products"]) == ["rows.csv", "lessons/gen-1.parquet", "lessons/gen-2.parquet"]
@@ -93,14 +99,31 @@ def test_a_record_says_with_what_and_from_what_the_run_was_made(unbroken, monkey
 
 
 def test_the_weights_digest_sees_a_single_bit_and_no_stranger(qwen_folder, tmp_path):
-    shutil.copytree(qwen_folder, tmp_path / "copy")
-    digest = loading.weights_digest(qwen_folder)
-    (tmp_path / "copy" / "notes.pkl").write_text("no part of a model")
-    assert loading.weights_digest(tmp_path / "copy") == digest
-    weights = tmp_path / "copy" / "model.safetensors"
-    content = weights.read_bytes()
-    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert loading.weights_digest(tmp_path / "copy") != digest
+    folder = tmp_path / "copy"
+    shutil.copytree(qwen_folder, folder)
+    digests = [loading.weights_digest(folder)]
+    (folder / "notes.pkl").write_text("no part of a model")
+    (folder / "checkpoint").mkdir()
+    (folder / "checkpoint" / "config.json").write_text("{}")
+    assert loading.weights_digest(folder) == loading.weights_digest(qwen_folder) == digests[0]
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + bytes([weights.read_bytes()[-1] ^ 1]))
+    digests.append(loading.weights_digest(folder))
+    for name, text in (("tokenizer.json", "{}"), ("modules.json", "[]"), ("checkpoint/config.json", '{"pooling": 1}')):
+        (folder / name).write_text(text)
+        digests.append(loading.weights_digest(folder))
+    assert len(set(digests)) == 5
+
+
+def test_what_too_few_test_texts_cannot_show_is_nan_and_counted(tmp_path):
+    settings = tiny(tmp_path, method="real", generations=1, probe_hidden_states=True, test_size=1)
+    rows = runs.run(settings).set_index(["metric", "generation"])
+    undefined = read_record(settings)["undefined"]
+    names = {f"{model}{name}_{part}" for model in ("", "random_") for name in ("density", "effective_rank")
+             for part in ("head", "tail")}  # fmt: skip
+    assert names <= set(undefined) <= names | {"accuracy_tail"} and undefined["density_tail"] == 2
+    assert (rows.loc[rows["value"].isna(), "n"] == 0).all() and rows.loc["accuracy", "value"].notna().all()
+    assert results.collect(tmp_path) == [settings.run_id]
 
 
 def test_the_collector_reads_old_and_new_records(unbroken, tmp_path):
@@ -189,6 +212,35 @@ def test_a_killed_process_is_continued_to_the_same_numbers(unbroken, tmp_path):
     assert not (stages.run_folder(settings) / "record.json").exists()
     pd.testing.assert_frame_equal(runs.run(settings), unbroken[1])
     same_lessons(settings, unbroken[0])
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Where three processes left `random_sources`: unbroken, and stopped and continued."""
+    place, models = tmp_path_factory.mktemp("drawn"), tmp_path_factory.mktemp("models")
+    for role in ("student", "generator"):
+        shutil.copytree(initial_model_folder(role, tiny(place)), models / role)
+        config = json.loads((models / role / "config.json").read_text())
+        (models / role / "config.json").write_text(
+            json.dumps(config | {"attention_dropout": 0.3, "hidden_dropout": 0.3})
+        )
+    for where, *words in (("unbroken",), ("stopped", "stop"), ("stopped",)):
+        command = [sys.executable, random_sources.__file__, str(place / where), str(models), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+        assert done.returncode == 0, done.stderr[-3000:]
+    return place, models
+
+
+@pytest.mark.parametrize("case", random_sources.CASES)
+def test_the_same_command_draws_the_same_numbers_in_another_process_and_after_a_stop(drawn, case):
+    place, models = drawn
+    folders = [
+        stages.run_folder(random_sources.settings_of(case, place / end, models)) for end in ("unbroken", "stopped")
+    ]
+    rows = [(folder / "rows.csv").read_bytes() for folder in folders]
+    assert rows[0] == rows[1]
+    lessons = [[path.read_bytes() for path in sorted(folder.glob("lessons/*.parquet"))] for folder in folders]
+    assert len(lessons[0]) == 2 and lessons[0] == lessons[1]
 
 
 def test_changed_settings_are_another_run(unbroken):
