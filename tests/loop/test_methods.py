@@ -9,6 +9,7 @@ from datasets import Dataset
 from symbiosis.data.lesson import make_lesson
 from symbiosis.loop import methods
 from symbiosis.loop.state import LoopState, cycle
+from symbiosis.prompts import read_prompts
 from symbiosis.settings import RunSettings
 
 LABELS = ["World", "Sports"]
@@ -19,6 +20,8 @@ class ThreeTexts:
 
     label_names = LABELS
     texts = ("a treaty", "a ball game", "a vote")
+
+    prompts = read_prompts()
 
     def __init__(self, settings):
         self.settings, self.asked = settings, []
