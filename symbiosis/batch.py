@@ -6,6 +6,7 @@ brings the runs of a scale into the tables that the reports read.
 """
 
 import argparse
+import base64
 import contextlib
 import csv
 import fcntl
@@ -13,6 +14,7 @@ import hashlib
 import json
 import re
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -392,10 +394,53 @@ def report(planned: Sequence[Run]) -> None:
     """Write batch.csv and index.html beside the scale's tables; print the failures, each with its cause."""
     lines, reports = table(planned), root() / params.reports_dir(planned[0].scale)
     write_atomic(reports / "batch.csv", lines[[*COLUMNS]].to_csv(index=False).encode())
-    write_atomic(reports / "index.html", index_page(lines, sorted({run.scale for run in planned})).encode())
     for folder in lines.loc[lines["status"] == FAILED, "folder"]:
         print(f"FAILED: {folder}\n{last_lines(root() / folder)}\n")
+    result = summary(planned)
+    write_atomic(reports / "index.html", index_page(lines, sorted({run.scale for run in planned}), result).encode())
+    print("\n".join(["", *result, ""]))
     print(f"{_tally(lines)}: {(reports / 'batch.csv').relative_to(root())}, {(reports / 'index.html').as_uri()}")
+
+
+def summary(planned: Sequence[Run]) -> list[str]:
+    """Final accuracy by arm over the seeds of this batch, beside the last commit's rows of the same runs.
+
+    The last line says whether the rows are the committed ones, digit by digit, or by how much accuracies differ.
+    """
+    import pandas as pd
+
+    from symbiosis.analysis.tables import arm_name, order
+
+    reports = params.reports_dir(planned[0].scale)
+    told = subprocess.run(["git", "show", f"HEAD:{reports}/results.csv"], cwd=root(), capture_output=True, text=True)
+    published: dict[str, dict] = {}
+    for row in csv.DictReader(told.stdout.splitlines()):
+        published.setdefault(row["run_id"], {})[row["generation"], row["metric"]] = float(row["value"] or "nan")
+    lines = []
+    for run in [run for run in planned if run.finished]:
+        rows = list(csv.DictReader((root() / run.folder / "rows.csv").read_text().splitlines()))
+        ours = {(row["generation"], row["metric"]): float(row["value"] or "nan") for row in rows}
+        theirs = published.get(json.loads((root() / run.folder / "record.json").read_text())["run_id"], {})
+        last = max((key for key in ours if key[1] == "accuracy"), key=lambda key: int(key[0]), default=None)
+        equal = str(sorted(ours.items())) == str(sorted(theirs.items()))
+        lines.append((run.arm, ours.get(last), theirs.get(last), bool(theirs), equal))
+    table = pd.DataFrame(lines, columns=["arm", "here", "committed", "known", "equal"])
+    table = table[table["here"].notna()]
+    if table.empty:
+        return []
+    means = table.groupby("arm")[["here", "committed"]].mean().loc[order(table)]
+    head = "final test accuracy, mean of these seeds"
+    width = max(map(len, [head, *map(arm_name, means.index)]))
+    said = [f"{head:{width}}  here   committed"]
+    for arm, mean in means.iterrows():
+        committed = "" if pd.isna(mean["committed"]) else f"  {mean['committed']:.3f}"
+        said.append(f"{arm_name(arm):{width}}  {mean['here']:.3f}{committed}")
+    known = table[table["known"]]
+    if len(known):
+        off = (known["here"] - known["committed"]).abs().max()
+        last = "" if known["equal"].all() else f"; accuracies differ by at most {off:.4f}, see docs/faq.md"
+        said.append(f"{known['equal'].sum()} of {len(known)} runs equal the committed rows, digit by digit{last}")
+    return said
 
 
 def _tally(lines) -> str:
@@ -403,11 +448,26 @@ def _tally(lines) -> str:
     return ", ".join(f"{counts[name]} {name}" for name in STATUSES if name in counts) or "no runs"
 
 
-def index_page(lines, scales: Sequence[str]) -> str:
-    """The batch as one page: failures, links to the reports, a line per run with a link to its executed notebook."""
+HEADLINES = ("accuracy_comparison", "accuracy_named")  # figures that stand above all else where they are drawn
+
+
+def headline_figures(scale: str) -> list[Path]:
+    """The HEADLINES of a scale; those of the miniature's main study stand beside the folders of the others."""
+    place = root() / params.reports_dir(scale) / "figures"
+    folders = [place / scale, *sorted((place / scale).glob("*")), *([place] if scale == "miniature" else [])]
+    return [path for name in HEADLINES for folder in folders if (path := folder / f"{name}.png").is_file()]
+
+
+def index_page(lines, scales: Sequence[str], result: Sequence[str] = ()) -> str:
+    """The batch as one page: its result, failures, links to the reports, a line per run with a link to its notebook."""
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
     cells = [new_markdown_cell(f"# Batch: {', '.join(scales)}\n\n{_tally(lines)}")]
+    if result:
+        shown = [new_output("stream", text="\n".join(result))]
+        for path in [path for scale in scales for path in headline_figures(scale)]:
+            shown.append(new_output("display_data", {"image/png": base64.b64encode(path.read_bytes()).decode()}))
+        cells.append(new_code_cell(outputs=shown))
     for folder in lines.loc[lines["status"] == FAILED, "folder"]:
         log = new_output("stream", text=last_lines(root() / folder))
         cells += [new_markdown_cell(f"## Failed: {folder}"), new_code_cell(outputs=[log])]

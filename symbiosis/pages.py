@@ -29,7 +29,9 @@ PAGE = """{% extends 'basic/index.html.j2' %}
 <style>body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em} img{max-width:100%}
 table{border-collapse:collapse;font-size:.85em} td,th{padding:.2em .6em;border-bottom:1px solid #ddd;text-align:left}
 pre{white-space:pre-wrap;background:#f6f6f6;padding:.6em;font-size:.85em} .output_area,.text_cell{overflow:auto}
-.anchor-link{display:none}</style></head>
+.anchor-link{display:none}
+@media(prefers-color-scheme:dark){body{background:#161616;color:#ddd} pre{background:#222} a{color:#8ab4f8}
+td,th{border-color:#444} img{background:#fff}}</style></head>
 <body>{% endblock %}
 {% block footer %}</body></html>
 {% endblock %}"""

@@ -369,6 +369,29 @@ def stood(repo):
         yield repo, plan
 
 
+def test_a_batch_ends_with_its_result_beside_the_committed_rows(repo, monkeypatch):
+    plan = batch.plan("miniature", arms=["real", "static"], seeds=2)
+    for run in plan:
+        finish(repo, run)
+    rows = ["run_id,generation,metric,value"]
+    for run in plan[:3]:
+        final = 0.75 if run != plan[1] else 0.5
+        rows += [f"{run.settings().run_id},{g},{m},{v}" for g, m, v in ((0, "accuracy", 0.5), (1, "tail_mass", 0.1))]
+        rows.append(f"{run.settings().run_id},1,accuracy,{final}")
+    said = type("Said", (), {"stdout": "\n".join(rows), "returncode": 0})
+    monkeypatch.setattr(batch.subprocess, "run", lambda *_, **__: said)
+    head, real, static, last = batch.summary(plan)
+    assert head.split()[-2:] == ["here", "committed"]
+    assert real.split() == ["Real", "data", "0.750", "0.625"] and static.split()[-2:] == ["0.750", "0.750"]
+    assert (
+        last
+        == "2 of 3 runs equal the committed rows, digit by digit; accuracies differ by at most 0.2500, see docs/faq.md"
+    )
+    said.stdout = ""  # no clone of the project: only what is here
+    assert batch.summary(plan)[1].split() == ["Real", "data", "0.750"] and len(batch.summary(plan)) == 3
+    assert batch.summary(batch.plan("miniature", arms=["recursive"], seeds=1)) == []
+
+
 def test_batch_csv_and_its_page_say_how_each_run_stands(stood, capsys):
     repo, plan = stood
     batch.report(plan)
