@@ -101,28 +101,26 @@ def test_arms_have_one_name_each_and_every_group_leads_to_some():
         assert params.named_arms([group])
 
 
-@pytest.mark.parametrize("study", params.read_studies()["studies"])
-def test_a_study_changes_the_world_for_every_arm_alike(study):
-    scale = "interaction_miniature" if study == "interaction" else "miniature"
-    world = params.study_world(study)
-    assert world.pop("study") == study
-    planned = batch.plan(scale, [study], seeds=2)
-    assert len(planned) == 2 * len({str(params.all_arms()[run.arm]) for run in planned})  # no arm twice
-    for run in planned:
-        settings = settings_of(run)
-        assert run.folder == f"reports/runs/{settings.folder}" and settings.study == study
-        assert settings.model_dump().items() >= world.items()
-    normal = RunSettings().model_dump() | params.files()[scale]
-    assert all(normal[key] != value for key, value in world.items())
+def test_a_study_changes_the_world_for_every_arm_alike():
+    for study in params.read_studies()["studies"]:
+        scale = "interaction_miniature" if study == "interaction" else "miniature"
+        world = params.study_world(study)
+        assert world.pop("study") == study
+        planned = batch.plan(scale, [study], seeds=2)
+        assert len(planned) == 2 * len({str(params.all_arms()[run.arm]) for run in planned})  # no arm twice
+        for run in planned:
+            settings = settings_of(run)
+            assert run.folder == f"reports/runs/{settings.folder}" and settings.study == study
+            assert settings.model_dump().items() >= world.items()
+        normal = RunSettings().model_dump() | params.files()[scale]
+        assert all(normal[key] != value for key, value in world.items())
 
 
-@pytest.mark.parametrize(
-    ("names", "said"),
-    [(["symbiosis_bset"], "ARMS=symbiosis_bset: .*did you mean 'symbiosis_best'"), (["rare_tail"], "no such arm")],
-)
-def test_a_misspelt_arm_is_refused_with_the_nearest_name(names, said):
-    with pytest.raises(SettingsError, match=said):
-        params.named_arms(names)
+def test_a_misspelt_arm_is_refused_with_the_nearest_name():
+    with pytest.raises(SettingsError, match=r"ARMS=symbiosis_bset: .*did you mean 'symbiosis_best'"):
+        params.named_arms(["symbiosis_bset"])
+    with pytest.raises(SettingsError, match="no such arm"):
+        params.named_arms(["rare_tail"])
 
 
 # ---- files

@@ -17,47 +17,46 @@ from symbiosis.settings import (
     settings_table,
 )
 
-
 # --- values --------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("given", "says"),
-    [
-        ({"epohcs": 3}, "unknown parameter 'epohcs' (did you mean 'epochs'?)"),
-        ({"learning_rate": "3e-4"}, "'3e-4' is text, not a number; YAML reads 3e-4 as text: write 3.0e-4"),
-        ({"epochs": "9" * 9000}, "is text, not a number; remove the quotes"),
-        ({"epochs": 0}, "epochs: Input should be greater than or equal to 1"),
-        ({"seed": 1.5}, "seed: Input should be a valid integer"),
-        ({"keep_checkpoints": "yes"}, "keep_checkpoints: Input should be a valid boolean"),
-        ({"method": "magic"}, "method: Input should be 'real', 'static'"),
-        ({"learning_rate": float("nan")}, "learning_rate: Input should be a finite number"),
-        ({"task": ["x"] * 9000}, "task: Input should be a valid string, got ['x', "),
-        # what no machine can hold
-        ({"seed": 2**63}, "seed: Input should be less than 9223372036854775808"),
-        ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
-        ({"batch_size": 10**30}, "batch_size: Input should be less than 2147483648"),
-        ({"lesson_size": 10**5000}, "lesson_size: Input should be less than 2147483648, got a number of thousands"),
-        ({"variant": "v" * 300}, "variant: String should have at most 80 characters"),
-        ({"study": "a\n"}, "study: String should match pattern"),
-        ({"reports_dir": ""}, "reports_dir: String should have at least 1 character"),
-        ({"reports_dir": "~nobody_of_that_name/r"}, "'~nobody_of_that_name/r' is the home of nobody on this machine"),
-        ({"task": "a\0b"}, r"task: 'a\x00b' holds a control character"),
-        ({"student": "x" * 300}, "student: 'xxxx"),
-        ({"generator": "x/" * 2000}, "is longer than a name on a disk may be; name another"),
-        # what does not go together
-        ({"teaching_share": 0.75, "pool_share": 0.5}, "teaching_share, pool_share: 0.75 and 0.5 are more than one"),
-        ({"generator_update": "dpo", "candidates": 1}, "generator_update 'dpo' compares drafts; give 2 or more"),
-        ({"task": "data/news", "pool_skew": "rare_tail"}, "pool_skew: only the miniature knows its tail"),
-        (
-            {"attributes": True, "generator": "small", "generator_corpus": "data/news.csv"},
-            "attributes: the 'small' Generator was not taught",
-        ),
-    ],
-)
-def test_what_cannot_be_run_is_one_sentence_with_file_and_key(given, says):
-    with pytest.raises(SettingsError, match=re.escape(says)) as told:
-        make_settings("params/x.yaml", **given)
-    assert str(told.value).startswith("params/x.yaml: ")
-    assert "\n" not in str(told.value) and len(str(told.value)) < 300
+CANNOT_RUN = [
+    ({"epohcs": 3}, "unknown parameter 'epohcs' (did you mean 'epochs'?)"),
+    ({"learning_rate": "3e-4"}, "'3e-4' is text, not a number; YAML reads 3e-4 as text: write 3.0e-4"),
+    ({"epochs": "9" * 9000}, "is text, not a number; remove the quotes"),
+    ({"epochs": 0}, "epochs: Input should be greater than or equal to 1"),
+    ({"seed": 1.5}, "seed: Input should be a valid integer"),
+    ({"keep_checkpoints": "yes"}, "keep_checkpoints: Input should be a valid boolean"),
+    ({"method": "magic"}, "method: Input should be 'real', 'static'"),
+    ({"learning_rate": float("nan")}, "learning_rate: Input should be a finite number"),
+    ({"task": ["x"] * 9000}, "task: Input should be a valid string, got ['x', "),
+    # what no machine can hold
+    ({"seed": 2**63}, "seed: Input should be less than 9223372036854775808"),
+    ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
+    ({"batch_size": 10**30}, "batch_size: Input should be less than 2147483648"),
+    ({"lesson_size": 10**5000}, "lesson_size: Input should be less than 2147483648, got a number of thousands"),
+    ({"variant": "v" * 300}, "variant: String should have at most 80 characters"),
+    ({"study": "a\n"}, "study: String should match pattern"),
+    ({"reports_dir": ""}, "reports_dir: String should have at least 1 character"),
+    ({"reports_dir": "~nobody_of_that_name/r"}, "'~nobody_of_that_name/r' is the home of nobody on this machine"),
+    ({"task": "a\0b"}, r"task: 'a\x00b' holds a control character"),
+    ({"student": "x" * 300}, "student: 'xxxx"),
+    ({"generator": "x/" * 2000}, "is longer than a name on a disk may be; name another"),
+    # what does not go together
+    ({"teaching_share": 0.75, "pool_share": 0.5}, "teaching_share, pool_share: 0.75 and 0.5 are more than one"),
+    ({"generator_update": "dpo", "candidates": 1}, "generator_update 'dpo' compares drafts; give 2 or more"),
+    ({"task": "data/news", "pool_skew": "rare_tail"}, "pool_skew: only the miniature knows its tail"),
+    (
+        {"attributes": True, "generator": "small", "generator_corpus": "data/news.csv"},
+        "attributes: the 'small' Generator was not taught",
+    ),
+]
+
+
+def test_what_cannot_be_run_is_one_sentence_with_file_and_key():
+    for given, says in CANNOT_RUN:
+        with pytest.raises(SettingsError, match=re.escape(says)) as told:
+            make_settings("params/x.yaml", **given)
+        assert str(told.value).startswith("params/x.yaml: ")
+        assert "\n" not in str(told.value) and len(str(told.value)) < 300
 
 
 def test_mistakes_are_listed_at_once_up_to_a_dozen():
@@ -98,36 +97,36 @@ def test_derived_seeds_differ_in_every_part_and_stay_the_same():
 SMOKE, ASKS = "epochs: int = 2\nseed: int = 0", "settings = notebook_settings(globals())"
 
 
-@pytest.mark.parametrize(
-    ("cells", "changed"),
-    [
-        (["# Parameters\nseed = 7\n", ASKS], {"seed": 7}),
-        ([ASKS, "k = 3", ASKS], {}),  # a reader's scratch
-        ([ASKS, "k = 3\nseed = 4", ASKS], {}),
-        ([ASKS, "seed = len(rows)", ASKS], {}),
-        ([ASKS, "epochs: int = 3\nseed: int = 0", "lesson_size = 100", ASKS], {"epochs": 3, "lesson_size": 100}),
-        (["import os\nseed = 3 + 4\n%matplotlib inline", ASKS], {"seed": 7}),  # no literal: what it came to
-        (["import os", "c = a + 1", "%matplotlib inline", ASKS], {}),
-    ],
-)
-def test_settings_are_what_the_cells_of_a_notebook_say(cells, changed):
-    assert notebook_settings({"In": ["", SMOKE, *cells], "seed": 7}) == RunSettings(**changed)
+CELLS = [
+    (["# Parameters\nseed = 7\n", ASKS], {"seed": 7}),
+    ([ASKS, "k = 3", ASKS], {}),  # a reader's scratch
+    ([ASKS, "k = 3\nseed = 4", ASKS], {}),
+    ([ASKS, "seed = len(rows)", ASKS], {}),
+    ([ASKS, "epochs: int = 3\nseed: int = 0", "lesson_size = 100", ASKS], {"epochs": 3, "lesson_size": 100}),
+    (["import os\nseed = 3 + 4\n%matplotlib inline", ASKS], {"seed": 7}),  # no literal: what it came to
+    (["import os", "c = a + 1", "%matplotlib inline", ASKS], {}),
+]
 
 
-@pytest.mark.parametrize(
-    ("cells", "says"),
-    [
-        ([SMOKE, "# Parameters\nepohcs = 3\n"], r"unknown parameter 'epohcs' \(did you mean 'epochs'"),
-        ([SMOKE, "# Parameters\nepohcs = 3\ntemperature = float('nan')"], "unknown parameter 'epohcs'"),
-        (["import os\nseed = 2**3\nepohcs = 3"], "unknown parameter 'epohcs'"),
-        (["seed = epohcs = 3"], "unknown parameter 'epohcs'"),
-        ([SMOKE, "# Parameters\n__import__('os').getcwd();x = 1\n"], "a name given to papermill is no plain word"),
-        ([SMOKE, "# Parameters\nx.y = 1\n"], "a name given to papermill is no plain word"),
-    ],
-)
-def test_a_misspelt_name_is_seen_in_whatever_cell_sets_parameters(cells, says):
-    with pytest.raises(SettingsError, match=says):
-        notebook_settings({"In": ["", *cells, ASKS], "seed": 0, "temperature": float("nan")})
+def test_settings_are_what_the_cells_of_a_notebook_say():
+    for cells, changed in CELLS:
+        assert notebook_settings({"In": ["", SMOKE, *cells], "seed": 7}) == RunSettings(**changed)
+
+
+MISSPELT = [
+    ([SMOKE, "# Parameters\nepohcs = 3\n"], r"unknown parameter 'epohcs' \(did you mean 'epochs'"),
+    ([SMOKE, "# Parameters\nepohcs = 3\ntemperature = float('nan')"], "unknown parameter 'epohcs'"),
+    (["import os\nseed = 2**3\nepohcs = 3"], "unknown parameter 'epohcs'"),
+    (["seed = epohcs = 3"], "unknown parameter 'epohcs'"),
+    ([SMOKE, "# Parameters\n__import__('os').getcwd();x = 1\n"], "a name given to papermill is no plain word"),
+    ([SMOKE, "# Parameters\nx.y = 1\n"], "a name given to papermill is no plain word"),
+]
+
+
+def test_a_misspelt_name_is_seen_in_whatever_cell_sets_parameters():
+    for cells, says in MISSPELT:
+        with pytest.raises(SettingsError, match=says):
+            notebook_settings({"In": ["", *cells, ASKS], "seed": 0, "temperature": float("nan")})
 
 
 def test_a_runner_without_history_still_passes_the_parameters_and_history_wins():
@@ -151,38 +150,38 @@ def test_the_table_of_the_other_parameters_is_lines_for_the_parameters_cell():
 
 
 # --- files ---------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (None, "no such params file"),
-        (b"seed: 1\nmethod: [real\n", "line 3: not valid YAML"),
-        (b"- real\n", "holds list; write one 'name: value' per line"),
-        (b"", "holds nothing"),
-        (b"# only words\n", "holds nothing"),
-        (b"null\n", "holds nothing"),
-        (b"method: real\nseed: 1\nmethod: static\n", "line 3: not valid YAML: 'method' comes a second time"),
-        (b"cells:\n  - {alpha: 1, alpha: 2}\n", "line 2: not valid YAML: 'alpha' comes a second time"),
-        (b"seed: 1\n---\nseed: 2\n", "line 2: not valid YAML"),
-        (b"seed: 1\nmethod: r\xe9al\n", "line 2: not UTF-8 (byte 17)"),
-        (b"seed: 1\n1: real\n", "line 2: '1' is no name of a parameter"),
-        (b"true: real\n", "line 1: 'true' is no name of a parameter"),
-        (b"class: real\n", "line 1: 'class' is no name of a parameter"),
-        (b"\"__import__('os').getcwd();x\": 1\n", "line 1: \"__import__('os').getcwd();x\" is no name of"),
-        (b"? [a, b]\n: 1\n", "line 1: not valid YAML"),
-        (b"a: 1\nseed: " + b"1" * 5000 + b"\n", "line 2: not valid YAML: Exceeds the limit"),
-        (b"a: 2024-99-99\n", "line 1: not valid YAML: month must be in 1..12"),
-        (b"a: 1\nb: " + b"[" * 50_000 + b"]" * 50_000, "line 2: not valid YAML: nested too deeply"),
-        (b"a: 1\0\n", "not valid YAML"),
-        (b"a: !!python/object/apply:os.getcwd []\n", "line 1: not valid YAML: could not determine a constructor"),
-    ],
-)
-def test_a_malformed_params_file_is_one_sentence_with_file_and_line(tmp_path, content, says):
+MALFORMED = [
+    (b"seed: 1\nmethod: [real\n", "line 3: not valid YAML"),
+    (b"- real\n", "holds list; write one 'name: value' per line"),
+    (b"", "holds nothing"),
+    (b"# only words\n", "holds nothing"),
+    (b"null\n", "holds nothing"),
+    (b"method: real\nseed: 1\nmethod: static\n", "line 3: not valid YAML: 'method' comes a second time"),
+    (b"cells:\n  - {alpha: 1, alpha: 2}\n", "line 2: not valid YAML: 'alpha' comes a second time"),
+    (b"seed: 1\n---\nseed: 2\n", "line 2: not valid YAML"),
+    (b"seed: 1\nmethod: r\xe9al\n", "line 2: not UTF-8 (byte 17)"),
+    (b"seed: 1\n1: real\n", "line 2: '1' is no name of a parameter"),
+    (b"true: real\n", "line 1: 'true' is no name of a parameter"),
+    (b"class: real\n", "line 1: 'class' is no name of a parameter"),
+    (b"\"__import__('os').getcwd();x\": 1\n", "line 1: \"__import__('os').getcwd();x\" is no name of"),
+    (b"? [a, b]\n: 1\n", "line 1: not valid YAML"),
+    (b"a: 1\nseed: " + b"1" * 5000 + b"\n", "line 2: not valid YAML: Exceeds the limit"),
+    (b"a: 2024-99-99\n", "line 1: not valid YAML: month must be in 1..12"),
+    (b"a: 1\nb: " + b"[" * 50_000 + b"]" * 50_000, "line 2: not valid YAML: nested too deeply"),
+    (b"a: 1\0\n", "not valid YAML"),
+    (b"a: !!python/object/apply:os.getcwd []\n", "line 1: not valid YAML: could not determine a constructor"),
+]
+
+
+def test_a_malformed_params_file_is_one_sentence_with_file_and_line(tmp_path):
     path = tmp_path / "own.yaml"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(SettingsError, match=re.escape(says)) as told:
+    with pytest.raises(SettingsError, match=r"own.yaml: no such params file"):
         read_params(path)
-    assert str(told.value).startswith(f"{path}: ") and len(str(told.value)) < len(str(path)) + 260
+    for content, says in MALFORMED:
+        path.write_bytes(content)
+        with pytest.raises(SettingsError, match=re.escape(says)) as told:
+            read_params(path)
+        assert str(told.value).startswith(f"{path}: ") and len(str(told.value)) < len(str(path)) + 260
 
 
 def test_a_sound_params_file_may_have_a_mark_anchors_and_a_merge(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import math
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -207,29 +208,25 @@ def test_studies_of_a_scale_are_listed_and_read_apart(tmp_path):
 # ---- what is refused, and how
 
 
-def break_results(tmp_path, old, new):
+MALFORMED = [
+    ("metric,value", "metric,valu", "results.csv: column 'value' is missing"),
+    ("run_id\n", "run_id,colour\n", "results.csv: column 'colour' is not known"),
+    (",0,0,accuracy,", ",0,zero,accuracy,", "results.csv: line 2, column 'generation': 'zero' is not a whole number"),
+    ("share,1000", "share,many", "column 'n': 'many' is not a whole number"),
+    ("share,1000", "share,-1", "column 'n': '-1' is not a whole number, 0 or more"),
+    ("share,1000", f"share,{2**63}", "column 'n': '9223372036854775808' is not a whole number"),
+    ("main,real,plain", "main,real", "results.csv: line 2 has 10 fields, not 11"),
+    ("main,real,plain", '"main,real,plain' + "x" * 200_000, "results.csv: field larger than field limit"),
+]
+
+
+def test_a_malformed_table_is_refused_by_file_and_column(tmp_path):
     path = write_reports(tmp_path, seeds=[0], arms=["real"]) / "results.csv"
-    path.write_text(path.read_text().replace(old, new, 1))
-    return lambda: results.read_results(tmp_path, "miniature")
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "says"),
-    [
-        ("metric,value", "metric,valu", "results.csv: column 'value' is missing"),
-        ("run_id\n", "run_id,colour\n", "results.csv: column 'colour' is not known"),
-        (
-            ",0,0,accuracy,",
-            ",0,zero,accuracy,",
-            "results.csv: line 2, column 'generation': 'zero' is not a whole number",
-        ),
-        ("share,1000", "share,many", "column 'n': 'many' is not a whole number"),
-        ("main,real,plain", "main,real", "results.csv: line 2 has 10 fields, not 11"),
-    ],
-)
-def test_a_malformed_table_is_refused_by_file_and_column(tmp_path, old, new, says):
-    with pytest.raises(ResultsError, match=says):
-        break_results(tmp_path, old, new)()
+    whole = path.read_text()
+    for old, new, says in MALFORMED:
+        path.write_text(whole.replace(old, new, 1))
+        with pytest.raises(ResultsError, match=says):
+            results.read_results(tmp_path, "miniature")
 
 
 def test_a_missing_table_names_the_command_that_makes_it(tmp_path):
@@ -283,55 +280,58 @@ def whole_record(content):
     return lambda path: path.with_name("record.json").write_text(content)
 
 
-@pytest.mark.parametrize(
-    ("harm", "says"),
-    [
-        (cut, "real-s0: rows.csv not as the run wrote it; restore the file from a copy, or delete record.json"),
-        (said_twice, "rows.csv: line 43 says again what a line before it says"),
-        (value("inf"), "rows.csv: line 2, column 'value': 'inf' is not a finite number"),
-        (value("-1e400"), "'-1e400' is not a finite number"),
-        (value("nan"), "'nan' is not a finite number"),
-        (value("1_0"), "'1_0' is not a finite number"),
-        (value("\u0661"), "is not a finite number"),
-        (bytes_of(b""), "rows.csv: column 'study' is missing"),
-        (
-            bytes_of(",".join(results.COLUMNS).encode()),
-            "rows.csv: holds rows of nothing, not of miniature/main/real-s0@",
-        ),
-        (bytes_of(b"\xff\xfe"), "rows.csv: not UTF-8"),
-        (of_another_run, r"rows.csv: holds rows of miniature/main/real-s1@\w+, not of miniature/main/real-s0@"),
-        (lambda path: path.unlink(), "rows.csv: no such file, though the run is marked finished"),
-    ],
-)
-def test_rows_that_are_not_as_the_run_wrote_them_are_not_merged(tmp_path, harm, says):
-    good, bad = write_run(tmp_path, run_rows("static", 0)), write_run(tmp_path, run_rows("real", 0))
-    harm(bad / "rows.csv")
-    for collect in (results.collect, lesson_measures.collect):
+HARM = [
+    (cut, "real-s0: rows.csv not as the run wrote it; restore the file from a copy, or delete record.json"),
+    (said_twice, "rows.csv: line 43 says again what a line before it says"),
+    (value("inf"), "rows.csv: line 2, column 'value': 'inf' is not a finite number"),
+    (value("-1e400"), "'-1e400' is not a finite number"),
+    (value("nan"), "'nan' is not a finite number"),
+    (value("1_0"), "'1_0' is not a finite number"),
+    (value("\u0661"), "is not a finite number"),
+    (bytes_of(b""), "rows.csv: column 'study' is missing"),
+    (
+        bytes_of(",".join(results.COLUMNS).encode()),
+        "rows.csv: holds rows of nothing, not of miniature/main/real-s0@",
+    ),
+    (bytes_of(b"\xff\xfe"), "rows.csv: not UTF-8"),
+    (of_another_run, r"rows.csv: holds rows of miniature/main/real-s1@\w+, not of miniature/main/real-s0@"),
+    (lambda path: path.unlink(), "rows.csv: no such file, though the run is marked finished"),
+]
+
+
+def test_rows_that_are_not_as_the_run_wrote_them_are_not_merged(tmp_path):
+    write_run(tmp_path, run_rows("static", 0))
+    for harm, says in HARM:
+        bad = write_run(tmp_path, run_rows("real", 0))
+        harm(bad / "rows.csv")
+        for collect in (results.collect, lesson_measures.collect):
+            with pytest.raises(SymbiosisError, match=says) as told:
+                collect(tmp_path)
+            assert "\n" not in str(told.value) and len(str(told.value)) < len(str(bad)) + 250
+        shutil.rmtree(bad)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "runs"]
+
+
+OTHER_RECORDS = [
+    (whole_record("{"), "record.json: not valid JSON"),
+    (whole_record("[" * 9000), "record.json: not valid JSON"),
+    (whole_record("[]"), "record.json: holds no run_id; delete this file and run again"),
+    (whole_record("null"), "record.json: holds no run_id"),
+    (whole_record("{}"), "record.json: holds no run_id"),
+    (record(versions=None), "record.json: no "),
+    (record(products=[1]), "record.json: its `products` are no names and values"),
+    (whole_record('{"run_id": "miniature/main/real-s0@00000000", "dirty": false, "versions": {}}'), "no 'commit'"),
+]
+
+
+def test_a_record_of_another_shape_is_one_sentence(tmp_path):
+    for harm, says in OTHER_RECORDS:
+        folder = write_run(tmp_path, run_rows("real", 0))
+        harm(folder / "rows.csv")
         with pytest.raises(SymbiosisError, match=says) as told:
-            collect(tmp_path)
-        assert "\n" not in str(told.value) and len(str(told.value)) < len(str(bad)) + 250
-    assert good.is_dir() and sorted(path.name for path in tmp_path.iterdir()) == [".lock", "runs"]
-
-
-@pytest.mark.parametrize(
-    ("harm", "says"),
-    [
-        (whole_record("{"), "record.json: not valid JSON"),
-        (whole_record("[" * 9000), "record.json: not valid JSON"),
-        (whole_record("[]"), "record.json: holds no run_id; delete this file and run again"),
-        (whole_record("null"), "record.json: holds no run_id"),
-        (whole_record("{}"), "record.json: holds no run_id"),
-        (record(versions=None), "record.json: no "),
-        (record(products=[1]), "record.json: its `products` are no names and values"),
-        (whole_record('{"run_id": "miniature/main/real-s0@00000000", "dirty": false, "versions": {}}'), "no 'commit'"),
-    ],
-)
-def test_a_record_of_another_shape_is_one_sentence(tmp_path, harm, says):
-    folder = write_run(tmp_path, run_rows("real", 0))
-    harm(folder / "rows.csv")
-    with pytest.raises(SymbiosisError, match=says) as told:
-        results.collect(tmp_path)
-    assert "\n" not in str(told.value) and len(str(told.value)) < len(str(folder)) + 250
+            results.collect(tmp_path)
+        assert "\n" not in str(told.value) and len(str(told.value)) < len(str(folder)) + 250
+        shutil.rmtree(folder)
 
 
 def test_lessons_may_be_gone_but_not_changed(tmp_path):
