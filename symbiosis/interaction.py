@@ -102,7 +102,8 @@ def run(settings: InteractionSettings) -> pd.DataFrame:
 def _inputs(settings: InteractionSettings, tasks: Sequence[TaskTexts]) -> dict:
     """Digests of the texts, and which models the entities and the encoder are."""
     base = initial_weights("interaction", cache_key("interaction", settings, tasks), settings)
-    inputs = {"tasks": [task.fingerprint for task in tasks], "base": base.pop("interaction")} | base
+    name = base.pop("interaction", f"{settings.student}@{settings.student_revision}")
+    inputs = {"tasks": [task.fingerprint for task in tasks], "base": name} | base
     if settings.encoder == "miniature":
         inputs["encoder"] = cache_key("student", _loop_settings(settings))
     elif settings.encoder != "base":

@@ -39,9 +39,9 @@ from symbiosis.models.tokens import cut_share
 from symbiosis.models.vllm import require_engine
 from symbiosis.pretrain.initial import cache_key, initial_model_folder, initial_weights
 from symbiosis.prompts import read_prompts
-from symbiosis.settings import RunSettings
+from symbiosis.settings import UNREPORTED, RunSettings
 from symbiosis.store.record import Made, run_once
-from symbiosis.store.stages import invalidate, metric, stage
+from symbiosis.store.stages import invalidate, metric, settle_inputs, stage
 
 UNITS = {"accuracy": "share", "label_loss": "nats", "lm_loss": "nats/token"}
 DRIFT_TEXTS = 64  # own texts behind `generator_kl`
@@ -94,6 +94,8 @@ def _run_all(folder: Path, state: LoopState, on_stage: Callable[[str], None]) ->
     settings, loop = state.settings, Loop(state, folder, on_stage)
     inputs = loop.inputs()
     inputs["sizes"] = _sizes(loop.state)
+    marks = {name: value for name, value in inputs.items() if name != "task_source"}  # a folder may be moved
+    settle_inputs(folder, marks, redo=settings.scale == UNREPORTED)
     invalidate(folder / "state", stage_names(settings))
     how_read = _how_texts_are_read(loop.state)
     loop.begin()

@@ -103,9 +103,14 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
     return lm
 
 
+def local_folder(name: str) -> Path | None:
+    """The folder of fetched weights or of a path; None of a hub id."""
+    return folder_of(name) or (resolve(name) if resolve(name).is_dir() else None)
+
+
 def find(name: str, revision: str = "") -> Path:
-    """The folder of fetched weights, of a path, or of a hub id at its commit, which is downloaded where needed."""
-    return folder_of(name) or (resolve(name) if resolve(name).is_dir() else download(name, revision))
+    """The folder of a model; that of a hub id at its commit is downloaded where needed."""
+    return local_folder(name) or download(name, revision)
 
 
 @torch.inference_mode()

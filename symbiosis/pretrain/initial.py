@@ -38,11 +38,14 @@ def initial_model_folder(
 
 
 def initial_weights(role: str, key: str, settings: RunSettings | InteractionSettings) -> dict[str, str]:
-    """Which weights a role begins with: of a model pre-trained here its `cache_key`, else name and digest."""
+    """Which weights a role begins with: of a model pre-trained here its `cache_key`, of a local one name and digest.
+
+    Nothing of a hub id, whose commit the settings say.
+    """
     if key:
         return {role: key}
-    named = ARCHITECTURE[role]
-    return loading.named_weights(role, loading.find(getattr(settings, named), getattr(settings, f"{named}_revision")))
+    folder = loading.local_folder(getattr(settings, ARCHITECTURE[role]))
+    return loading.named_weights(role, folder) if folder else {}
 
 
 def cache_key(role: str, settings: RunSettings | InteractionSettings, tasks: Sequence[TaskTexts] = ()) -> str:
