@@ -386,7 +386,10 @@ class Published(NamedTuple):
     folder: str = ""
 
 
-NAMED_WORLD = {"arms": ("real", *studies.RIVALS, studies.BEST, "symbiosis-best_foreign"), "study": claims.REGIME_STUDY}
+NAMED_WORLD = {
+    "arms": ("real", *studies.RIVALS, studies.BEST, "symbiosis-best_foreign", "symbiosis-label_hard_300"),
+    "study": claims.REGIME_STUDY,
+}
 MIXING = {"arms": tuple(STYLES["mixing"]), "study": "mixing", "styles": "mixing"}
 METHODS = {
     "accuracy_comparison": Published("Do the methods differ in test accuracy?", accuracy),
