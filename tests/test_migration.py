@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 REPORTS = Path(__file__).resolve().parents[1] / "reports"
-OLD_LINES = {  # sha256 of the lines as they stood before, sorted, without the ten runs that another study holds, too
-    "results.csv": "89c126ac35a9828c2f626bba8677212423ff2fab151058b97727310712703938",
-    "measures.csv": "c2d153ea7915f1e27a6ae9c1597d1eeba670ad88bccba42e29ff9c16c4dc81e9",
-    "records.csv": "3363e2760067f14a4fba45abe7a58a32d091195e56057e2be6a9894ce3e55986",
+OLD_LINES = {  # sha256 of the lines as they stood before, sorted, without runs that another study holds, too, or AGAIN
+    "results.csv": "016604b38abccebf15954a774b053c6533bcdd4497464e4b46aa3007bfbcea67",
+    "measures.csv": "1ac8463fb405b81db39fa9b023b8c9c891f67bfffb1226c23242f3ca50cf4be1",
+    "records.csv": "5477b4e72a1357f128c98f09f4ae162cf4f1dfdc887777fe33eb460f75adf777",
 }
+AGAIN = ("miniature/main/", "miniature/rare_tail/", "miniature/ablation/")  # studies that were run again since
 OLD_METHOD, OLD_STUDY = {"oracle": "world"}, {"hidden_states": "inside"}
 
 
@@ -26,11 +27,12 @@ def as_before(row: dict[str, str], old_ids: dict[str, str]) -> str:
         row["method"] = OLD_METHOD.get(row["method"], row["method"])
         row["study"] = OLD_STUDY.get(row["study"], row["study"])
         row["metric"] = row["metric"].replace("_different_prompts", "_apart")
-    return ",".join(row.values())
+    return ",".join(list(row.values())[: 11 if "method" in row else 9])  # records have had fewer columns
 
 
 @pytest.mark.parametrize("name", OLD_LINES)
 def test_undoing_the_renames_gives_the_old_lines(name):
     old_ids = {row["run_id"]: row["old_run_id"] for row in lines_of("old_run_ids.csv")}
-    migrated = [as_before(row, old_ids) for row in lines_of(name) if row["run_id"] in old_ids]
+    kept = {run_id for run_id in old_ids if not run_id.startswith(AGAIN)}
+    migrated = [as_before(row, old_ids) for row in lines_of(name) if row["run_id"] in kept]
     assert hashlib.sha256("\n".join(sorted(migrated)).encode()).hexdigest() == OLD_LINES[name]

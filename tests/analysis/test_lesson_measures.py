@@ -19,7 +19,6 @@ from symbiosis.measures.lessons import lesson_rows, null_band
 from symbiosis.models import loading
 from symbiosis.settings import derive_seed
 from symbiosis.store import results
-from symbiosis.store.results import ResultsError
 
 NO_BASE = {"base_lm_loss"}  # of a lesson without its run's models
 STATED = {name for names in lessons.LEVERS.values() for name in names} - {*lessons.TAIL_UNITS, "mauve"}
@@ -45,6 +44,8 @@ def write_run(reports, seed=0, *, scale="miniature", study="main", mark="ab", **
         save_lesson(lesson, folder / "lessons" / f"gen-{generation}.parquet")
     record = {"run_id": f"{scale}/{study}/{folder.name}@{mark}", "settings": settings | {"generations": 2}}
     (folder / "record.json").write_text(json.dumps(record))
+    row = settings | {"generation": 0, "metric": "accuracy", "value": 0.5, "unit": "share", "n": 9}
+    pd.DataFrame([row | {"run_id": record["run_id"]}], columns=results.COLUMNS).to_csv(folder / "rows.csv", index=False)
     return folder
 
 
@@ -189,7 +190,11 @@ def test_what_is_missing_is_empty_and_what_is_damaged_is_named(tmp_path):
     (folder / "lessons" / "gen-2.parquet").unlink()
     with pytest.raises(SymbiosisError, match=r"gen-2.parquet: no readable lesson"):
         lesson_measures.collect(tmp_path)
-    for content, says in (("{", "not valid JSON"), ("{}", "no 'run_id'"), ('{"run_id": "x"}', "no 'settings'")):
+    for content, says in (
+        ("{", "json: not valid JSON"),
+        ("{}", "json: holds no run_id"),
+        ('{"run_id": "x"}', "not of x"),
+    ):
         (folder / "record.json").write_text(content)
-        with pytest.raises(ResultsError, match=f"record.json: {says}"):
+        with pytest.raises(SymbiosisError, match=says):
             lesson_measures.collect(tmp_path)

@@ -12,6 +12,7 @@ from model_helpers import LABELS, log_p
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from symbiosis.errors import SymbiosisError
 from symbiosis.loop import runs
 from symbiosis.models import loading, scoring
 from symbiosis.models.checks import ModelError, check_positions, check_sizes, library_errors
@@ -313,10 +314,10 @@ def test_positions_are_compared_with_the_sum(short_lm, monkeypatch):
 
 
 TEMPLATES = {
-    "{{ raise_exception('no') }}": "its chat template fails",
-    "{% for": "its chat template fails",
-    "{{ 1 / 0 }}": "its chat template fails",
-    "hello": "its chat template drops what the user says",
+    "{{ raise_exception('no') }}": "its chat_template cannot ask a question",
+    "{% for": "its chat_template cannot ask a question",
+    "{{ 1 / 0 }}": "its chat_template cannot ask a question",
+    "hello": "its chat_template drops or changes what the user says",
 }
 
 
@@ -326,7 +327,7 @@ def test_a_chat_template_that_fails_or_drops_the_text_is_refused(short_lm, qwen_
     check_sizes(student, Generator(lm, LABELS[:2], SETTINGS))
     for template, message in TEMPLATES.items():
         lm.tokenizer.chat_template = template
-        with pytest.raises(ModelError, match=message):
+        with pytest.raises(SymbiosisError, match=message):
             check_sizes(student, Generator(lm, LABELS[:2], SETTINGS))
 
 
