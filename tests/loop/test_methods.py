@@ -1,157 +1,253 @@
-"""Lessons of each method with a Generator of three texts: no model, only who asks whom for how many rows."""
-
+import json
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from made_up import LABELS, TEXTS, Reader, ThreeTexts, rows, state_of, word_of
 
-from symbiosis.data.lesson import make_lesson
+from symbiosis.data.world import LABEL_NAMES, World
 from symbiosis.loop import methods
-from symbiosis.loop.state import LoopState, cycle
-from symbiosis.prompts import read_prompts
-from symbiosis.settings import RunSettings
+from symbiosis.loop.methods import METHODS, next_lesson
+from symbiosis.loop.state import cycle
+from symbiosis.measures.lessons import whole_lesson
+from symbiosis.models.generation import GenerationError
 
-LABELS = ["World", "Sports"]
-
-
-class ThreeTexts:
-    """A Generator that knows three texts, and is sure that whatever holds a ball is Sports."""
-
-    label_names = LABELS
-    texts = ("a treaty", "a ball game", "a vote")
-
-    prompts = read_prompts()
-
-    def __init__(self, settings):
-        self.settings, self.asked = settings, []
-
-    def write_turns(self, labels):
-        return [f"write {LABELS[label]}" for label in labels]
-
-    def names(self, labels):
-        return [LABELS[label] for label in labels]
-
-    def shorten(self, texts):
-        return list(texts)
-
-    def answers(self, prompts, *, seed, samples=1):
-        self.asked += list(prompts)
-        return [f"{self.texts[(i + seed) % 3]} {i}" for i in range(len(prompts) * samples)]
-
-    def label_probs(self, texts):
-        return np.array([[0.1, 0.9] if "ball" in text else [0.8, 0.2] for text in texts])
-
-    def label_log_probs(self, texts):
-        return np.log(self.label_probs(texts))
+HARD = rows("hard", 4).remove_columns("label")
+TRUTH = SimpleNamespace(posterior=lambda texts: np.eye(3)[[word_of(text) for text in texts]].reshape(-1, 3))
 
 
-def rows(kind, n):
-    texts = [f"{kind} ball {i}" if i % 2 else f"{kind} vote {i}" for i in range(n)]
-    labels, ids = [i % 2 for i in range(n)], [f"{kind}:{i}" for i in range(n)]
-    return Dataset.from_dict({"text": texts, "label": labels, "source_id": ids})
+def kinds(lesson) -> Counter:
+    return Counter(lesson["prompt_kind"])
 
 
-def state_of(**changes):
-    settings = RunSettings(**{"lesson_size": 12, "candidates": 2, "hard_examples": 4} | changes)
-    task = SimpleNamespace(
-        label_names=LABELS, train=rows("train", 20), dev=rows("dev", 6), pool=rows("pool", 10).remove_columns("label"),
-        world=SimpleNamespace(posterior=lambda texts: ThreeTexts(None).label_probs(texts)),
-    )  # fmt: skip
-    return LoopState(settings, task, student=None, generator=ThreeTexts(settings))
+@pytest.fixture
+def writes(monkeypatch):
+    """What the Student's samples are: drafts[i] at the i-th call, taken in turn."""
+    drafts: list[list[str]] = []
+
+    def generate(lm, prompts, sampling, *, seed, samples):
+        some = drafts.pop(0)
+        return [some[i % len(some)] for i in range(len(prompts))]
+
+    monkeypatch.setattr(methods, "generate", generate)
+    return drafts
 
 
-def test_real_rows_come_in_order_and_start_over():
-    state = state_of()
-    first, second = (methods.real(state, generation, 12) for generation in (1, 2))
-    assert first["source_id"][:] == [f"train:{i}" for i in range(12)]
-    assert second["source_id"][:] == [f"train:{i}" for i in [*range(12, 20), *range(4)]]
+# --- each method's lesson ------------------------------------------------------------------------------------------
+def test_real_takes_the_next_labelled_rows_and_starts_over():
+    state = state_of(method="real", lesson_size=5)
+    train = state.task.train
+    lessons = [METHODS["real"](state, generation, 5) for generation in (1, 2, 3)]
+    wanted = [range(0, 5), range(5, 10), [10, 11, 0, 1, 2]]
+    for lesson, which in zip(lessons, wanted, strict=True):
+        for column in ("text", "label", "source_id"):
+            assert lesson[column][:] == [train[int(i)][column] for i in which]
+    assert set(lessons[2]["origin"]) == {"real"} and set(lessons[2]["generation"]) == {3}
 
 
-@pytest.mark.parametrize("mixing", ["replace", "accumulate"])
-def test_static_teaches_its_first_lesson_again_whatever_comes_beside_it(mixing):
-    state = state_of(method="static", mixing=mixing, real_share=0.5)
-    state.first_lesson = first = methods.next_lesson(state, 1)
-    assert first["prompt_kind"][:] == ["write"] * 6 + ["real"] * 6
-    for generation in (2, 3):
-        state.lesson = methods.next_lesson(state, generation)
-        assert state.lesson["text"][-12:-6] == first["text"][:6]
-        assert state.lesson["source_id"][-6] == f"train:{6 * generation - 6}"  # real rows go on
+@pytest.mark.parametrize("changes", [{}, {"mixing": "accumulate"}, {"real_share": 0.5, "dev_rows": 3}])
+def test_static_teaches_what_it_wrote_once(changes):
+    state = state_of(method="static", **changes)
+    state.lesson = state.first_lesson = next_lesson(state, 1)
+    asked = len(state.generator.seeds)
+    second = next_lesson(state, 2)
+    new = second.select(range(12, 24)) if changes.get("mixing") else second
+    texts = [[row["text"] for row in lesson if row["prompt_kind"] == "write"] for lesson in (state.lesson, new)]
+    assert texts[0] == texts[1] and texts[0] and len(state.generator.seeds) == asked == 1
 
 
-def test_pseudo_labels_are_the_generators_and_no_text_is_written():
-    state = state_of()
-    lesson = methods.pseudo_label(state, 1, 12)  # of ten pool texts two come twice
-    assert len(set(lesson["source_id"])) == 10 and state.generator.asked == []
-    assert [label == 1 for label in lesson["label"]] == ["ball" in text for text in lesson["text"]]
-    assert state.counts == {"labelled": 12}
+def test_what_static_writes_does_not_depend_on_the_pool():
+    small = state_of(method="static")
+    object.__setattr__(small.task, "pool", small.task.pool.select([3]))
+    assert next_lesson(small, 1)[:] == next_lesson(state_of(method="static"), 1)[:]
 
 
-def test_symbiosis_writes_before_feedback_and_then_explains_and_labels_what_is_hard():
-    state = state_of(teaching_share=0.5, pool_share=0.25, generator_update="none")
-    assert set(methods.symbiosis(state, 1, 12)["prompt_kind"]) == {"write"}
-    state.hard = state.task.pool.select([7, 2])
-    lesson = methods.symbiosis(state, 2, 12).to_pandas()
-    assert lesson["prompt_kind"].value_counts().to_dict() == {"explain": 6, "label": 3, "write": 3}
-    sources = lesson[lesson["prompt_kind"] != "write"].groupby("prompt_kind")["source_id"].apply(list).to_dict()
-    assert sources == {"explain": ["pool:7", "pool:2"] * 3, "label": ["pool:7", "pool:2", "pool:7"]}
+def test_recursion_keeps_repeats_and_draws_empty_texts_again(writes):
+    state = state_of(method="recursive", max_redraws=2)
+    writes += [["meow", "", "meow"], ["", "woof"], ["tweet"]]  # four of twelve are empty, then two of these four
+    lesson = next_lesson(state, 1)
+    assert Counter(lesson["text"]) == {"meow": 8, "woof": 2, "tweet": 2} and not writes
+    assert lesson["label"][:] == [0, 1, 2] * 4 and set(lesson["origin"]) == {"student"}
+    assert state.counts["redrawn"] == state.counts["empty"] == 6 and state.counts["duplicate"] > 0
+    writes += [["meow", ""]] * 3
+    with pytest.raises(GenerationError, match="still empty after max_redraws=2"):
+        next_lesson(state, 2)
 
 
-def test_first_sources_are_random_pool_texts_as_many_as_would_be_hard():
-    state = state_of(first_lesson_sources="random", teaching_share=1.0, generator_update="none")
-    lesson = methods.symbiosis(state, 1, 12)
-    assert len(set(lesson["source_id"])) == 4 and set(lesson["prompt_kind"]) == {"explain"}
+def test_pseudo_labels_are_the_generators_on_random_pool_rows():
+    state = state_of(method="pseudo_label", blind=("dog",))
+    lesson = next_lesson(state, 1)
+    assert len(set(lesson["text"])) == 10 and len(lesson) == 12  # the whole pool before any row comes twice
+    assert set(lesson["source_id"]) == set(state.task.pool["source_id"]) and set(lesson["origin"]) == {"real"}
+    read = [2 if word_of(text) == 1 else word_of(text) for text in lesson["text"]]
+    assert lesson["label"][:] == read
+    assert next_lesson(state, 2)["text"][:] != lesson["text"][:]
 
 
-def test_real_and_dev_rows_take_the_place_of_the_methods_rows():
-    lesson = methods.next_lesson(state_of(method="static", real_share=0.5, dev_rows=4), 1).to_pandas()
-    assert lesson["prompt_kind"].value_counts().to_dict() == {"dev": 4, "real": 4, "write": 4}
+def test_symbiosis_shares_its_lesson_between_hard_texts_explanations_and_written_ones():
+    state = state_of(teaching_share=0.5, pool_share=0.25, candidates=2)
+    assert kinds(next_lesson(state, 1)) == {"write": 12}  # there is no feedback yet
+    assert state.counts["filtered"] == state.counts["kept"] == state.counts["agreed"] == 12
+    state.hard = HARD
+    lesson = next_lesson(state, 2)
+    assert kinds(lesson) == {"label": 3, "explain": 6, "write": 3}
+    by_kind = {kind: [row for row in lesson if row["prompt_kind"] == kind] for kind in kinds(lesson)}
+    assert [row["text"] for row in by_kind["label"]] == HARD["text"][:3]
+    assert [row["source_id"] for row in by_kind["explain"]] == [f"hard:{i % 4}" for i in range(6)]
+    assert [row["text"] for row in by_kind["explain"]] == [TEXTS[i % 4 % 3] for i in range(6)]
+    assert all(row["label"] == word_of(row["text"]) for row in lesson)
+    assert {row["source_id"] for row in by_kind["write"]} == {""}
 
 
-@pytest.mark.parametrize("mixing, n", [("replace", 12), ("accumulate", 24), ("accumulate_subsample", 12)])
-def test_mixing_keeps_earlier_rows(mixing, n):
-    state = state_of(method="real", train_size=20, mixing=mixing)
-    methods.next_lesson(state, 1)
-    lesson = methods.next_lesson(state, 2)
-    assert len(lesson) == n and (set(lesson["generation"]) == {2}) == (mixing == "replace")
+def test_the_first_lesson_may_explain_random_pool_texts():
+    state = state_of(first_lesson_sources="random", teaching_share=1.0)
+    lesson, sources = next_lesson(state, 1), methods.random_sources(state, 1)
+    assert kinds(lesson) == {"explain": 12} and set(lesson["source_id"]) == set(sources["source_id"])
+    assert len(sources) == 4 and set(sources["source_id"]) <= set(state.task.pool["source_id"])
+    assert len(methods.random_sources(state_of(hard_examples=100), 1)) == 5  # as many as step C would call hard
+    state.hard = HARD
+    assert set(next_lesson(state, 2)["source_id"]) == set(HARD["source_id"])
 
 
-def test_rejected_rows_get_the_weak_labellers_label_and_nothing_else_changes():
-    state = state_of(weak_accuracy=1.0)
-    lesson = make_lesson(["a ball", "a ball", "a vote"], [0, 1, 0], "generator", 1, "write", [""] * 3)
-    corrected = methods.relabel_rejected(state, lesson, 1)
-    assert corrected["label"][:] == [1, 1, 0] and state.counts["rejected"] == 1
-    assert corrected.features == lesson.features and corrected["text"][:] == lesson["text"][:]
+def test_soft_labels_are_what_the_generator_believes():
+    state = state_of(method="pseudo_label", soft_labels=True)
+    lesson = next_lesson(state, 1)
+    assert np.array(lesson["label_probs"]) == pytest.approx(state.generator.label_probs(lesson["text"]))
+    assert set(map(json.dumps, next_lesson(state_of(method="pseudo_label"), 1)["label_probs"])) == {"null"}
 
 
-def test_sources_are_taken_in_turn():
-    assert cycle(rows("x", 3), 5)["source_id"][:] == ["x:0", "x:1", "x:2", "x:0", "x:1"]
+def test_the_world_writes_with_the_diversity_and_the_quality_asked_for():
+    world = World.make(0)
+
+    def measures(**dial):
+        state = state_of(method="oracle", world=world, lesson_size=300, **dial)
+        object.__setattr__(state.task, "label_names", LABEL_NAMES)
+        lesson = next_lesson(state, 1)
+        assert sorted(Counter(lesson["label"]).values()) == [75] * 4 or "label_noise" in dial
+        return whole_lesson(lesson["text"][:], np.array(lesson["label"]), world)
+
+    narrow, wide, noisy = measures(subtopic_power=60.0), measures(subtopic_power=0.0), measures(label_noise=0.5)
+    assert narrow["tail_coverage"] < 0.1 and wide["tail_coverage"] == 1
+    assert wide["tail_mass"] == pytest.approx(4 / 6, abs=0.12) and wide["label_purity"] > 0.95
+    assert noisy["label_purity"] == pytest.approx(0.5, abs=0.1)
 
 
-@pytest.mark.parametrize("update, columns", [("sft", {"explanation"}), ("pool_lm", set())])
-def test_an_update_learns_from_the_hard_texts(update, columns):
-    state, learned = state_of(generator_update=update, candidates=1), []
-    state.generator.fine_tune = lambda asked, answers, *, seed, weights=None: learned.append((asked, answers)) or [1]
-    state.hard = state.task.pool.select([7, 2])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_gives_as_many_rows_as_asked_for(method, writes):
+    writes += [["meow"]]
+    state = state_of(method=method, world=World.make(0), real_share=0.25, dev_rows=1)
+    if method == "oracle":
+        object.__setattr__(state.task, "label_names", LABEL_NAMES)
+    assert len(next_lesson(state, 1)) == 12
+
+
+# --- what is mixed in ----------------------------------------------------------------------------------------------
+def test_real_and_dev_rows_take_the_place_of_the_methods():
+    for fixed in ("fresh", "fixed"):
+        state = state_of(method="pseudo_label", real_share=0.5, real_rows_from=fixed, dev_rows=4)
+        lessons = [next_lesson(state, generation) for generation in (1, 2)]
+        assert [kinds(lesson) for lesson in lessons] == [{"label": 4, "real": 4, "dev": 4}] * 2
+        real = [[row["source_id"] for row in lesson if row["prompt_kind"] == "real"] for lesson in lessons]
+        start = 0 if fixed == "fixed" else 4
+        assert real == [[f"train:{i}" for i in range(4)], [f"train:{start + i}" for i in range(4)]]
+        dev = {row["text"]: row["label"] for row in state.task.dev}
+        drawn = [row for lesson in lessons for row in lesson if row["prompt_kind"] == "dev"]
+        assert all(dev[row["text"]] == row["label"] and row["origin"] == "real" for row in drawn)
+    assert kinds(next_lesson(state_of(method="pseudo_label", real_share=1.0), 1)) == {"real": 12}
+
+
+def test_earlier_lessons_are_taught_again_or_drawn_from():
+    mixings = ("accumulate", "accumulate_subsample")
+    grows, drawn = (state_of(method="real", mixing=mixing, lesson_size=4) for mixing in mixings)
+    for state in (grows, drawn):
+        lessons = [next_lesson(state, generation) for generation in (1, 2, 3)]
+        assert state.accumulated["source_id"][:] == [f"train:{i}" for i in range(12)]
+        assert len(lessons[2]) == (12 if state is grows else 4)
+    assert lessons[2]["source_id"][:] != [f"train:{i}" for i in range(8, 12)]
+    replaced = state_of(method="real", lesson_size=4)
+    next_lesson(replaced, 1)
+    assert replaced.accumulated is None
+
+
+@pytest.mark.parametrize("accuracy, right", [(1.0, True), (1e-9, False)])
+def test_only_rejected_rows_get_the_weak_labellers_label(accuracy, right):
+    state = state_of(method="real", weak_accuracy=accuracy, blind=("dog",), world=TRUTH)
+    lesson = next_lesson(state, 1)
+    is_true = [row["label"] == word_of(row["text"]) for row in lesson]
+    is_dog = [word_of(row["text"]) == 1 for row in lesson]  # the reader sees a bird there, so it rejects the label
+    assert state.counts["rejected"] == sum(is_dog) == 4
+    assert [true for true, dog in zip(is_true, is_dog, strict=True) if dog] == [right] * 4
+    assert all(true for true, dog in zip(is_true, is_dog, strict=True) if not dog)
+    assert lesson.features == next_lesson(state_of(method="real"), 1).features
+
+
+def test_without_a_generator_the_student_reads():
+    state = state_of(Reader(log_p=np.log([[0.1, 0.1, 0.8]] * 12)), method="real", weak_accuracy=1.0, world=TRUTH)
+    state.generator = None
+    next_lesson(state, 1)
+    assert state.counts["rejected"] == 8  # all but the birds
+
+
+def test_sources_come_in_turn():
+    assert cycle(HARD, 6)["source_id"][:] == ["hard:0", "hard:1", "hard:2", "hard:3", "hard:0", "hard:1"]
+    assert len(cycle(HARD, 0)) == 0
+
+
+# --- steps C and D -------------------------------------------------------------------------------------------------
+def test_another_student_names_other_texts_and_this_one_stays():
+    state = state_of(Reader(sign=1.0))
+    own, others = (methods.mine_hard_texts(state, 1, other) for other in (None, Reader(sign=-1.0)))
+    assert not set(own["text"]) & set(others["text"]) and state.student.sign == 1.0
+
+
+def test_the_other_student_has_had_as_many_lessons_of_other_random_states():
+    state, other = state_of(), Reader()
+    assert methods.teach_another(state, other, 2) is other
+    assert [kinds(lesson) for lesson, _ in other.lessons] == [{"write": 12}] * 2
+    own = {state.seed(g, stage) for g in (1, 2) for stage in ("write", "student")}
+    assert len({seed for _, seed in other.lessons} - own) == 2 and not set(state.generator.seeds) & own
+    assert state.lesson is None and not state.student.lessons and not state.counts
+
+
+def test_sft_learns_the_explanations_and_pool_lm_the_hard_texts():
+    state = state_of(generator_update="sft")
+    state.hard = HARD
     hard, history = methods.update_generator(state, 1)
-    assert set(hard.column_names) == {"text", "source_id"} | columns and history == [1]
-    ((asked, answers),) = learned
-    assert len(asked) == len(answers) == 2 and (answers == state.hard["text"][:]) == (update == "pool_lm")
+    assert hard["explanation"][:] == [TEXTS[i % 3] for i in range(4)] and history == [{"loss": 1.0}]
+    asked, answers, _ = state.generator.learnt[0]
+    assert answers == hard["explanation"][:] and all(t in a for t, a in zip(HARD["text"], asked, strict=True))
+    state = state_of(generator_update="pool_lm", blind=("dog",))
+    state.hard = HARD
+    hard, _ = methods.update_generator(state, 1)
+    asked, answers, _ = state.generator.learnt[0]
+    assert answers == HARD["text"][:] and "explanation" not in hard.column_names and state.counts["labelled"] == 4
+    assert [label for ask in asked for label in LABELS if label in ask] == ["cat", "bird", "bird", "cat"]
 
 
 @pytest.mark.parametrize("update", ["influence", "dpo"])
-def test_of_two_drafts_the_one_that_helps_the_student_counts_more(update, monkeypatch):
-    state, learned = state_of(generator_update=update), []
-    scores = lambda state, drafts, generation: np.tile([1.0, -1.0], len(drafts) // 2)  # noqa: E731
-    monkeypatch.setattr(methods, "influence_of_drafts", scores)
-    state.generator.fine_tune = lambda asked, answers, *, seed, weights: learned.append((answers, weights)) or [1]
-    state.generator.prefer = lambda asked, best, worst, *, seed: learned.append((best, worst)) or [1]
-    state.hard = state.task.pool.select([7, 2])
-    hard, history = methods.update_generator(state, 1)
-    first, second = learned[0]
-    if update == "influence":
-        assert len(first) == 4 and second == pytest.approx(np.tile([np.exp(-1), np.exp(1)], 2) / np.cosh(1))
+def test_what_helps_the_student_most_is_learnt_most(update, monkeypatch):
+    seen = []
+
+    class Scores:
+        def __init__(self, student, lesson, dev, seed):
+            seen.append((student, lesson, seed))
+
+        def of(self, candidates):
+            seen.append(candidates["label"][:])
+            return np.arange(8.0)  # of each text's two drafts the first helps more
+
+    monkeypatch.setattr(methods, "Influence", Scores)
+    state = state_of(generator_update=update, candidates=2)
+    monkeypatch.setattr(ThreeTexts, "answers", lambda self, prompts, **_: [
+        f"{TEXTS[word_of(prompt)]} {draft}" for prompt in prompts for draft in ("first", "second")
+    ])  # fmt: skip
+    state.hard, state.lesson = HARD, rows("taught", 3)
+    hard, _ = methods.update_generator(state, 1)
+    assert hard is HARD and seen[0] == (state.student, state.lesson, state.seed(1, "influence"))
+    assert seen[1] == [0, 0, 1, 1, 2, 2, 0, 0]  # the drafts, with the Generator's labels
+    asked, better, more = state.generator.learnt[0]
+    if update == "dpo":
+        assert [text.split()[-1] for text in better + more] == ["first"] * 4 + ["second"] * 4 and len(asked) == 4
     else:
-        assert [text.split()[-1] for text in first] == ["1", "3"]  # the second draft of each hard text
-        assert [text.split()[-1] for text in second] == ["0", "2"]
-    assert hard["text"][:] == state.hard["text"][:] and history == [1]
+        assert len(asked) == len(better) == 8 and (np.diff(more) < 0).all() and np.mean(more) == pytest.approx(1)
