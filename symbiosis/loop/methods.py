@@ -254,9 +254,10 @@ def teach_another(state: LoopState, student: Student, generation: int) -> Studen
     They are written by the Generator with random states of another seed, from the label alone.
     """
     settings = state.settings.model_copy(update={"seed": derive_seed(state.settings.seed, 0, "foreign")})
-    other = LoopState(settings, state.task, student, replace(state.generator, settings=settings))
+    other = LoopState(settings, state.task, student, replace(state.generator, settings=settings), counts=state.counts)
     for g in range(1, generation + 1):
         student.learn(written(other, settings.lesson_size, g), seed=other.seed(g, "student"))
+        state.counts["student_rows"] += settings.lesson_size
     return student
 
 

@@ -281,7 +281,8 @@ def test_the_other_student_has_had_as_many_lessons_of_other_random_states():
     assert [kinds(lesson) for lesson, _ in other.lessons] == [{"write": 12}] * 2
     own = {state.seed(g, stage) for g in (1, 2) for stage in ("write", "student")}
     assert len({seed for _, seed in other.lessons} - own) == 2 and not set(state.generator.seeds) & own
-    assert state.lesson is None and not state.student.lessons and not state.counts
+    assert state.lesson is None and not state.student.lessons
+    assert state.counts["student_rows"] == state.counts["asked"] == 24  # which is paid for, too
 
 
 def test_sft_learns_the_explanations_and_pool_lm_the_hard_texts():
