@@ -28,7 +28,7 @@ RECORD_COLUMNS = (
     "hardware", "classes", "data", "setting", "world", "cpu_s",
 )  # fmt: skip
 RECORD_NUMBERS = {"threads": int, "wall_s": float, "peak_memory_gib": float, "cpu_s": float}
-LATER_COLUMNS = {"cpu_s"}  # that a table written before may lack: empty there
+LATER_COLUMNS = {"cpu_s"}  # a table lacks them as long as no run of it has them
 
 RESTORE = "restore the file from git, or delete it and collect the runs again"
 HOW_TO_MAKE = (
@@ -83,7 +83,8 @@ def collect(reports_dir: str | Path, scale: str | None = None) -> list[str]:
     records = _merge_records(read_records(reports_dir), [record for record, _ in found], before, after)
     check_same_world(records, {record["run_id"]: settings for record, settings in found if settings})
     merged = merge_into(path, tables)
-    write_atomic(reports_dir / "records.csv", csv_bytes(records, RECORD_COLUMNS))
+    columns = [name for name in RECORD_COLUMNS if name not in LATER_COLUMNS or records[name].fillna("").ne("").any()]
+    write_atomic(reports_dir / "records.csv", csv_bytes(records, columns))
     return merged
 
 
