@@ -186,8 +186,9 @@ class Loop:
             if state.counts["cut"]:
                 asked = f"{state.counts['cut']} of {state.counts['asked']} texts"
                 tqdm.write(f"lesson {generation}: {asked} stopped at max_new_tokens; they are taught without an end")
-            if state.accumulated is not None:
-                save_lesson(state.accumulated, out / "so_far.parquet")
+            for name, rows in (("so_far", state.accumulated), ("written", state.written)):
+                if rows is not None:
+                    save_lesson(rows, out / f"{name}.parquet")
             told = {"generation": generation, "step": "lesson", "rows": len(lesson)}
             return {
                 "rows": lesson_rows(lesson, state.task, generation),
@@ -197,8 +198,11 @@ class Loop:
         made = self.stage(f"lesson-{generation}", make, path)
         state.lesson = load_lesson(path)
         state.first_lesson = state.first_lesson or state.lesson
+        state.taught |= set(state.lesson["source_id"])
         if (made / "so_far.parquet").exists():
             state.accumulated = load_lesson(made / "so_far.parquet")
+        if (made / "written.parquet").exists():
+            state.written = load_lesson(made / "written.parquet")
 
     def train_student(self, generation: int) -> float:
         """Step B, and how well the Student does after it: its test accuracy."""
@@ -222,9 +226,10 @@ class Loop:
 
         def make(out: Path) -> dict:
             state.counts, rows, history, other = Counter(), [], [], None
+            if settings.feedback_student != "own":
+                other = replace(state.student, lm=load_initial("student", settings))
             if settings.feedback_student == "foreign":
-                student = replace(state.student, lm=load_initial("student", settings))
-                other = teach_another(state, student, generation)
+                other = teach_another(state, other, generation)
             state.hard = mine_hard_texts(state, generation, other)
             if settings.generator_update != "none":
                 state.hard, history = update_generator(state, generation)
