@@ -25,7 +25,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 OF_THE_RUN = {"method", "variant", "study", "seed", "reports_dir", "keep_checkpoints"}  # no business of a scale
 OF_THE_ARM = {  # what arms set, or leave at defaults that are the same at every size
-    "dev_rows", "attributes", "recursive_start", "mixing",
+    "dev_rows", "dev_rows_as", "dev_rows_in_turn", "dev_prompts_share", "label_keep", "choose_again", "static_size",
+    "attributes", "recursive_start", "mixing",
     "real_share", "real_rows_from", "weak_accuracy", "subtopic_power",
     "label_noise", "probe_hidden_states", "first_lesson_sources", "teaching_share",
     "pool_share", "candidates", "soft_labels", "feedback",
