@@ -28,6 +28,7 @@ class LoopState:
     first_lesson: Dataset | None = None  # that of generation 1
     hard: Dataset | None = None  # the pool texts step C found hard after the last lesson
     accumulated: Dataset | None = None  # the new rows of every generation, where `mixing` asks for them
+    writers: Sequence[Generator] = ()  # who write in equal parts instead of the Generator, where there are some
     counts: Counter = field(default_factory=Counter)  # what the writers were asked and gave in this stage
 
     def seed(self, generation: int, stage: str) -> int:
