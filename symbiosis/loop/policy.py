@@ -10,7 +10,7 @@ A round goes down its gradient in phi, approximately:
    order, and one step only: what a text does by way of the steps behind it is left out;
 3. a policy gradient (`models.generator.reinforce`) makes drafts of high value likelier, near the frozen Generator.
 
-Bi-level teaching with the gradient of the whole training run, which step 2 shortens to one step, is in arXiv 2604.08423.
+3. a policy gradient (`models.generator.reinforce`) makes drafts of high value likelier, near the Generator as it was.
 """
 
 import copy
