@@ -91,7 +91,7 @@ runs: $(READY)  ## the runs of one study (STUDY=, SEEDS=), without the reports
 
 # recursion_5 is for real text: make runs SCALE=agnews_small STUDY=recursion_5
 STUDIES := ablation dev_16 dev_64 dev_256 hidden_states labeller_strong labeller_weak long mixing no_class no_tail pool_25 \
-  pool_100 pool_300 rare_tail rare_tail_300 ratio_or_diversity
+  pool_100 pool_300 rare_tail rare_tail_300 ratio_or_diversity teach
 studies: $(READY)  ## every control, the ablation, the regimes, the long runs (hours on two cores), then the reports
 	@test "$$BATCH_SCALE" = miniature || { echo "the studies are worlds of the miniature; SCALE=$$BATCH_SCALE has none"; exit 1; }
 	@BATCH_STUDY=main BATCH_ARMS="core controls" $(BATCH) -- runs

@@ -210,6 +210,7 @@ class RunSettings(Settings):
     )
     teach_rounds: Count = later(14, "`teach`: rounds of lessons, Students really taught, drafts valued, policy steps")
     teach_drafts: Annotated[Whole, Field(ge=4)] = later(600, "`teach`: drafts valued and learned from in a round")
+    teach_speed: Positive = later(2.0, "`teach`: AdamW step size, in generator_learning_rates")
     teach_reward: Literal["calibrated", "plain", "label"] = later(
         "calibrated", "`teach`: which dev loss of the Students drafts are to lower; label: none, a control"
     )

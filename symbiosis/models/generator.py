@@ -179,5 +179,5 @@ def reinforce(generator: Generator, answered: tuple[list, list], advantages: np.
 
     batches = np.array_split(np.random.default_rng(seed).permutation(len(rows)), POLICY_STEPS)
     with adapters(generator.lm.model, settings.generator_lora_rank):
-        steps = Steps.of("Generator", settings.generator_learning_rate, settings)
-        return fit(generator.lm.model, losses, batches, steps)
+        rate = settings.teach_speed * settings.generator_learning_rate
+        return fit(generator.lm.model, losses, batches, Steps.of("Generator", rate, settings))

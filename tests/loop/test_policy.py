@@ -21,14 +21,14 @@ from symbiosis.store.record import read_record
 
 TEACH = {
     "variant": "teach", "generator_update": "teach", "teaching_share": 0.0, "generations": 2, "teach_rounds": 2,
-    "teach_drafts": 24, "generator_learning_rate": 1e-3, "generation_engine": "refill",
+    "teach_drafts": 24, "generation_engine": "refill",
 }  # fmt: skip
 
 
 # --- the policy gradient -------------------------------------------------------------------------------------------
 @pytest.fixture
 def generator(qwen_folder):
-    settings = RunSettings(generator_learning_rate=1e-3, max_new_tokens=24, generation_batch_size=4)
+    settings = RunSettings(max_new_tokens=24, generation_batch_size=4)
     return Generator(loading.load(str(qwen_folder), device="cpu"), list(NEWS), settings)
 
 
@@ -94,7 +94,7 @@ def test_snapshots_are_of_the_second_half():
 def state():
     settings = RunSettings(
         lesson_size=240, student_steps=100, train_size=480, pool_size=50, dev_size=64, test_size=50, seed=0,
-        generator_steps=40, teach_drafts=48, generator_update="teach", generator_learning_rate=1e-3,
+        generator_steps=40, teach_drafts=48, generator_update="teach",
     )  # fmt: skip
     return runs.prepare(settings)
 
