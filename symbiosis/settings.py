@@ -205,13 +205,33 @@ class RunSettings(Settings):
     scored_share: Part = field(0.5, "random share of the pool scored per generation")
     skip_hardest_share: float = field(0.0, "share of the scored texts, hardest first, passed over", ge=0, lt=0.5)
     max_similarity: Part = field(1.0, "hard texts sharing more of their words than this are picked once; 1 picks all")
-    generator_update: Literal["none", "sft", "pool_lm", "influence", "dpo"] = field(
+    generator_update: Literal["none", "sft", "pool_lm", "influence", "dpo", "teach"] = field(
         "sft", "step D: what the Generator learns from, if it learns"
     )
     update_temperature: Positive = field(
         1.0, "tau of `influence` [standard deviations of its scores]; larger is closer"
     )
     dpo_beta: Positive = field(0.1, "weight of the KL that `dpo` stays close by")
+    dev_loss: Literal["plain", "calibrated"] = later(
+        "plain", "calibrated: influence sees the dev loss after a temperature and a bias per class are fitted"
+    )
+    teach_when: Literal["start", "between", "both"] = later(
+        "start", "`teach`: before generation 1, or after each lesson, for what this Student lacks then"
+    )
+    teach_rounds: Count = later(14, "`teach`: rounds of lessons, Students really taught, drafts valued, policy steps")
+    teach_drafts: Annotated[Whole, Field(ge=4)] = later(600, "`teach`: drafts valued and learned from in a round")
+    teach_speed: Positive = later(2.0, "`teach`: AdamW step size, in generator_learning_rates")
+    teach_reward: Literal["calibrated", "plain", "label"] = later(
+        "calibrated", "`teach`: which dev loss of the Students drafts are to lower; label: none, a control"
+    )
+    teach_held_out: Literal["dev", "pool"] = later(
+        "dev", "`teach`: on which texts; pool: random pool texts with the frozen Generator's labels, no label is used"
+    )
+    teach_label_weight: Weight = later(0.7, "`teach`: weight of the frozen Generator's belief in the asked label")
+    teach_kl: Weight = later(0.05, "`teach`: weight of the KL to the frozen Generator [1/nat per text]")
+    teach_snapshots: Literal["last", "mixture"] = later(
+        "last", "`teach`: who writes, the last round's Generator or those of its second half in equal parts"
+    )
     generator_epochs: Count = field(2, "passes of step D")
     generator_learning_rate: Rate = field(5e-4, "AdamW step size of step D")
     generator_lora_rank: Size = field(0, "rank of LoRA adapters in step D; 0 trains all weights")
@@ -231,9 +251,17 @@ class RunSettings(Settings):
 
     @property
     def needs_feedback(self) -> bool:
-        """Whether steps C and D have a purpose: something explains hard texts, or is them, or the Generator learns."""
-        uses = self.teaching_share + self.pool_share > 0 or self.generator_update != "none"
+        """Whether steps C and D have a purpose: something explains hard texts, or is them, or teaches the Generator."""
+        uses = self.teaching_share + self.pool_share > 0 or self.generator_update not in ("none", "teach")
         return self.method == "symbiosis" and uses
+
+    @property
+    def taught_after(self) -> list[int]:
+        """The generations after which the Generator learns to write by `teach`; 0 is before the first lesson."""
+        if self.method != "symbiosis" or self.generator_update != "teach":
+            return []
+        between = range(1, self.generations)
+        return {"start": [0], "between": [*between], "both": [0, *between]}[self.teach_when]
 
     @model_validator(mode="after")
     def _has_the_rows_it_needs(self):
@@ -279,6 +307,10 @@ class RunSettings(Settings):
             )
         if self.attributes and self.generator == "small":
             raise ValueError("attributes: the 'small' Generator was not taught to name subjects; set it to false")
+        if self.generator_update == "teach" and self.teach_when == "between" and self.generations == 1:
+            raise ValueError(
+                "teach_when: 'between' one generation and no other is no time; raise generations, or start"
+            )
         if self.generator_update in ("influence", "dpo") and self.candidates < 2:
             raise ValueError(f"candidates: generator_update '{self.generator_update}' compares drafts; give 2 or more")
         if self.sharding == "fsdp" and (self.num_processes == 1 or self.generator_lora_rank):
