@@ -167,7 +167,7 @@ def reinforce(generator: Generator, answered: tuple[list, list], advantages: np.
         loss = -sum_i A_i * log p(answer_i | user turn_i) / sum_i tokens_i      over a batch [nats/token]
 
     answered: rows and prompt lengths of `Generator.answered`. A_i, (n,), may have either sign and holds the baseline
-    and the KL term already; log p sums over the answer's tokens.
+    and the KL term already; log p sums over the answer's tokens. No more than generation_batch_size are read at a time.
     """
     (rows, lengths), settings = answered, generator.settings
     gain = torch.tensor(advantages, dtype=torch.float32, device=generator.lm.device)
@@ -179,5 +179,7 @@ def reinforce(generator: Generator, answered: tuple[list, list], advantages: np.
 
     batches = np.array_split(np.random.default_rng(seed).permutation(len(rows)), POLICY_STEPS)
     with adapters(generator.lm.model, settings.generator_lora_rank):
+        parts = settings.gradient_accumulation_steps * -(-len(batches[0]) // settings.generation_batch_size)
         rate = settings.teach_speed * settings.generator_learning_rate
-        return fit(generator.lm.model, losses, batches, Steps.of("Generator", rate, settings))
+        steps = Steps("Generator", rate, sharding=settings.sharding, microbatches=parts)
+        return fit(generator.lm.model, losses, batches, steps)

@@ -51,7 +51,10 @@ def test_reinforced_answers_become_likelier_and_the_others_less_likely(generator
     assert (moved * advantage > 0).all()
 
 
-def test_the_policy_loss_is_the_formula(generator):
+@pytest.mark.parametrize("at_a_time", [1, 256])
+def test_the_policy_loss_is_the_formula(generator, at_a_time):
+    settings = generator.settings.model_copy(update={"generation_batch_size": at_a_time})
+    generator = replace(generator, settings=settings)
     answered, advantage = answers_of(generator), np.linspace(-1, 2, 8)
     rows, lengths = answered
     tokens = np.array([len(row) for row in rows]) - lengths
