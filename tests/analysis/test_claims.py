@@ -95,15 +95,13 @@ def test_a_verb_and_its_options_make_the_region():
     assert region({"ties": ["a", "b"], "within": 0.02}) == (-0.02, 0.02)
 
 
-def test_early_falls_are_relative_to_the_first_generation():
+def test_early_falls_and_a_students_teacher_by_hand():
     values = {"accuracy": (0.9, 0.8, 0.72, 0.72, 0.72), "lesson_tail_coverage": (0.0, 0.5, 0.3, 0.2, 0.1)}
     tables = [rows_of({("recursive", "replace"): column}, metric, 0) for metric, column in values.items()]
     part = claims.read_part({"outlasts": "recursive-replace", "metric": "accuracy", "than": "lesson_tail_coverage"})
     found = part.formula(SeedValues(results.with_arm(pd.concat(tables))))
     assert found.tolist() == pytest.approx([0.9 - 0.4] * 5)
 
-
-def test_a_student_is_held_against_the_generator_it_began_with():
     teacher = rows_of({("pseudo_label", "plain"): (0.80, 0.99)}, "generator_accuracy", arms_noise=0)
     rows = results.with_arm(pd.concat([rows_of(ACCURACY, arms_noise=0), teacher]))
     part = claims.read_part({"beats_teacher": "pseudo_label"})
@@ -406,7 +404,7 @@ def test_claims_about_interaction_are_asked_where_it_was_run_and_nowhere_else():
 # ---- the published table against its own sentences
 
 
-def test_the_published_table_by_hand_arithmetic():
+def test_the_published_table_by_hand_arithmetic_and_its_errors():
     table = pd.DataFrame(claims.published_rows()).set_index("claim")
     expected = {  # points, verdict
         "below-real": (-43.0, SUPPORTED),  # 41 - 84
@@ -424,8 +422,6 @@ def test_the_published_table_by_hand_arithmetic():
     words = "25.00 (symbiosis final) - 19.20 (symbiosis initial) = +5.80 points (+2.2 SE of 2.6)"
     assert words in table.loc["only-sustained", "numbers"]
 
-
-def test_published_standard_errors_are_those_of_500_rows():
     def error(**weights):
         found = claims.published_sum("above", {name.replace("_", " "): w for name, w in weights.items()})
         return (found["high"] - found["low"]) / 2 / 1.96, found["verdict"]
