@@ -260,7 +260,7 @@ def test_label_names_that_are_single_or_spelled_twice(tmp_path):
         (folder / "classes.txt").write_text(content)
         fails(folder, message)
     (folder / "classes.txt").write_bytes(b"caf\xe9\nWorld\n")
-    fails(folder, r"classes\.txt: is not UTF-8 \(byte 0xe9\)")
+    fails(folder, r"classes\.txt, line 1: is not UTF-8 \(byte 0xe9\)")
     (folder / "classes.txt").unlink()
 
     def spelled(*names):
