@@ -195,7 +195,7 @@ def read_claims() -> tuple[Claim, ...]:
                 each, lines = entry.pop("each_part", [{}]), entry.pop("parts", [])
                 parts = tuple(read_part(filled(line, w)) for w in each for line in lines)
                 claims.append(Claim(filled(slug, words), source, parts=parts, **entry))
-    return (*claims, *(registered_claim(*entry) for entry in LEDGER["registered"].items()))
+    return (*claims, *(registered_claim(*entry) for entry in (LEDGER["registered"] or {}).items()))
 
 
 def filled(value: Any, words: Mapping[str, Any]) -> Any:
