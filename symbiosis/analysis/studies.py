@@ -185,18 +185,21 @@ def _with_pool_free(rows_by_study: Mapping[str, pd.DataFrame], study: str) -> pd
 
 
 def beyond_teacher(rows: pd.DataFrame, since: int = 3) -> pd.DataFrame:
-    """Does an arm still move after generation `since`, and does its Student end above the teacher's own labels?
+    """Does an arm still move after generation `since`, more than real data do, and does it end above its teacher?
 
-        accuracy(last) - accuracy(since)   and   accuracy(last) - generator_accuracy(0), of the same run
+        accuracy(last) - accuracy(since),   the same less that of `real`,   accuracy(last) - generator_accuracy(0)
 
     rows: the long table of a study, with `arm`. Columns arm, comparison, and those of `difference_table`. An arm
-    without a Generator has no line of the second kind.
+    without a Generator has no line of the third kind.
     """
     values, compared = SeedValues(rows), {}
     if since >= values.last:
         raise ResultsError(f"since: {since} is not before the last generation, {values.last}")
     for arm in order(rows):
         compared[arm, f"last generation - generation {since}"] = values(arm), values(arm, since)
+        if arm != "real":
+            growth, of_real = (values(one) - values(one, since) for one in (arm, "real"))
+            compared[arm, f"growth since generation {since} - that of real data"] = growth, of_real
         compared[arm, "Student - Generator at generation 0"] = values(arm), values(arm, 0, "generator_accuracy")
     return difference_table(["arm", "comparison"], compared)
 
