@@ -39,25 +39,29 @@ def finish(reports, scale, arm, seed, *, inputs=(), study="main", **changed):
     return settings.run_id
 
 
-PAIRS = [  # two runs, and what one table cannot hold both for
-    (("static", 11), ("static", 12), ""),
-    (("static", 11), ("symbiosis-best", 12), ""),
-    (("static", 11), ("static", 12, {"epochs": 1}), "epochs is 2 and 1"),
-    (("static", 11), ("static", 12, {"temperature": 0.5}), "temperature is 1.0 and 0.5"),
-    (("static", 11), ("real", 11, {"task": "data/news"}), "task is 'miniature' and 'data/news'"),
-    (("static", 11), ("real", 12, {"student": "small", "student_corpus": "x"}), "student is 'miniature' and 'small'"),
-    (("static", 11), ("real", 12, {"lesson_size": 200}), "lesson_size is 300 and 200"),
-    (("static", 11), ("real", 12, {"epochs": 1}), ""),  # an arm may have its own
-    (("static", 11), ("symbiosis", 12, {"inputs": {"data": "11111111"}}), "data is 00000000 and 11111111"),
-    (("static", 11), ("symbiosis", 12, {"inputs": {"classes": ["Billing", "Account"]}}), "classes is 3 and 2"),
-    (("static", 11), ("real", 12, {"study": "pool_25"}), ""),  # another world on purpose
-]
-
-
-@pytest.mark.parametrize("kept", [False, True], ids=["both found", "one kept"])
-def test_runs_of_two_worlds_are_refused_by_what_they_differ_in(tmp_path, kept):
-    for number, (first, second, said) in enumerate(PAIRS):
-        refused_or_merged(tmp_path / str(number), first, second, said, kept)
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (("static", 11), ("static", 12), ""),
+        (("static", 11), ("symbiosis-best", 12), ""),
+        (("static", 11), ("static", 12, {"epochs": 1}), "epochs is 2 and 1"),
+        (("static", 11), ("static", 12, {"temperature": 0.5}), "temperature is 1.0 and 0.5"),
+        (("static", 11), ("real", 11, {"task": "data/news"}), "task is 'miniature' and 'data/news'"),
+        (
+            ("static", 11),
+            ("real", 12, {"student": "small", "student_corpus": "x"}),
+            "student is 'miniature' and 'small'",
+        ),
+        (("static", 11), ("real", 12, {"lesson_size": 200}), "lesson_size is 300 and 200"),
+        (("static", 11), ("real", 12, {"epochs": 1}), ""),  # an arm may have its own
+        (("static", 11), ("symbiosis", 12, {"inputs": {"data": "11111111"}}), "data is 00000000 and 11111111"),
+        (("static", 11), ("symbiosis", 12, {"inputs": {"classes": ["Billing", "Account"]}}), "classes is 3 and 2"),
+        (("static", 11), ("real", 12, {"study": "pool_25"}), ""),  # another world on purpose
+    ],
+)
+def test_runs_of_two_worlds_are_refused_by_what_they_differ_in(tmp_path, first, second, said):
+    for kept in (False, True):
+        refused_or_merged(tmp_path / f"kept-{kept}", first, second, said, kept)
 
 
 def refused_or_merged(reports, first, second, said, kept):
