@@ -16,7 +16,7 @@ import pandas as pd
 
 from symbiosis.analysis import hidden_states
 from symbiosis.analysis.interaction import beyond_baseline, rank_agreement, read_scan, scan_rows
-from symbiosis.analysis.statistics import ALPHA, MIN_SEEDS
+from symbiosis.analysis.statistics import ALPHA, MARGIN, MIN_SEEDS
 from symbiosis.analysis.tables import LAST, PUBLISHED, SeedValues, arm_name, markdown_table
 from symbiosis.analysis.verdicts import (
     CONTRADICTED,
@@ -47,7 +47,6 @@ REGIME_STUDY = "rare_tail"  # the named regime: the pool rarely shows what the t
 LEDGER = read_yaml(Path(__file__).with_name("ledger.yaml"))
 SCALES = LEDGER["scales"]  # in the order of the ledger
 FAMILIES = LEDGER["families"]  # name: correction, number of seeds, what it holds
-MARGIN = 0.02  # of accuracies: a smaller difference is as good as none
 CONFIRMATORY = "confirmatory"
 LEDGER_COLUMNS = (
     "scale", "claim", "source", "statement", "test", "study", "family", "evidence", "numbers",

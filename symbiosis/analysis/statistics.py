@@ -12,6 +12,7 @@ from scipy import stats
 
 PAIRED = ("n", "mean", "low", "high", "p")
 MIN_SEEDS = 3  # fewer give an interval too wide, or none, to say anything: of two it is 13 standard errors each way
+MARGIN = 0.02  # of accuracies: a smaller difference is as good as none
 ALPHA = 0.05  # of every test; its intervals hold 1 - ALPHA
 ROUNDING = 1e-12  # a spread below this share of the mean is rounding error of equal values, not variation
 

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from symbiosis.analysis import studies, tables
 from symbiosis.params import study_cells
@@ -237,8 +236,8 @@ def test_effects_of_crossed_layouts_by_hand():
     # by hand: A = -+.05, B = -+.15, so the variances are .0025 and .0225, of .025 in all
     assert shares(found) == pytest.approx({"real_share": 0.1, "level": 0.9, "interaction": 0.0})
     assert found["rms"].tolist() == pytest.approx([0.05, 0.15, 0.0], abs=1e-8)
-    assert found["df"].tolist() == [1, 1, 1] and set(found["n"]) == {4}
-    assert (found["high"] - found["low"]).max() < 1e-9 and found["p"].isna().all()  # seeds agree
+    assert set(found["n"]) == {4}
+    assert (found["high"] - found["low"]).max() < 1e-9  # seeds agree
 
     # means: rows 0 and .2, columns 0 and .2, all .1; A = B = -+.1 and AB = +-.1: three equal parts
     found = studies.factorial_effects(layout([[0.0, 0.0], [0.0, 0.4]]))
@@ -252,24 +251,7 @@ def test_effects_of_crossed_layouts_by_hand():
 
     table = np.arange(12.0).reshape(3, 4)
     found = studies.factorial_effects(layout(table, reals=(0, 0.1, 0.5), levels=(1, 2, 3, 4), noise=0.1))
-    assert found["df"].tolist() == [2, 3, 6]
     assert found["share"].sum() == pytest.approx(1)
-
-
-def test_f_is_that_of_a_layout_with_seeds_as_blocks():
-    # For two levels the F of a factor is the squared paired t of its contrast.
-    data = layout([[0.0, 0.3], [0.1, 0.5]], seeds=6, noise=0.1)
-    found = studies.factorial_effects(data).set_index("effect")
-    x = data.pivot(index="seed", columns=["real_share", "level"], values="value").to_numpy().reshape(-1, 2, 2)
-    contrasts = {
-        "real_share": x[:, 1].mean(axis=1) - x[:, 0].mean(axis=1),
-        "level": x[:, :, 1].mean(axis=1) - x[:, :, 0].mean(axis=1),
-        "interaction": x[:, 0, 0] - x[:, 0, 1] - x[:, 1, 0] + x[:, 1, 1],
-    }
-    for effect, contrast in contrasts.items():
-        t = stats.ttest_1samp(contrast, 0)
-        assert found.loc[effect, "F"] == pytest.approx(t.statistic**2)
-        assert found.loc[effect, "p"] == pytest.approx(t.pvalue)
 
 
 NOISY = {"reals": (0, 0.1, 0.25, 0.5, 0.75), "levels": (1, 2, 3), "seeds": 5, "noise": 0.03}
@@ -370,7 +352,7 @@ def test_the_cells_of_the_repository_are_a_complete_crossing():
         assert found["level"].nunique() == levels
         assert sorted(found["real_share"].unique()) == [0, 0.1, 0.25, 0.5, 0.75, 1]
         assert len(found[["real_share", "level"]].drop_duplicates()) == 6 * levels
-        assert studies.factorial_effects(found)["df"].tolist() == [4, levels - 1, 4 * (levels - 1)]
+        assert studies.factorial_effects(found)["share"].sum() == pytest.approx(1)
 
 
 # ---- the smallest level
