@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from symbiosis.analysis.statistics import MARGIN, MIN_SEEDS, mean_interval
+from symbiosis.analysis.statistics import MARGIN, mean_interval
 from symbiosis.analysis.tables import (
     SeedValues,
     difference_table,
@@ -74,6 +74,7 @@ DEV_ARMS = ("static-dev", "symbiosis-best_influence")
 
 LEVERS_CROSSED = ("diversity", "quality")
 EFFECTS = ("real_share", "level", "interaction")
+LEAST_SEEDS = 3  # two are left when the jackknife leaves one out, the fewest that tell effect from noise
 FALLEN = 0.05  # share of its first value that a measure must have lost to count as fallen
 
 
@@ -271,7 +272,7 @@ def factorial_effects(layout: pd.DataFrame) -> pd.DataFrame:
 
     Columns effect, rms (sqrt v_k, 0 where v_k is below 0; unit of the value), share, low, high (95%), n seeds.
     ResultsError names cells that were not run, or says that there are fewer than two levels of a factor or fewer than
-    MIN_SEEDS seeds.
+    LEAST_SEEDS seeds.
 
     Miller 1974, Biometrika 61:1 (jackknife). The noise-free share from products of seeds is this project's choice.
     """
@@ -294,8 +295,8 @@ def _crossed(layout: pd.DataFrame) -> np.ndarray:
     shape = crossed["real_share"].nunique(), crossed["level"].nunique()
     if min(shape) < 2 or table.shape[1] != shape[0] * shape[1]:
         raise ResultsError(f"layout: {table.shape[1]} cells are not {shape[0]} shares crossed with {shape[1]} levels")
-    if len(table) < MIN_SEEDS:
-        raise ResultsError(f"layout: {len(table)} seeds have all cells; run at least {MIN_SEEDS}")
+    if len(table) < LEAST_SEEDS:
+        raise ResultsError(f"layout: {len(table)} seeds have all cells; run at least {LEAST_SEEDS}")
     return table.to_numpy().reshape(-1, *shape)
 
 
