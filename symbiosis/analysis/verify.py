@@ -68,9 +68,9 @@ def _sources(reports: Path, rows: pd.DataFrame) -> Iterator[tuple[str, bool]]:
 
 
 def _runs(reports: Path, rows: pd.DataFrame) -> Iterator[tuple[str, bool]]:
-    """Finished runs in reports/runs whose rows were merged: equal to the last digit."""
+    """Finished runs here whose rows were published: equal to the last digit."""
     merged = dict(list(rows.groupby("run_id")))
-    for record in sorted(reports.glob("runs/*/*/*/record.json")):
+    for record in sorted(reports.glob("local/runs/*/*/*/record.json")):
         of_run = results.read_rows(record.parent)
         run_id, *others = of_run["run_id"].unique()
         if run_id in merged and not others:
