@@ -169,6 +169,7 @@ def ratio_or_diversity(reports: Reports) -> Drawn:
         ax.legend(handles[::-1], labels[::-1], title=title, loc="lower right")
         ax.set(title=f"{lever}, {figures.seeds_text(means['n'])}", xlabel="share of real rows")
     axes[0].set_ylabel(figures.METRIC_NAME["accuracy"])
+    figures.say_zoom(axes[0])
     return fig, used
 
 
@@ -176,10 +177,7 @@ def recursion_real_text(reports: Reports) -> Drawn:
     lessons, band = reports.lessons("recursion_5")
     losses = reports.rows(["lm_loss"], study="recursion_5")
     used = pd.concat([losses, lessons[lessons["metric"].isin(RECURSION_PANELS)]])
-    fig = figures.plot_metrics(used, RECURSION_PANELS, 2.1, band)
-    for ax in fig.axes:
-        ax.set_ylim(0, None)
-    return fig, used
+    return figures.plot_metrics(used, RECURSION_PANELS, 2.1, band), used
 
 
 def inside_students(reports: Reports) -> Drawn:
@@ -191,23 +189,19 @@ def inside_students(reports: Reports) -> Drawn:
 
 def plot_hidden_states(students: pd.DataFrame) -> Figure:
     """`inside_students` of any Students in a table of `hidden_states.by_student`."""
-    names = {"density": "density of MLP units", "effective_rank": "effective rank of hidden states"}
-    fig, axes = figures.new_figure(2, 3.2)
-    for (measure, name), ax in zip(names.items(), axes, strict=True):
-        for group, color in (("tail", "0.4"), ("head", "0.75")):
+    names = {"density": "density of MLP units", "effective_rank": "effective rank\nof hidden states"}
+    groups = {"tail": "rare subtopics", "head": "frequent subtopics"}
+    fig, axes = figures.new_figure(4, 4.6, 2, sharey="row")
+    for (measure, name), row in zip(names.items(), axes.reshape(2, 2), strict=True):
+        row[0].set_ylabel(name)
+        for (group, title), ax in zip(groups.items(), row, strict=True):
             values = students.assign(value=students[f"{measure}_{group}"])
-            base = values.loc[values["arm"] == "base", "value"].mean()
-            ax.axhline(base, color=color, linestyle=":", label=f"base, {group}")
             styles = figures.arm_styles(values[~values["arm"].isin(["random", "base"])])
-            styles = {arm: style | {"label": f"{style['label']}, {group}"} for arm, style in styles.items()}
-            if group == "tail":
-                seeds = figures.plot_means(values, styles, ax)
-                continue
-            for arm, style in styles.items():
-                means = values[values["arm"] == arm].groupby("generation")["value"].mean()
-                ax.plot(means, color=style["color"], linestyle="--", alpha=0.5)
-        ax.set_ylabel(name)
-    figures.add_legend(axes[1:], seeds)
+            seeds = figures.plot_means(values, styles, ax)
+            base = values.loc[values["arm"] == "base", "value"].mean()
+            ax.axhline(base, label="before any training", **figures.DOTTED)
+            ax.set_title(title if measure == "density" else "")
+    figures.add_legend(axes, seeds, 3)
     return fig
 
 
@@ -274,6 +268,7 @@ def plot_similarity(rows: pd.DataFrame, panels: dict[str, str]) -> Figure:
     rows = rows[rows["metric"].isin(styles)]
     seeds = figures.plot_panels(rows, panels, styles, axes, ("arm", "generation", "metric"))
     axes[0].set_ylabel("cosine of answers")
+    figures.say_zoom(axes[0])
     figures.add_legend(axes, seeds, 2)
     return fig
 

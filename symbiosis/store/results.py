@@ -4,6 +4,7 @@ import csv
 import functools
 import hashlib
 import io
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -47,6 +48,24 @@ class ResultsError(SymbiosisError):
 def read_rows(run_folder: str | Path) -> pd.DataFrame:
     """The long rows of one finished run."""
     return read_table(Path(run_folder) / "rows.csv", COLUMNS, NUMBERS)
+
+
+def step_losses(run_folders: Iterable[str | Path]) -> pd.DataFrame:
+    """Every training step of finished runs: run_id, arm, seed, generation, step (from 1 on), label_loss, lm_loss.
+
+    From what the runs' stages kept; losses are means over a batch. ResultsError where a stage is gone.
+    """
+    lines = []
+    for folder in map(Path, run_folders):
+        run = read_rows(folder).iloc[0]
+        head = (run["run_id"], arm_of(run["method"], run["variant"]), run["seed"])
+        stages = sorted(folder.glob("state/student-*/result.json"), key=lambda path: int(path.parent.name[8:]))
+        taught = [json.loads(path.read_text()) for path in stages]
+        steps = [(int(s["stage"][8:]), loss) for s in taught for loss in s.get("history", [])]
+        if not steps:
+            raise ResultsError(f"{folder}/state: no losses by step; delete the run's folder and run it again")
+        lines += [(*head, g, i, loss["label_loss"], loss["lm_loss"]) for i, (g, loss) in enumerate(steps, 1)]
+    return pd.DataFrame(lines, columns=["run_id", "arm", "seed", "generation", "step", "label_loss", "lm_loss"])
 
 
 def one_at_a_time(collect: Callable[..., list[str]]) -> Callable[..., list[str]]:

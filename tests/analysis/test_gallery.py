@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from test_results import ARMS, run_rows, write_reports, write_run
 
 from symbiosis.analysis import figures, gallery, tables
@@ -41,7 +42,8 @@ def folder(tmp_path_factory):
 # ---- what is drawn
 
 
-def test_published_figures_are_drawn_from_the_rows_their_sources_name():
+def test_published_figures_are_drawn_from_the_rows_their_sources_name_and_can_be_printed_in_a_column():
+    figures.use_style("column")
     assert {path.stem for path in SOURCES} == NAMES, "a figure that was never published, or is not in the gallery"
     for path in SOURCES:
         source = json.loads(path.read_text())
@@ -49,6 +51,12 @@ def test_published_figures_are_drawn_from_the_rows_their_sources_name():
         fig, used = gallery.draw(path.stem, gallery.Reports(ROOT / "reports", source["scale"][0], study))
         assert results.rows_digest(used) == source["rows_sha256"] and len(used) == source["rows"], path
         assert any(ax.has_data() for ax in fig.axes), path
+        assert fig.get_figwidth() == 3.3 and len(fig.axes) > 0
+        sizes = {text.get_fontsize() for text in fig.findobj(Text) if text.get_text().strip()}
+        assert min(sizes) >= 7, path  # points, at the size it is printed
+        lines = [[line for line in ax.get_lines() if line.get_linestyle() in ("-", "--")] for ax in fig.axes]
+        named = [sum(not line.get_label().startswith("_") and len(line.get_xdata()) > 1 for line in ax) for ax in lines]
+        assert max(named) <= figures.MAX_LINES, path
         plt.close(fig)
 
 
