@@ -5,6 +5,7 @@ of the rows it shows. The same rows give the same bytes. Notebooks 04 to 06 say 
 """
 
 import io
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from symbiosis.analysis import claims, figures, hidden_states, lesson_measures, studies
+from symbiosis.analysis import claims, figures, hidden_states, lesson_measures, studies, tables
 from symbiosis.analysis import interaction as interaction_tables
 from symbiosis.analysis.tables import STYLES, last_generation, means_over_seeds, order
 from symbiosis.data.world import LABEL_NAMES, World
@@ -457,15 +458,25 @@ def save(name: str, reports: Reports) -> tuple[Path, pd.DataFrame | dict]:
     return stem.with_suffix(".pdf"), used
 
 
-def save_table(
-    table: pd.DataFrame, name: str, reports_dir: str | Path, rows: pd.DataFrame, *, readable: pd.DataFrame
-) -> Path:
-    """tables/[folder/]name.csv (all digits), .tex (`readable`, booktabs), name.json; returns the .tex."""
-    stem = resolve(reports_dir) / "tables" / _place(rows) / name
-    write_atomic(stem.with_suffix(".csv"), table.to_csv(index=False, lineterminator="\n").encode())
-    shown = readable.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
-    write_atomic(stem.with_suffix(".tex"), shown.to_latex(hrules=True).encode())
-    _write_source(stem, source_of(rows, reports_dir))
+def save_tables(reports: Reports) -> dict[Path, pd.DataFrame]:
+    """All of `tables.TABLES` that can be made of the main study and of the named world: {.tex: rows it shows}."""
+    written = {}
+    for study, name in itertools.product((DEFAULT_STUDY, claims.REGIME_STUDY), tables.TABLES):
+        if study not in reports.by_study or (study != DEFAULT_STUDY and name not in tables.PAIRED_TESTS):
+            continue
+        table = tables.table(name, reports.by_study, study)
+        if len(table.numbers):
+            written[save_table(table, name, reports.folder)] = table.rows
+    return written
+
+
+def save_table(table: tables.Table, name: str, reports_dir: str | Path) -> Path:
+    """tables/[folder/]name.csv (all digits), .md and .tex (as people read it), .json (its source); returns the .tex."""
+    folder = "worlds" if table.rows["study"].nunique() > 1 else ""
+    stem = resolve(reports_dir) / "tables" / _place(table.rows, folder) / name
+    for suffix, text in table.formats().items():
+        write_atomic(stem.with_suffix(f".{suffix}"), text.encode())
+    _write_source(stem, source_of(table.rows, reports_dir))
     return stem.with_suffix(".tex")
 
 

@@ -16,11 +16,6 @@ from symbiosis.analysis import claims, tables
 from symbiosis.settings import root
 from symbiosis.store import results
 
-RESULTS_TABLES = {  # by scale: the studies that are columns; without any, the table has a column per seed
-    "miniature": {"pool as the test": "main", "pool rarely shows it": "rare_tail"},
-    "agnews_small": {},
-}
-
 
 def verify(reports: Path | None = None) -> list[tuple[str, bool]]:
     """[(what, whether it matches)] of all that is computed from reports/results.csv."""
@@ -36,26 +31,24 @@ def verify(reports: Path | None = None) -> list[tuple[str, bool]]:
 
 def results_table(reports: Path, scale: str) -> str:
     """A table as it should stand in docs/results.md."""
-    worlds = RESULTS_TABLES[scale]
-    if not worlds:
-        return tables.markdown_by_seed(results.read_results(reports, scale))
-    return tables.markdown_final({name: results.read_results(reports, scale, study) for name, study in worlds.items()})
+    return tables.markdown(tables.table("main_table", results.read_studies(reports, scale)).readable)
 
 
 def _texts(reports: Path) -> Iterator[tuple[str, bool]]:
     page = (reports.parent / "docs/results.md").read_text()
-    for scale in RESULTS_TABLES:
+    for scale in tables.WORLDS:
         yield f"docs/results.md: table of {scale}", results_table(reports, scale) in page
     yield "reports/claims.md", claims.markdown(claims.ledger(reports)) == (reports / "claims.md").read_text()
 
 
 def _tables(reports: Path) -> Iterator[tuple[str, bool]]:
-    """Every committed table of final accuracies, to the byte."""
-    for path in sorted(reports.glob("tables/**/final_accuracy.csv")):
+    """Every committed table, to the byte, in all of its formats."""
+    for path in sorted(reports.glob("tables/**/*.csv")):
         source = json.loads(path.with_suffix(".json").read_text())
-        rows = results.read_results(reports, source["scale"][0], source["study"][0])
-        table = tables.final_accuracy(rows[rows["metric"] == "accuracy"])
-        yield str(path), path.read_text() == table.to_csv(index=False, lineterminator="\n")
+        table = tables.table(path.stem, results.read_studies(reports, source["scale"][0]), source["study"][0])
+        for suffix, text in table.formats().items():
+            file = path.with_suffix(f".{suffix}")
+            yield str(file), file.is_file() and file.read_text() == text
 
 
 def _sources(reports: Path, rows: pd.DataFrame) -> Iterator[tuple[str, bool]]:
