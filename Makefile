@@ -84,7 +84,7 @@ reproduce:  ## run every method and seed, then the analysis and the paper's figu
 batch:  ## the same of any study, scale, seeds, arms; PROFILE=profiles/slurm for a cluster
 
 plan: $(READY)  ## what `make batch` would run, and what is done
-	@$(BATCH) --dry-run -- runs reports
+	@$(BATCH) --dry-run --quiet host rules reason -- runs reports
 
 runs: $(READY)  ## the runs of one study (STUDY=, SEEDS=), without the reports
 	@$(BATCH) -- runs
@@ -160,7 +160,7 @@ convert: $(READY)  ## the model in GGUF=file.gguf as a local folder of safetenso
 	@$(BIN)/python -m symbiosis.models.weights "$(GGUF)"
 
 lab: $(READY)  ## JupyterLab in this environment
-	$(BIN)/jupyter lab notebooks/03_symbiosis_loop.ipynb
+	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/03_symbiosis_loop.ipynb
 
 lint: $(READY)  ## style of code and notebooks
 	$(BIN)/ruff check .

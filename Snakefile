@@ -26,8 +26,7 @@ HELD = ExitStack()  # the batch's lock, till this process ends
 BEGAN = time.monotonic()
 DRY = bool({"-n", "--dry-run", "--dryrun"} & set(sys.argv))
 if DRY:
-    done = sum(run.finished for run in PLAN)
-    print(f"{done} of {len(PLAN)} runs are done: {', '.join(sorted({run.arm for run in PLAN}))}", file=sys.stderr)
+    print(batch.expected(PLAN), file=sys.stderr)
 
 
 wildcard_constraints:

@@ -378,6 +378,18 @@ def progress(planned: Sequence[Run], minutes: float, done: int, total: int) -> s
     return f"{finished} of {len(planned)} runs done, {minutes:.1f} minutes so far{left}"
 
 
+def expected(planned: Sequence[Run]) -> str:
+    """What a batch would run: how many runs are left, of which arms, and their time by the published runs."""
+    left = [run for run in planned if not run.finished]
+    took: dict[str, list[float]] = {}
+    for row in _table_rows("records.csv", planned[0].scale, params.PUBLISHED):
+        took.setdefault(row["run_id"].split("/")[2].rpartition("-s")[0], []).append(float(row["wall_s"]))
+    known = [sum(took[run.arm]) / len(took[run.arm]) for run in left if run.arm in took]
+    time_ = f", about {sum(known) / 60 * len(left) / len(known):.0f} minutes of one core" if known else ""
+    arms = ", ".join(dict.fromkeys(run.arm for run in planned))
+    return f"{len(planned) - len(left)} of {len(planned)} runs are done; left: {len(left)}{time_}\narms: {arms}"
+
+
 def say(line: str) -> None:
     """Put a line in the place of the last one, on a terminal; elsewhere, as in a log, each stands by itself."""
     moving = sys.stderr.isatty()
@@ -408,7 +420,8 @@ def _line(folder: str) -> dict[str, Any]:
         return line
     rows = csv.DictReader((place / "rows.csv").read_text().splitlines())
     accuracy = [row["value"] for row in rows if row["metric"] == "accuracy"]  # in the order of generations
-    return line | json.loads((place / "record.json").read_text()) | {"accuracy": "".join(accuracy[-1:])}
+    line |= json.loads((place / "record.json").read_text()) | {"accuracy": "".join(accuracy[-1:])}
+    return line | {"commit": str(line["commit"] or "")[:10]}
 
 
 def last_lines(folder: Path) -> str:
