@@ -486,8 +486,14 @@ def test_a_run_finished_by_hand_is_not_a_failure_of_the_batch(repo):
     assert batch.status(folder) == "failed"
 
 
-def test_progress_is_one_line_with_the_time_left(stood):
+def test_progress_is_one_line_with_the_time_left_which_moves_on_a_terminal(stood, monkeypatch, capsys):
     _, plan = stood
+    for terminal, expected in ((False, "a\nb\n"), (True, "\r\x1b[Ka\r\x1b[Kb")):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal)
+        for line in "ab":
+            batch.say(line)
+        assert capsys.readouterr().err == expected
+    assert batch.progress(plan, 0, 0, 1) == "1 of 4 runs done, 0.0 minutes so far"
     line = batch.progress(plan, minutes=2.0, done=1, total=4)
     assert line == "1 of 4 runs done, 2.0 minutes so far, about 6.0 minutes left"
 
