@@ -1,7 +1,9 @@
 """Executed notebooks as HTML pages that work offline and obey nothing a model wrote."""
 
+import json
 import re
 from functools import cache
+from html import escape
 from pathlib import Path
 
 from symbiosis.execute import skip_rfc3987_import
@@ -9,15 +11,39 @@ from symbiosis.store.folders import write_atomic
 
 
 def page_of(notebook: Path) -> str:
-    """The page of an executed notebook, from its reports folder on; made where the notebook is newer."""
+    """The page of an executed notebook, from its reports folder on; made where the notebook is newer.
+
+    Below a run's stand all settings and its record.
+    """
     skip_rfc3987_import()
     import nbformat
 
     reports = next(folder for folder in notebook.parents if folder.name == "runs").parent
     page = reports / "html" / notebook.relative_to(reports / "runs").with_suffix(".html")
     if not page.is_file() or page.stat().st_mtime_ns < notebook.stat().st_mtime_ns:
-        write_atomic(page, as_html(nbformat.read(notebook, as_version=4), "/".join(notebook.parts[-4:-1])).encode())
+        content = nbformat.read(notebook, as_version=4)
+        content.cells += _record_cells(notebook.with_name("record.json"))
+        write_atomic(page, as_html(content, "/".join(notebook.parts[-4:-1])).encode())
     return page.relative_to(reports).as_posix()
+
+
+def _record_cells(record: Path) -> list:
+    """Cells that show a run's settings and how it was made; none beside a notebook that is no run."""
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+
+    if not record.is_file():
+        return []
+    said = json.loads(record.read_text())
+    parts = {
+        "Settings": said.pop("settings", {}),
+        "Record": {k: v for k, v in said.items() if k not in ("products", "stages")},
+    }
+    cells = []
+    for title, values in parts.items():
+        lines = "".join(f"<tr><th>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>" for k, v in values.items())
+        table = new_output("display_data", {"text/html": f"<table>{lines}</table>"})
+        cells += [new_markdown_cell(f"## {title}"), new_code_cell(outputs=[table])]
+    return cells
 
 
 # A page around nbconvert's cells, whose policy lets the browser run and fetch nothing, whatever the texts in it try.

@@ -59,7 +59,7 @@ class Settings(BaseModel):
 
     scale: Name = field(UNREPORTED, "name of the size; 'smoke' never enters results.csv")
     seed: int = field(0, "world, splits, initialisation, order and sampling", ge=0, lt=2**63)
-    reports_dir: Place = field("reports", "where runs and reports go; relative to the repository's root")
+    reports_dir: Place = field("reports/local", "where runs and reports go; relative to the repository's root")
 
     # models
     student: Place = field("miniature", "'miniature', 'small', a local folder, or a hub id")
@@ -84,7 +84,7 @@ class Settings(BaseModel):
 
     @property
     def folder(self) -> str:
-        """Of the run, below reports/runs; at the smoke size every setting has its own."""
+        """Of the run, below reports_dir/runs; at the smoke size every setting has its own."""
         return self.run_id if self.scale == UNREPORTED else f"{self.scale}/{self.study}/{self.name}"
 
     @property

@@ -1,5 +1,6 @@
 """Pages of executed notebooks work offline and obey nothing a model wrote."""
 
+import json
 import os
 import re
 
@@ -76,6 +77,15 @@ def test_a_cell_that_spans_rows_keeps_the_next_row_under_its_headings(notebook):
     table = '<table><tr><th rowspan="2">2</th><td>real</td></tr><tr><td colspan="2">static</td></tr></table>'
     text = page(notebook(shown({"text/html": table})))
     assert '<th rowspan="2">2</th>' in text and '<td colspan="2">static</td>' in text
+
+
+def test_settings_and_record_stand_below_a_run(notebook):
+    path = notebook()
+    record = {"run_id": "r", "hardware": PLANTED, "settings": {"epochs": 2}, "products": {"rows.csv": "0" * 64}}
+    path.with_name("record.json").write_text(json.dumps(record))
+    text = page(path)
+    assert "<tr><th>epochs</th><td>2</td></tr>" in text and "<th>hardware</th><td>&lt;script&gt;" in text
+    assert "0" * 64 not in text and not obeyed(text)
 
 
 def test_a_page_is_made_again_only_when_its_notebook_is_new(notebook):

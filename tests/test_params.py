@@ -139,7 +139,7 @@ def test_a_study_changes_the_world_for_every_arm_alike():
         assert len(planned) == 2 * len({str(params.all_arms()[run.arm]) for run in planned})  # no arm twice
         for run in planned:
             settings = settings_of(run)
-            assert run.folder == f"reports/runs/{settings.folder}" and settings.study == study
+            assert run.folder == f"reports/local/runs/{settings.folder}" and settings.study == study
             assert settings.model_dump().items() >= world.items()
         normal = RunSettings().model_dump() | params.files()[scale]
         assert not world or any(normal[key] != value for key, value in world.items())

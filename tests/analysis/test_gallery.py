@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from test_results import ARMS, run_rows, write_reports, write_run
 
 from symbiosis.analysis import figures, gallery, tables
@@ -41,7 +42,8 @@ def folder(tmp_path_factory):
 # ---- what is drawn
 
 
-def test_published_figures_are_drawn_from_the_rows_their_sources_name():
+def test_published_figures_are_drawn_from_the_rows_their_sources_name_and_can_be_printed_in_a_column():
+    figures.use_style("column")
     assert {path.stem for path in SOURCES} == NAMES, "a figure that was never published, or is not in the gallery"
     for path in SOURCES:
         source = json.loads(path.read_text())
@@ -49,6 +51,12 @@ def test_published_figures_are_drawn_from_the_rows_their_sources_name():
         fig, used = gallery.draw(path.stem, gallery.Reports(ROOT / "reports", source["scale"][0], study))
         assert results.rows_digest(used) == source["rows_sha256"] and len(used) == source["rows"], path
         assert any(ax.has_data() for ax in fig.axes), path
+        assert fig.get_figwidth() == 3.3 and len(fig.axes) > 0
+        sizes = {text.get_fontsize() for text in fig.findobj(Text) if text.get_text().strip()}
+        assert min(sizes) >= 7, path  # points, at the size it is printed
+        lines = [[line for line in ax.get_lines() if line.get_linestyle() in ("-", "--")] for ax in fig.axes]
+        named = [sum(not line.get_label().startswith("_") and len(line.get_xdata()) > 1 for line in ax) for ax in lines]
+        assert max(named) <= figures.MAX_LINES, path
         plt.close(fig)
 
 
@@ -145,9 +153,8 @@ def test_the_public_corpus_is_a_task_without_an_entity():
 
 def save_all(folder):
     """{file: sha256} of a figure and a table."""
-    _, used = gallery.save("accuracy_comparison", gallery.Reports(folder))
-    table = tables.final_accuracy(used)
-    gallery.save_table(table, "final_accuracy", folder, used, readable=tables.readable_final(table))
+    gallery.save("accuracy_comparison", gallery.Reports(folder))
+    gallery.save_table(tables.table("final_accuracy", gallery.Reports(folder).by_study), "final_accuracy", folder)
     files = [path for kind in ("figures", "tables") for path in (folder / kind).rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
 
@@ -156,7 +163,8 @@ def test_the_same_rows_give_the_same_bytes_in_another_process(folder):
     before = save_all(folder)
     assert sorted(before) == [
         "figures/accuracy_comparison.json", "figures/accuracy_comparison.pdf", "figures/accuracy_comparison.png",
-        "tables/final_accuracy.csv", "tables/final_accuracy.json", "tables/final_accuracy.tex",
+        "tables/final_accuracy.csv", "tables/final_accuracy.json", "tables/final_accuracy.md",
+        "tables/final_accuracy.tex",
     ]  # fmt: skip
     for path in before:
         (folder / path).unlink()
@@ -217,8 +225,8 @@ def test_table_is_booktabs_with_latex_escaped(folder):
 
 
 def save_small_table(folder, *rows):
-    table, rows = pd.DataFrame({"a": [1]}), results.with_arm(pd.concat(rows))
-    return gallery.save_table(table, "t", folder, rows, readable=table)
+    table, rows = pd.DataFrame({"a": ["1"]}), results.with_arm(pd.concat(rows))
+    return gallery.save_table(tables.Table(table, table, rows), "t", folder)
 
 
 def test_scales_and_studies_do_not_overwrite_each_other_and_are_not_saved_as_one(tmp_path):
@@ -226,9 +234,30 @@ def test_scales_and_studies_do_not_overwrite_each_other_and_are_not_saved_as_one
     places = {"": main, "agnews_small": small, "miniature/ablation": run_rows("real", 0, "miniature", "ablation")}
     for place, rows in places.items():
         assert save_small_table(tmp_path, rows) == tmp_path / "tables" / place / "t.tex"
-    for other in (small, run_rows("real", 0, study="pool_25")):
-        with pytest.raises(ValueError, match="save one scale and study at a time"):
-            save_small_table(tmp_path, main, other)
+    with pytest.raises(ValueError, match="save one scale and study at a time"):
+        save_small_table(tmp_path, main, small)
+    both = save_small_table(tmp_path, main, run_rows("real", 0, study="pool_25"))  # two worlds in one table
+    assert both == tmp_path / "tables/miniature/worlds/t.tex"
+
+
+def test_every_table_is_written_for_people_and_for_tex_with_the_same_cells(folder):
+    """And the paired tests are those of the rows: Holm over the table, no interval from fewer than three seeds."""
+    written = gallery.save_tables(gallery.Reports(folder))
+    assert [path.stem for path in written] == list(tables.TABLES)
+    for path in written:
+        head, _, *lines = path.with_suffix(".md").read_text().splitlines()
+        cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, *lines)]
+        tex = [line.rstrip("\\ ").split(" & ") for line in path.read_text().splitlines() if line.endswith(r"\\")]
+        assert [[cell.replace("\\", "") for cell in line] for line in tex] == cells
+    paired = tables.table("paired", gallery.Reports(folder).by_study)
+    expected = tables.paired_table(gallery.Reports(folder).rows(["accuracy"])).iloc[0]
+    first = paired.readable.iloc[0]
+    assert first["Arm"] == "Real data" and first["Against"] == "Static synthetic" and first["Seeds"] == "5"
+    points = [expected[name] * 100 for name in ("mean", "low", "high")]
+    assert first["Difference (points)"] == "{:.1f} [{:.1f}, {:.1f}]".format(*points)
+    two = {"main": gallery.Reports(folder).by_study["main"].query("seed < 2")}
+    shown = tables.table("paired", two).readable
+    assert not shown["Difference (points)"].str.contains("[", regex=False).any() and set(shown["p (Holm)"]) == {"-"}
 
 
 def test_a_figure_of_several_studies_has_a_folder_of_its_own(tmp_path):
