@@ -56,8 +56,11 @@ def finished(notebook, pictures: bool = True):
     pictures: whether committed pictures of what it has not drawn stay.
     """
     for text, code in sections(notebook):
-        if not pictures or drawings(code):
-            text.source = PICTURE.sub("", text.source)
+        drawn = drawings(code) and "\n".join(cell.source for cell in code)
+        for picture in PICTURE.finditer(text.source):
+            again = drawn and (picture[1].startswith(MADE_HERE) or f'"{Path(picture[1]).stem}"' in drawn)
+            if again or not pictures:
+                text.source = text.source.replace(picture[0], "")
         for cell in code:
             cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
     return notebook

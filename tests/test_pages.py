@@ -97,11 +97,14 @@ def test_progress_bars_and_pictures_that_were_drawn_anew_are_left_out():
     notebook = nbformat.v4.new_notebook(
         cells=[
             nbformat.v4.new_markdown_cell(f"drawn {picture}"),
-            nbformat.v4.new_code_cell("a", outputs=[widget, bar, told, shown({"image/png": PNG})]),
+            nbformat.v4.new_code_cell(
+                'gallery.show("a", reports)', outputs=[widget, bar, told, shown({"image/png": PNG})]
+            ),
             nbformat.v4.new_markdown_cell(f"see [06](06_analysis.ipynb) {picture}"),
+            nbformat.v4.new_code_cell("plot(my_run)", outputs=[shown({"image/png": PNG})]),
         ]
     )
-    drawn, code, kept = pages.finished(notebook).cells
+    drawn, code, kept, _ = pages.finished(notebook).cells
     assert drawn.source == "drawn " and picture in kept.source
     assert [output.get("name", "figure") for output in code.outputs] == ["stderr", "figure"]
     page = pages.as_html(notebook, "a page")
