@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 from symbiosis.execute import skip_rfc3987_import
@@ -40,7 +41,7 @@ def page_of(notebook: Path) -> str:
 def sections(notebook) -> Iterator[tuple]:
     """(text cell, the code cells below it, up to the next text) of a notebook."""
     starts = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "markdown"]
-    for start, end in zip(starts, [*starts[1:], len(notebook.cells)], strict=True):
+    for start, end in pairwise([*starts, len(notebook.cells)]):
         yield notebook.cells[start], notebook.cells[start + 1 : end]
 
 
@@ -61,7 +62,8 @@ def finished(notebook, pictures: bool = True):
             again = drawn and (picture[1].startswith(MADE_HERE) or f'"{Path(picture[1]).stem}"' in drawn)
             if again or not pictures:
                 text.source = text.source.replace(picture[0], "")
-        for cell in code:
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
     return notebook
 

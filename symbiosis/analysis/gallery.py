@@ -433,14 +433,14 @@ def draw(name: str, reports: Reports) -> tuple[Figure, pd.DataFrame | dict]:
 
 
 @contextlib.contextmanager
-def section(title: str = "") -> Iterator[None]:
-    """A cell that shows runs: where they have not been made, a line says so and ends it."""
+def section(title: str = "", *, named: str = "") -> Iterator[None]:
+    """A part about runs: where they have not been made, it ends with a line that says so, of what is `named`."""
     if title:
         print(title)
     try:
         yield
     except NotRun as reason:
-        print(reason)
+        print(f"{named}: {reason}" if named else reason)
 
 
 def show(name: str, reports: Reports | None = None) -> None:

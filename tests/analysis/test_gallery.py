@@ -69,6 +69,9 @@ def test_a_section_about_what_was_not_run_ends_with_a_line(folder, capsys):
             raise AssertionError("the section goes on")
         first, last = capsys.readouterr().out.splitlines()
         assert first == "a scale" and last.endswith(": no figure.") and not plt.get_fignums()
+    with gallery.section(named="long, miniature"):
+        gallery.show("accuracy_long", reports)
+    assert capsys.readouterr().out.startswith("long, miniature: The study 'long' has not been run")
     with pytest.raises(results.ResultsError, match="damaged"), gallery.section():
         raise results.ResultsError("damaged")  # is no run that is missing
 
