@@ -114,5 +114,5 @@ def test_links_of_a_notebook_lead_to_files_of_the_project(path):
 
 def test_every_notebook_is_listed_where_readers_look():
     for page in ("README.md", "docs/running.md"):
-        listed = re.findall(r"^\| `(\d\d_\w+)` \| .+\? \|$", (ROOT / page).read_text(), flags=re.M)
+        listed = re.findall(r"^(?:- |\| )`(\d\d_\w+)`", (ROOT / page).read_text(), flags=re.M)
         assert listed == [path.stem for path in NOTEBOOKS], page
