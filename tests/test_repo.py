@@ -1,6 +1,5 @@
-"""What the repository promises around the code: one set of versions, complete params files, clean notebooks."""
+"""What the repository promises around the code: one set of versions, complete params files, links that lead on."""
 
-import ast
 import itertools
 import json
 import os
@@ -11,7 +10,6 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
-import nbformat
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -22,7 +20,6 @@ from symbiosis.settings import InteractionSettings, RunSettings, SettingsError, 
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 OF_THE_RUN = {"method", "variant", "study", "seed", "reports_dir", "keep_checkpoints"}  # no business of a scale
 OF_THE_ARM = {  # what arms set, or leave at defaults that are the same at every size
     "dev_rows", "dev_rows_as", "dev_rows_in_turn", "dev_prompts_share", "label_keep", "choose_again", "static_size",
@@ -154,39 +151,6 @@ def test_the_paper_scale_is_the_published_setting():
     assert (chosen.feedback, chosen.generator_update) == ("lm_loss", "sft")
     for name in ("task", "student", "generator"):
         assert re.fullmatch(r"[0-9a-f]{40}", getattr(chosen, f"{name}_revision")), name
-
-
-# --- notebooks -----------------------------------------------------------------------------------------------------
-def code_cells(path):
-    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-
-
-def parameters(path):
-    """Name -> default of a notebook's parameters cell."""
-    body = ast.parse(code_cells(path)[0].source).body
-    return {(n.target if isinstance(n, ast.AnnAssign) else n.targets[0]).id: ast.literal_eval(n.value) for n in body}
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_begins_with_its_parameters_and_stores_no_output(path):
-    cells = code_cells(path)
-    assert "parameters" in cells[0].metadata.get("tags", []) and parameters(path)
-    assert not [cell.id for cell in cells if cell.outputs or cell.execution_count]
-    assert "papermill" not in nbformat.read(path, as_version=4).metadata
-
-
-@pytest.mark.parametrize("name", ["01_data", "02_baselines", "03_symbiosis_loop", "04_model_interaction"])
-def test_the_parameters_cell_is_short_and_says_what_the_settings_say(name):
-    path = ROOT / "notebooks" / f"{name}.ipynb"
-    kind = InteractionSettings if name == "04_model_interaction" else RunSettings
-    assert len(code_cells(path)[0].source.splitlines()) <= 20
-    given = parameters(path) | ({"method": "symbiosis"} if name == "02_baselines" else {})
-    defaults = kind().model_dump()
-    if name == "04_model_interaction":  # the only one that also reads: the published rows, where nobody names others
-        defaults["reports_dir"] = params.PUBLISHED
-    assert {key: (value, type(value)) for key, value in given.items()} == {
-        key: (defaults[key], type(defaults[key])) for key in given
-    }
 
 
 # --- make ----------------------------------------------------------------------------------------------------------

@@ -552,7 +552,7 @@ def plot_influence(changes: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 def text_table(frame: pd.DataFrame):
     """Texts as a reader wants them in a notebook: whole, wrapped, left-aligned; HTML in them is shown, not obeyed."""
-    cell = {"text-align": "left", "white-space": "pre-wrap", "vertical-align": "top"}
+    cell = {"text-align": "left", "white-space": "pre-wrap", "vertical-align": "top", "padding": "2px 8px"}
     head = {"selector": "th", "props": [("text-align", "left")]}
     shown = frame.style.format(escape="html", precision=2).hide(axis="index")
     return shown.set_properties(**cell).set_table_styles([head])

@@ -1,13 +1,15 @@
 """Every published figure, by the name of its file, and how they are saved.
 
 A figure is drawn from the long tables alone, and beside its file stands a source: the runs, the commits and the sha256
-of the rows it shows. The same rows give the same bytes. Notebooks 04 to 06 say how each is read.
+of the rows it shows. The same rows give the same bytes. The notebooks say how each is read.
 """
 
+import contextlib
+import html
 import io
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,10 +24,11 @@ from symbiosis.analysis import claims, figures, hidden_states, lesson_measures, 
 from symbiosis.analysis import interaction as interaction_tables
 from symbiosis.analysis.tables import STYLES, last_generation, means_over_seeds, order
 from symbiosis.data.world import LABEL_NAMES, World
+from symbiosis.measures.lessons import subtopic_shares
 from symbiosis.params import study_cells, study_twins
 from symbiosis.settings import resolve
 from symbiosis.store.folders import write_atomic
-from symbiosis.store.results import ResultsError, read_records, read_studies, rows_digest
+from symbiosis.store.results import NotRun, read_records, read_studies, rows_digest
 from symbiosis.theory.next_token import types_alive
 
 DEFAULT_SCALE, DEFAULT_STUDY = "miniature", "main"
@@ -37,10 +40,6 @@ LEVER_PANELS = (  # quality, diversity, complexity of lessons; what was not meas
 )  # fmt: skip
 RECURSION_PANELS = ("lm_loss", "word_tail_mass", "mean_words", "distinct_2_1k", "vendi", "mauve")
 LEVEL_MARKERS = "vsoD^P*"  # from the poorest level to the richest, which is the darkest
-
-
-class NotRun(ResultsError):
-    """What a figure shows has not been run."""
 
 
 @dataclass(frozen=True)
@@ -426,13 +425,61 @@ def draw(name: str, reports: Reports) -> tuple[Figure, pd.DataFrame | dict]:
     return FIGURES[name].draw(reports, **FIGURES[name].options)
 
 
-def show(name: str, reports: Reports) -> None:
-    """A figure in a notebook, or a sentence that says why there is none."""
+# ---- in a notebook
+
+
+@contextlib.contextmanager
+def section(title: str = "", *, named: str = "") -> Iterator[None]:
+    """A part about runs: where they have not been made, it ends with a line that says so, of what is `named`."""
+    if title:
+        print(title)
     try:
-        draw(name, reports)
+        yield
     except NotRun as reason:
-        print(reason)
+        print(f"{named}: {reason}" if named else reason)
+
+
+def show(name: str, reports: Reports | None = None) -> None:
+    """A figure in a notebook; NotRun where there is none."""
+    draw(name, reports)
     plt.show()
+
+
+def show_table(table: pd.DataFrame) -> None:
+    """A table of numbers in a notebook: three decimals, p to two digits, a dash for what is not known."""
+    from IPython.display import display
+
+    p_values = {name: "{:.2g}" for name in ("p", "p_holm") if name in table}
+    shown = table.style.format(p_values, precision=3, na_rep="-")
+    display(shown.hide() if isinstance(table.index, pd.RangeIndex) else shown)
+
+
+def show_folded(title: str, text: str) -> None:
+    """Plain text in a notebook that opens where its title is clicked."""
+    from IPython.display import HTML, display
+
+    display(HTML(f"<details><summary>{html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>"))
+
+
+def plot_subtopics(texts: Sequence[str], world: World | None) -> Figure:
+    """Share of texts of every subtopic, class by class; the tail in vermilion. NotRun where no world tells them."""
+    if world is None:
+        raise NotRun("The truth behind these texts is not known: no figure.")
+    shares = subtopic_shares(texts, world)
+    fig, (ax,) = figures.new_figure(height=0.17 * len(shares) + 0.6)
+    tail, head = "#d55e00", "#0072b2"
+    ax.barh(shares["class"] + ": " + shares["subtopic"], shares["share"], color=np.where(shares["tail"], tail, head))
+    ax.set(xlabel="share of the texts")
+    ax.invert_yaxis()
+    return fig
+
+
+def interacting(reports_dir: str | Path) -> list[Reports]:
+    """Every scale that has runs of models that train on each other's outputs; a line where none has."""
+    scales = interaction_tables.read_scales(reports_dir)
+    if not scales:
+        print("results.csv holds no run of models that train on each other's outputs.")
+    return [Reports(reports_dir, scale, interaction_tables.STUDY) for scale in scales]
 
 
 # ---- saving

@@ -1,4 +1,4 @@
-"""Numbers behind notebook 04: tables of the experiment beside the linear theory and the published losses.
+"""Numbers behind notebooks 04 and 09: tables of the experiment beside the linear theory and the published losses.
 
 A cell of the experiment is a pair (entities, alpha): K entities, of whose training text the share alpha is synthetic.
 The arm of two entities at alpha = 0.5 is `interaction-k2_alpha050`. Losses of entity k on task j, both counted from 1,

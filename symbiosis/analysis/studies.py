@@ -29,7 +29,7 @@ from symbiosis.analysis.tables import (
 from symbiosis.data.world import World
 from symbiosis.measures.diversity import entropy
 from symbiosis.settings import RunSettings
-from symbiosis.store.results import ResultsError
+from symbiosis.store.results import NotRun, ResultsError
 
 DEFAULTS = {name: field.default for name, field in RunSettings.model_fields.items()}
 BEST = "symbiosis-best"
@@ -238,7 +238,7 @@ def read_factorial(rows: pd.DataFrame, cells: Mapping[str, Mapping[str, Any]], l
     arms = [arm for arm in cells if level[arm] is not None]
     rows = rows[rows["arm"].isin(arms)]
     if rows.empty:
-        raise ResultsError(f"results.csv: none of the cells of lever '{lever}' has been run")
+        raise NotRun(f"results.csv: none of the cells of lever '{lever}' has been run")
     values, shares = SeedValues(rows), {arm: cells[arm]["real_share"] for arm in arms}
     levels = sorted({level[arm] for arm in arms if shares[arm] < 1})
     final = pd.DataFrame({arm: values(arm) for arm in arms}).T  # arms by seeds
@@ -290,13 +290,13 @@ def _crossed(layout: pd.DataFrame) -> np.ndarray:
     """(S, R, L) values of the cells with synthetic rows, of the seeds that all of these have."""
     crossed = layout[layout["real_share"] < 1]
     if missing := missing_cells(crossed):
-        raise ResultsError(f"cells not run: {', '.join(missing)}; an effect needs all of them")
+        raise NotRun(f"cells not run: {', '.join(missing)}; an effect needs all of them")
     table = crossed.pivot(index="seed", columns=["real_share", "level"], values="value").dropna().sort_index(axis=1)
     shape = crossed["real_share"].nunique(), crossed["level"].nunique()
     if min(shape) < 2 or table.shape[1] != shape[0] * shape[1]:
         raise ResultsError(f"layout: {table.shape[1]} cells are not {shape[0]} shares crossed with {shape[1]} levels")
     if len(table) < LEAST_SEEDS:
-        raise ResultsError(f"layout: {len(table)} seeds have all cells; run at least {LEAST_SEEDS}")
+        raise NotRun(f"layout: {len(table)} seeds have all cells; run at least {LEAST_SEEDS}")
     return table.to_numpy().reshape(-1, *shape)
 
 

@@ -43,6 +43,10 @@ class ResultsError(SymbiosisError):
     """Results that cannot be read or used, with the file and the remedy."""
 
 
+class NotRun(ResultsError):
+    """What is asked for has not been run."""
+
+
 # ---- from runs to reports/results.csv and reports/records.csv
 
 

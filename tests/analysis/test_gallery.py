@@ -19,6 +19,7 @@ from matplotlib.text import Text
 from test_results import ARMS, run_rows, write_reports, write_run
 
 from symbiosis.analysis import figures, gallery, tables
+from symbiosis.data.world import World
 from symbiosis.store import results
 
 ROOT = Path(__file__).parents[2]
@@ -67,12 +68,41 @@ def test_the_theory_alone_is_a_figure_of_its_own(monkeypatch, tmp_path):
     assert json.loads(path.with_suffix(".json").read_text()) == source and source["settings"] == ["one"]
 
 
-def test_a_figure_of_what_was_not_run_says_so(folder, capsys):
+def test_a_section_about_what_was_not_run_ends_with_a_line(folder, capsys):
     drawn = {"accuracy_comparison", "accuracy_controls", "loss_curves", "lesson_measures"}
     reports = gallery.Reports(folder)
     for name in NAMES - drawn:
-        gallery.show(name, reports)
-        assert capsys.readouterr().out.endswith(": no figure.\n") and not plt.get_fignums()
+        with gallery.section("a scale"):
+            gallery.show(name, reports)
+            raise AssertionError("the section goes on")
+        first, last = capsys.readouterr().out.splitlines()
+        assert first == "a scale" and last.endswith(": no figure.") and not plt.get_fignums()
+    with gallery.section(named="long, miniature"):
+        gallery.show("accuracy_long", reports)
+    assert capsys.readouterr().out.startswith("long, miniature: The study 'long' has not been run")
+    with pytest.raises(results.ResultsError, match="damaged"), gallery.section():
+        raise results.ResultsError("damaged")  # is no run that is missing
+
+
+def test_every_scale_with_interacting_models_is_read(interaction, tmp_path, capsys):
+    assert [reports.scale for reports in gallery.interacting(interaction.folder)] == ["s"]
+    assert gallery.interacting(tmp_path / "none") == [] and "holds no run" in capsys.readouterr().out
+
+
+def test_a_table_has_one_style(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    gallery.show_table(pd.DataFrame({"mean": [0.12345, np.nan], "p": [1e-6, 0.5]}))
+    text = shown[0].to_html()
+    assert "0.123" in text and "0.1235" not in text and "1e-06" in text and ">-<" in text and ">0<" not in text
+
+
+def test_subtopics_of_texts_need_a_known_world():
+    world = World.make(0)
+    fig = gallery.plot_subtopics(["a text"], world)
+    assert len(fig.axes[0].patches) == 4 * len(world.shares)
+    with pytest.raises(gallery.NotRun, match="not known"):
+        gallery.plot_subtopics(["a text"], None)
 
 
 def test_a_study_without_controls_or_lessons_says_so(tmp_path):
