@@ -24,7 +24,6 @@ import pandas as pd
 
 from symbiosis.analysis.tables import arm_name, markdown_table, means_over_seeds, order
 from symbiosis.data.lesson import load_lesson
-from symbiosis.settings import resolve
 from symbiosis.store.results import COLUMNS, finished_runs, from_record, merge_into, one_at_a_time, select
 from symbiosis.store.stages import metric
 
