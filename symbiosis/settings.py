@@ -151,6 +151,8 @@ class RunSettings(Settings):
     # training the Student
     epochs: Count = field(2, "passes over each lesson")
     learning_rate: Rate = field(2e-3, "AdamW step size")
+    schedule: Literal["constant", "linear"] = later("constant", "of the step size over a lesson; linear: down to 0")
+    warmup_steps: Size = later(0, "optimiser steps of a lesson in which the step size rises first")
     lm_weight: Weight = field(1.0, "weight of the LM loss beside the label loss")
 
     # writing
@@ -236,6 +238,15 @@ class RunSettings(Settings):
         if self.task != "miniature" and (self.method == "oracle" or self.weak_accuracy or self.probe_hidden_states):
             raise ValueError(
                 "method 'oracle', weak_accuracy, probe_hidden_states: need the known truth of task: miniature"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_taught(self):
+        steps = -(-self.lesson_size // self.batch_size) * self.epochs
+        if self.warmup_steps >= steps:
+            raise ValueError(
+                f"warmup_steps: {self.warmup_steps} of the {steps} steps of a lesson leave no other; lower it"
             )
         return self
 

@@ -43,6 +43,7 @@ CANNOT_RUN = [
     # what does not go together
     ({"teaching_share": 0.75, "pool_share": 0.5}, "teaching_share, pool_share: 0.75 and 0.5 are more than one"),
     ({"generator_update": "dpo", "candidates": 1}, "generator_update 'dpo' compares drafts; give 2 or more"),
+    ({"lesson_size": 24, "warmup_steps": 4}, "warmup_steps: 4 of the 4 steps of a lesson leave no other; lower it"),
     ({"task": "data/news", "pool_skew": "rare_tail"}, "pool_skew: only the miniature knows its tail"),
     (
         {"attributes": True, "generator": "small", "generator_corpus": "data/news.csv"},
