@@ -67,7 +67,9 @@ class Settings(BaseModel):
     student_corpus: str = field("", "folder of plain .txt a 'small' Student is pre-trained on")
     device: Literal["auto", "cpu", "cuda"] = field("auto", "a GPU where there is one, or what is named")
     threads: Size = field(1, "CPU threads; 1: the same sums on any machine, 0: all cores")
-    precision: Literal["fp32", "bf16"] = field("fp32", "autocast; the weights stay fp32")
+    precision: Literal["fp32", "bf16", "auto"] = field(
+        "fp32", "autocast, the weights stay fp32; auto: bf16 where the processor multiplies it"
+    )
     max_length: Whole = field(64, "tokens per training or scored text, longer ones are cut", ge=8)
 
     # training and writing

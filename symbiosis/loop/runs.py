@@ -30,7 +30,7 @@ from symbiosis.measures.lessons import labels_right, whole_lesson
 from symbiosis.models import loading
 from symbiosis.models.chat import chat
 from symbiosis.models.checks import check_sizes
-from symbiosis.models.devices import claim
+from symbiosis.models.devices import claim, tell_precision
 from symbiosis.models.generator import Generator
 from symbiosis.models.hidden_states import probe, random_model
 from symbiosis.models.loading import LanguageModel
@@ -92,7 +92,9 @@ def _roles(settings: RunSettings) -> tuple[str, ...]:
 
 def _run_all(folder: Path, state: LoopState, on_stage: Callable[[str], None]) -> Made:
     settings, loop = state.settings, Loop(state, folder, on_stage)
-    inputs = loop.inputs()
+    precision, inputs = tell_precision(settings.precision, state.student.lm.device), loop.inputs()
+    if settings.precision == "auto":
+        inputs["precision"] = precision
     inputs["sizes"] = _sizes(loop.state)
     marks = {name: value for name, value in inputs.items() if name != "task_source"}  # a folder may be moved
     settle_inputs(folder, marks, redo=settings.scale == UNREPORTED)
@@ -106,7 +108,8 @@ def _run_all(folder: Path, state: LoopState, on_stage: Callable[[str], None]) ->
             loop.teach_generator(generation)  # C and D
         tqdm.write(f"{settings.run_id} generation {generation}: accuracy {accuracy:.3f}")
     counts = [result["writing_counts"] for result in loop.results if "writing_counts" in result]
-    return loop.results, loop.state.student.lm.device, {"inputs": inputs, "writing_counts": counts, **how_read}
+    more = {"inputs": inputs, "writing_counts": counts, "precision": precision, **how_read}
+    return loop.results, loop.state.student.lm.device, more
 
 
 def _how_texts_are_read(state: LoopState) -> dict:

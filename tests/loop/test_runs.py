@@ -19,7 +19,7 @@ import torch
 from symbiosis.data.lesson import load_lesson
 from symbiosis.loop import runs
 from symbiosis.loop.methods import METHODS
-from symbiosis.models import loading
+from symbiosis.models import devices, loading
 from symbiosis.models.ranks import TrainingError
 from symbiosis.pretrain.initial import initial_model_folder
 from symbiosis.settings import RunSettings, root
@@ -96,6 +96,19 @@ def test_a_record_says_with_what_and_from_what_the_run_was_made(unbroken, monkey
     assert re.fullmatch(r"[0-9a-f]{40}", record["commit"]) and record["dirty"] in (True, False)
     monkeypatch.setattr(record_module, "PACKAGES", ("torch", "no-such-package"))
     assert set(record_module.versions()) == {"python", "torch"}  # what is not installed is left out
+
+
+def test_auto_is_recorded_as_what_it_came_to_and_a_run_goes_on_in_that_alone(tmp_path, monkeypatch):
+    settings = tiny(tmp_path, method="real", generations=1, precision="auto")
+    monkeypatch.setattr(devices, "bf16_is_native", lambda device: True)
+    rows = runs.run(settings)
+    record = stages.run_folder(settings) / "record.json"
+    assert json.loads(record.read_text())["precision"] == "bf16"
+    monkeypatch.setattr(devices, "bf16_is_native", lambda device: False)
+    assert runs.run(settings).equals(rows)  # what is finished is read anywhere
+    record.unlink()
+    with pytest.raises(RunError, match="its precision came from other code or data than today's"):
+        runs.run(settings)
 
 
 def test_the_weights_digest_sees_a_single_bit_and_no_stranger(qwen_folder, tmp_path):
