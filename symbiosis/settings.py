@@ -23,6 +23,8 @@ YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_LINES = 12  # of a sentence that lists mistakes
 MAX_DEPTH = 20  # levels of a params file; ours have four
 UNREPORTED = "smoke"  # the scale of the defaults: too small to report
+FEEDBACK_OF_TEXTS = ("lm_loss", "gradient_norm", "influence")  # signals that a language model alone can give
+PROXIES = ("probe", "minilm")  # quick Students that only say labels, see symbiosis.models.proxies
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=80)]  # names of folders
 Place = Annotated[str, Field(min_length=1)]  # a path or a name
@@ -62,7 +64,7 @@ class Settings(BaseModel):
     reports_dir: Place = field("reports", "where runs and reports go; relative to the repository's root")
 
     # models
-    student: Place = field("miniature", "'miniature', 'small', a local folder, or a hub id")
+    student: Place = field("miniature", "'miniature', 'small', 'probe', 'minilm', a local folder, or a hub id")
     student_revision: str = field("", "commit of the hub model")
     student_corpus: str = field("", "folder of plain .txt a 'small' Student is pre-trained on")
     device: Literal["auto", "cpu", "cuda"] = field("auto", "a GPU where there is one, or what is named")
@@ -250,6 +252,22 @@ class RunSettings(Settings):
             raise ValueError(
                 f"warmup_steps: {self.warmup_steps} of the {steps} steps of a lesson leave no other; lower it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_the_student_it_asks(self):
+        asks = {
+            "method": (self.method, ("recursive",), "another"),
+            "feedback": (self.feedback if self.needs_feedback else "", FEEDBACK_OF_TEXTS, "entropy, margin or random"),
+            "generator_update": (self.generator_update, ("influence", "dpo"), "none"),
+            "probe_hidden_states": (self.probe_hidden_states, (True,), "false"),
+        }
+        for key, (value, refused, remedy) in asks.items() if self.student in PROXIES else ():
+            if value in refused:
+                raise ValueError(
+                    f"{key}: {value!r} asks a Student that predicts texts, and {self.student!r} only says labels; take "
+                    f"{remedy}, or a language model as student"
+                )
         return self
 
     @model_validator(mode="after")

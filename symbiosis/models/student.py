@@ -1,13 +1,14 @@
 """The Student: a language model that is taught lessons, and says which label a text has."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from symbiosis.data.lesson import texts_of
-from symbiosis.models.loading import LanguageModel, document_rows
+from symbiosis.models.loading import LanguageModel, document_rows, load
 from symbiosis.models.ranks import all_reduce_sum, distributed
 from symbiosis.models.scoring import label_log_probs, text_losses, token_losses, told_apart
 from symbiosis.models.tokens import continued, ended, start_ids, token_ids
@@ -36,6 +37,20 @@ class Student:
     @property
     def prompts(self) -> Prompts:
         return read_prompts(self.settings.prompts)
+
+    # --- its weights, as any Student's (see `proxies`) ---
+
+    folder = property(lambda self: Path(self.lm.model.config._name_or_path))
+    device = property(lambda self: self.lm.device)
+    n_weights = property(lambda self: self.lm.model.num_parameters())
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint any tool can load; the folder appears complete or not at all."""
+        self.lm.save(folder)
+
+    def load(self, folder: Path) -> "Student":
+        """This Student with the weights of a folder."""
+        return replace(self, lm=load(str(folder), device=self.settings.device))
 
     # --- token rows ---
 
