@@ -134,6 +134,7 @@ bench: $(READY)  ## what it costs beside what others do, at true shapes (an hour
 	$(BIN)/python benchmarks/embeddings.py --shape all-MiniLM-L6-v2
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/loop.py --shape paper
+	$(BIN)/python benchmarks/equal_bits.py
 
 paper: $(READY)  ## paper/paper.pdf, every number of it read from reports/ and params/
 	$(BIN)/python -m symbiosis.analysis.paper paper/paper.pdf

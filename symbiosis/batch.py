@@ -255,8 +255,11 @@ def print_params(run: Run, args: Sequence[str] = ()) -> None:
 
 
 def merge(run: Run, args: Sequence[str] = ()) -> None:
-    """Bring a scale's runs into results.csv, measures of a study's lessons into measures.csv; print their `mark`."""
-    from symbiosis.analysis import lesson_measures
+    """Bring a scale's runs into results.csv, what a study's lessons are like and cost into measures.csv and costs.csv.
+
+    Prints their `mark`.
+    """
+    from symbiosis.analysis import costs, lesson_measures
     from symbiosis.store import results
 
     reports = params.reports_dir(run.scale)
@@ -264,6 +267,7 @@ def merge(run: Run, args: Sequence[str] = ()) -> None:
     if not any(row["scale"] == run.scale for row in _table_rows("results.csv", run.scale)):
         raise BatchError(f"{reports}: no run of scale '{run.scale}' is finished, so there is nothing to report")
     lesson_measures.collect(reports, run.scale, run.study)
+    costs.collect(reports, run.scale, run.study)
     print(mark(run.scale))
 
 
@@ -271,7 +275,7 @@ def mark(scale: str) -> str:
     """Checksums of the finished runs of a scale, and of what the tables hold for its reports."""
     found = sorted((root() / params.reports_dir(scale) / "runs" / scale).glob("*/*/record.json"))
     lines = [f"{sha256(path.with_name('rows.csv'))} {path.parent.relative_to(root())}" for path in found]
-    for name in ("results.csv", "records.csv", "measures.csv", "null_bands.csv"):
+    for name in ("results.csv", "records.csv", "measures.csv", "null_bands.csv", "costs.csv"):
         rows = json.dumps(list(_table_rows(name, scale)))
         lines.append(f"{hashlib.sha256(rows.encode()).hexdigest()} {name}")
     return "\n".join(lines)

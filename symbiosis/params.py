@@ -58,13 +58,14 @@ def study_cells(study: str) -> dict[str, Parameters]:
     """{arm: its parameters} of the cells of a study, in the order of their names; empty where it has none.
 
     A cell is its study's `base` (a file of params/, or parameters) and the lines in which it differs: `cross` makes one
-    of every combination, `cells` lists more. A `level` stands for several lines.
+    of every combination, `cells` lists more. A key of `levels` has names, each of which stands for several lines.
     """
     spec, arms = read_study(study), {}
+    levels = spec.get("levels", {})
     crossed = itertools.product(*spec.get("cross", {}).values()) if "cross" in spec else []
     for cell in [*(dict(zip(spec["cross"], values, strict=True)) for values in crossed), *spec.get("cells", [])]:
-        level = spec["levels"][cell["level"]] if "level" in cell else {}
-        given = _based(spec["base"], {key: value for key, value in cell.items() if key != "level"} | level)
+        lines = [levels[key][name] if key in levels else {key: name} for key, name in cell.items()]
+        given = _based(spec["base"], dict(itertools.chain(*(line.items() for line in lines))))
         given["variant"] = cell.get("variant") or spec["variant"].format(**given | cell).replace("%", "")
         arms[arm_of(given["method"], given["variant"])] = given
     return dict(sorted(arms.items()))

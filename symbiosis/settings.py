@@ -23,7 +23,7 @@ YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_LINES = 12  # of a sentence that lists mistakes
 MAX_DEPTH = 20  # levels of a params file; ours have four
 UNREPORTED = "smoke"  # the scale of the defaults: too small to report
-FEEDBACK_OF_TEXTS = ("lm_loss", "gradient_norm", "influence")  # signals that a language model alone can give
+FEEDBACK_OF_TEXTS = ("lm_loss", "half_random", "k_center", "gradient_norm", "influence")  # of a language model alone
 PROXIES = ("probe", "minilm")  # quick Students that only say labels, see symbiosis.models.proxies
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=80)]  # names of folders
@@ -182,20 +182,30 @@ class RunSettings(Settings):
     dev_rows: Size = field(
         0, "rows of each lesson that are labelled dev rows instead of the method's; at most dev_size"
     )
+    dev_rows_as: Literal["rows", "prompts", "both"] = later(
+        "rows", "prompts: dev rows are explained under their own label instead of being taught; both: taught, too"
+    )
+    dev_rows_in_turn: bool = later(False, "every dev row is used once before any comes again in a later generation")
+    dev_prompts_share: Part = later(1.0, "share of the method's rows whose place the explained dev rows take")
+    label_keep: Part = later(
+        1.0, "surest share, class by class, of the Generator's labels of real texts that is taught"
+    )
+    choose_again: bool = later(True, "whether pool texts of earlier lessons may be chosen again")
+    static_size: Size = later(0, "method static: texts written once, of which each lesson is a draw; 0: one lesson")
 
     # the loop: its lessons, step C, step D
-    first_lesson_sources: Literal["none", "random"] = field(
-        "none", "pool texts behind the first lesson, before any feedback"
+    first_lesson_sources: Literal["none", "random", "feedback"] = field(
+        "none", "pool texts behind the first lesson; feedback: what is hard for the untaught Student"
     )
     teaching_share: Share = field(0.75, "share of a lesson that explains hard texts")
     pool_share: Share = field(0.0, "share that is the hard texts with the Generator's labels; the rest is written")
     candidates: Count = field(1, "drafts per text; the one the Generator most clearly reads as its label is kept")
     soft_labels: bool = field(False, "teach the Generator's label beliefs, not only the likeliest label")
-    feedback: Literal["lm_loss", "entropy", "margin", "teacher_kl", "gradient_norm", "influence", "random"] = field(
-        "lm_loss", "how hardness is measured"
-    )
-    feedback_student: Literal["own", "foreign"] = field(
-        "own", "whose weakness: its own, or of one taught other lessons"
+    feedback: Literal[
+        "lm_loss", "entropy", "margin", "teacher_kl", "gradient_norm", "influence", "random", "half_random", "k_center"
+    ] = field("lm_loss", "how hardness is measured")
+    feedback_student: Literal["own", "foreign", "initial"] = field(
+        "own", "whose weakness: its own, of one taught other lessons, or of the Student before any lesson"
     )
     hard_examples: Count = field(24, "pool texts the Student finds hardest; at most half of those scored")
     scored_share: Part = field(0.5, "random share of the pool scored per generation")
@@ -235,8 +245,19 @@ class RunSettings(Settings):
     def _has_the_rows_it_needs(self):
         if self.method == "real" and 0 < self.train_size < self.lesson_size:
             raise ValueError(f"train_size: {self.train_size} is less than one lesson (lesson_size {self.lesson_size})")
-        if self.dev_rows >= self.lesson_size:
+        if self.dev_rows_as != "prompts" and self.dev_rows >= self.lesson_size:
             raise ValueError(f"dev_rows: {self.dev_rows} leaves no other row of lesson_size {self.lesson_size}")
+        if self.dev_rows_as != "rows" and (not self.dev_rows or self.method in ("real", "recursive", "oracle")):
+            raise ValueError(
+                f"dev_rows_as: '{self.dev_rows_as}' has a Generator explain dev rows; set dev_rows to 1 or more and "
+                "method to symbiosis, pseudo_label or static"
+            )
+        if 0 < self.static_size < self.lesson_size:
+            raise ValueError(
+                f"static_size: {self.static_size} is less than one lesson (lesson_size {self.lesson_size}); raise it"
+            )
+        if self.first_lesson_sources == "feedback" and self.feedback == "influence":
+            raise ValueError("first_lesson_sources: feedback 'influence' needs a lesson before; take random")
         if self.task != "miniature" and self.pool_skew in ("rare_tail", "no_tail"):
             raise ValueError(f"pool_skew: only the miniature knows its tail; '{self.pool_skew}' needs task: miniature")
         if self.task != "miniature" and (self.method == "oracle" or self.weak_accuracy or self.probe_hidden_states):

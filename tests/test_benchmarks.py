@@ -168,3 +168,15 @@ def test_loop_measures_every_part_of_one_turn_and_counts_the_tokens_it_needs(tmp
     assert watch.rows[0]["tokens"] == 5  # the longest row's last one is not read, padding is not counted
     assert watch.rows[0]["student"] == 5 * trunk + 4 * head  # four tokens are predicted
     assert watch.flops["student"] == 4 * watch.rows[0]["student"]  # three times as much where it is differentiated
+
+
+def test_equal_bits_compares_operations_of_fresh_processes(monkeypatch):
+    equal_bits = script("equal_bits")
+    settings = {"free": {}, "again": {}, "narrow": {"ATEN_CPU_CAPABILITY": "default"}}
+    monkeypatch.setattr(equal_bits, "SETTINGS", settings)
+    table = pd.DataFrame(equal_bits.rows(1)).set_index("setting")
+    assert table.loc["again", "differs_from_first"] == ""
+    assert table.loc["again", "digest"] == table.loc["free", "digest"]
+    assert table.loc["narrow", "capability"] == "DEFAULT"
+    if table.loc["free", "capability"] != "DEFAULT":
+        assert {"softmax", "training"} <= set(table.loc["narrow", "differs_from_first"].split())

@@ -48,6 +48,11 @@ CANNOT_RUN = [
     ({"student": "probe", "method": "real", "probe_hidden_states": True}, "probe_hidden_states: True asks a Student"),
     ({"lesson_size": 24, "warmup_steps": 4}, "warmup_steps: 4 of the 4 steps of a lesson leave no other; lower it"),
     ({"task": "data/news", "pool_skew": "rare_tail"}, "pool_skew: only the miniature knows its tail"),
+    ({"dev_rows_as": "prompts"}, "dev_rows_as: 'prompts' has a Generator explain dev rows; set dev_rows to 1 or more"),
+    ({"dev_rows_as": "both", "dev_rows": 8, "method": "real"}, "method to symbiosis, pseudo_label or static"),
+    ({"dev_rows_as": "both", "dev_rows": 240}, "dev_rows: 240 leaves no other row of lesson_size 240"),
+    ({"method": "static", "static_size": 100}, "static_size: 100 is less than one lesson (lesson_size 240); raise it"),
+    ({"first_lesson_sources": "feedback", "feedback": "influence"}, "'influence' needs a lesson before; take random"),
     (
         {"attributes": True, "generator": "small", "generator_corpus": "data/news.csv"},
         "attributes: the 'small' Generator was not taught",

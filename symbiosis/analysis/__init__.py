@@ -4,6 +4,7 @@ statistics       intervals and tests over seeds
 tables           values by seed, means, differences and growth of one study, the published accuracies beside ours
 studies          what several studies or two crossed factors say together
 interaction      models that train on each other's outputs: beside the theory and the published losses
+costs            what each run cost: reports/costs.csv, a line an arm
 lesson_measures  the measures of every lesson: reports/measures.csv and null_bands.csv
 verdicts         the rule that decides a claim
 claims           the claims (claims.yaml), decided, also by the published table: reports/claims.md (ledger.yaml)

@@ -46,20 +46,46 @@ def next_lesson(state: LoopState, generation: int) -> Dataset:
 
 
 def new_rows(state: LoopState, generation: int) -> Dataset:
-    """The method's rows, a `real_share` of labelled real rows, and `dev_rows` labelled dev rows."""
+    """The method's rows, a `real_share` of labelled real rows, and `dev_rows` labelled dev rows.
+
+    Where `dev_rows_as` asks for it, explanations of dev rows take the place of the method's rows, or of a share of
+    them, see `explained_dev`.
+    """
     settings, task, parts = state.settings, state.task, []
-    n_dev = min(settings.dev_rows, len(task.dev))
+    taught, prompts = dev_positions(state, generation)
+    n_dev = len(taught)
     n_real = real_count(settings.lesson_size - n_dev, settings.real_share)
-    if n := settings.lesson_size - n_dev - n_real:
-        rows = METHODS[settings.method](state, generation, n)
+    n = settings.lesson_size - n_dev - n_real
+    n_explained = round(settings.dev_prompts_share * n) if len(prompts) else 0
+    if n > n_explained:
+        rows = METHODS[settings.method](state, generation, n - n_explained)
         parts.append(relabel_rejected(state, rows, generation) if settings.weak_accuracy else rows)
+    if n_explained:
+        parts.append(explained_dev(state, task.dev.select(prompts), n_explained, generation))
     if n_real:
         chosen = real_positions(n_real, generation, len(task.train), fixed=settings.real_rows_from == "fixed")
         parts.append(as_labelled(task.train.select(chosen), "real", generation))
     if n_dev:
-        chosen = state.rng(generation, "dev").permutation(len(task.dev))[:n_dev]
-        parts.append(as_labelled(task.dev.select(chosen), "dev", generation))
+        parts.append(as_labelled(task.dev.select(taught), "dev", generation))
     return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+
+
+def dev_positions(state: LoopState, generation: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which dev rows a lesson teaches and which it explains, in the order in which they are taken.
+
+    `rows`: `dev_rows` are taught, none is explained. `prompts`: none is taught, these are explained. `both`: these are
+    taught, and all dev rows explained in turn, beginning behind the taught ones. They are drawn anew in every
+    generation, or, under `dev_rows_in_turn`, go on where the generation before stopped.
+    """
+    settings, total = state.settings, len(state.task.dev)
+    n, nothing = min(settings.dev_rows, total), np.zeros(0, dtype=int)
+    if settings.dev_rows_in_turn:
+        order = np.roll(state.rng(0, "dev").permutation(total), -(generation - 1) * n)
+    else:
+        order = state.rng(generation, "dev").permutation(total)
+    if settings.dev_rows_as == "prompts":
+        return nothing, order[:n]
+    return order[:n], np.roll(order, -n) if settings.dev_rows_as == "both" else nothing
 
 
 @method("real")
@@ -71,7 +97,14 @@ def real(state: LoopState, generation: int, n: int) -> Dataset:
 
 @method("static", needs_generator=True)
 def static(state: LoopState, generation: int, n: int) -> Dataset:
-    """One lesson written by the untouched Generator, taught again every generation."""
+    """One lesson written by the untouched Generator, taught again every generation.
+
+    With `static_size` that many texts are written once, and every lesson is a random subset of them.
+    """
+    if state.settings.static_size:
+        if state.written is None:
+            state.written = written(state, state.settings.static_size, generation)
+        return state.written.select(state.rng(generation, "static").permutation(len(state.written))[:n])
     if state.first_lesson is None:
         return written(state, n, generation)
     return state.first_lesson.select(range(n))  # what `real_share` and `dev_rows` add comes behind
@@ -95,8 +128,8 @@ def recursive(state: LoopState, generation: int, n: int) -> Dataset:
 @method("pseudo_label", needs_generator=True)
 def pseudo_label(state: LoopState, generation: int, n: int) -> Dataset:
     """Random pool texts with the Generator's labels: no text is generated at all."""
-    pool, rng = state.task.pool, state.rng(generation, "pool")
-    rows = pool.select(np.concatenate([rng.permutation(len(pool)) for _ in range(-(-n // len(pool)))])[:n])
+    pool, rng, asked = state.task.pool, state.rng(generation, "pool"), round(n / state.settings.label_keep)
+    rows = pool.select(np.concatenate([rng.permutation(len(pool)) for _ in range(-(-asked // len(pool)))])[:asked])
     return labelled(state, rows, n, generation)
 
 
@@ -105,11 +138,14 @@ def symbiosis(state: LoopState, generation: int, n: int) -> Dataset:
     """Step A: `pool_share` of the rows are what the last Student found hard, with the Generator's labels,
     `teaching_share` explain it, and the rest is written from the label alone.
 
-    Before any feedback, all is written, or `first_lesson_sources` are random pool texts.
+    Before any feedback, all is written, or `first_lesson_sources` are random pool texts or those that the untaught
+    Student finds hard.
     """
     settings, sources = state.settings, state.hard
     if sources is None and settings.first_lesson_sources == "random":
         sources = random_sources(state, generation)
+    if sources is None and settings.first_lesson_sources == "feedback":
+        sources = mine_hard_texts(state, 0)
     if sources is None:
         return written(state, n, generation)
     n_explain, n_label = round(settings.teaching_share * n), round(settings.pool_share * n)
@@ -144,6 +180,8 @@ def as_lesson(state: LoopState, texts: LabeledTexts, origin: str, generation: in
     """Lesson rows with the Generator's label, or its probability of every label under `soft_labels`."""
     state.counts.update(texts.counts)
     soft = texts.probs if state.settings.soft_labels else None
+    if soft is not None and not texts.counts["read"] + texts.counts["labelled"]:
+        state.counts["read"] += len(texts.texts)
     return make_lesson(texts.texts, texts.labels, origin, generation, kind, source_ids, label_probs=soft)
 
 
@@ -160,11 +198,26 @@ def explained(state: LoopState, sources: Dataset, n: int, generation: int) -> Da
     return as_lesson(state, texts, "generator", generation, "explain", sources["source_id"])
 
 
+def explained_dev(state: LoopState, rows: Dataset, n: int, generation: int) -> Dataset:
+    """n texts that explain labelled rows in turn, each under its row's label: labels multiplied, not taught again."""
+    rows = cycle(rows, n)
+    texts = teaching.explain(state.generator, rows["text"], rows["label"], seed=state.seed(generation, "explain_dev"))
+    return as_lesson(state, texts, "generator", generation, "explain_dev", rows["source_id"])
+
+
 def labelled(state: LoopState, sources: Dataset, n: int, generation: int) -> Dataset:
-    """n sources, in turn, with the Generator's labels."""
-    sources = cycle(sources, n)
+    """n sources, in turn, with the Generator's labels.
+
+    With `label_keep` below 1, n / label_keep sources are labelled, or all there are, and that share of them is taught
+    which the Generator is surest of, see `teaching.surest`.
+    """
+    keep = state.settings.label_keep
+    sources = cycle(sources, n) if keep == 1 else sources.select(range(min(len(sources), round(n / keep))))
     texts = teaching.label(state.generator, sources["text"])
-    return as_lesson(state, texts, "real", generation, "label", sources["source_id"])
+    lesson = as_lesson(state, texts, "real", generation, "label", sources["source_id"])
+    if keep == 1:
+        return lesson
+    return cycle(lesson.select(teaching.surest(texts, min(n, max(1, round(keep * len(lesson)))))), n)
 
 
 def relabel_rejected(state: LoopState, rows: Dataset, generation: int) -> Dataset:
@@ -175,6 +228,7 @@ def relabel_rejected(state: LoopState, rows: Dataset, generation: int) -> Datase
     rng = state.rng(generation, "weak")
     labels[rejected] = weak_labels(truth, state.settings.weak_accuracy, state.n_classes, rng)
     state.counts["rejected"] += len(rejected)
+    state.counts["read"] += len(texts) if state.generator else 0
     return rows.map(lambda row, i: {"label": labels[i]}, with_indices=True, features=rows.features)
 
 
@@ -200,9 +254,10 @@ def teach_another(state: LoopState, student: Student, generation: int) -> Studen
     They are written by the Generator with random states of another seed, from the label alone.
     """
     settings = state.settings.model_copy(update={"seed": derive_seed(state.settings.seed, 0, "foreign")})
-    other = LoopState(settings, state.task, student, replace(state.generator, settings=settings))
+    other = LoopState(settings, state.task, student, replace(state.generator, settings=settings), counts=state.counts)
     for g in range(1, generation + 1):
         student.learn(written(other, settings.lesson_size, g), seed=other.seed(g, "student"))
+        state.counts["student_rows"] += settings.lesson_size
     return student
 
 

@@ -211,8 +211,9 @@ class Loop:
             if state.counts["cut"]:
                 asked = f"{state.counts['cut']} of {state.counts['asked']} texts"
                 tqdm.write(f"lesson {generation}: {asked} stopped at max_new_tokens; they are taught without an end")
-            if state.accumulated is not None:
-                save_lesson(state.accumulated, out / "so_far.parquet")
+            for name, rows in (("so_far", state.accumulated), ("written", state.written)):
+                if rows is not None:
+                    save_lesson(rows, out / f"{name}.parquet")
             told = {"generation": generation, "step": "lesson", "rows": len(lesson)}
             return {
                 "rows": lesson_rows(lesson, state.task, generation),
@@ -222,8 +223,11 @@ class Loop:
         made = self.stage(f"lesson-{generation}", make, path)
         state.lesson = load_lesson(path)
         state.first_lesson = state.first_lesson or state.lesson
+        state.taught |= set(state.lesson["source_id"])
         if (made / "so_far.parquet").exists():
             state.accumulated = load_lesson(made / "so_far.parquet")
+        if (made / "written.parquet").exists():
+            state.written = load_lesson(made / "written.parquet")
 
     def train_student(self, generation: int) -> float:
         """Step B, and how well the Student does after it: its test accuracy."""
@@ -247,8 +251,10 @@ class Loop:
 
         def make(out: Path) -> dict:
             state.counts, rows, history, other = Counter(), [], [], None
+            if settings.feedback_student != "own":
+                other = initial_student(settings, state.task)
             if settings.feedback_student == "foreign":
-                other = teach_another(state, initial_student(settings, state.task), generation)
+                other = teach_another(state, other, generation)
             state.hard = mine_hard_texts(state, generation, other)
             if settings.generator_update != "none":
                 state.hard, history = update_generator(state, generation)

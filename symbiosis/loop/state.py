@@ -29,6 +29,8 @@ class LoopState:
     first_lesson: Dataset | None = None  # that of generation 1
     hard: Dataset | None = None  # the pool texts step C found hard after the last lesson
     accumulated: Dataset | None = None  # the new rows of every generation, where `mixing` asks for them
+    written: Dataset | None = None  # all that `static` draws its lessons from, where `static_size` asks for it
+    taught: set[str] = field(default_factory=set)  # source ids of all lessons so far
     counts: Counter = field(default_factory=Counter)  # what the writers were asked and gave in this stage
 
     def seed(self, generation: int, stage: str) -> int:

@@ -31,6 +31,8 @@ def write(generator: Generator, labels: Sequence[int], *, seed: int) -> LabeledT
     if generator.settings.attributes:
         turns = attribute_turns(generator, labels, seed=derive_seed(seed, 0, "attributes"))
     drafts, counts = sample_unique(generator, turns, seed=seed, samples=generator.settings.candidates)
+    if generator.settings.attributes:
+        counts["named"] += len(turns)
     return best_of_n(drafts, np.asarray(labels), generator.label_probs(drafts), counts)
 
 
@@ -45,19 +47,26 @@ def attribute_turns(generator: Generator, labels: Sequence[int], *, seed: int) -
     return [prompts.write_about_turn(*each) for each in zip(names, subjects, styles, lengths, strict=True)]
 
 
-def explain(generator: Generator, hard_texts: Sequence[str], *, seed: int) -> LabeledTexts:
-    """One new text per hard text, on its topic, with the Generator's label of it.
+def explain(
+    generator: Generator, hard_texts: Sequence[str], labels: Sequence[int] | None = None, *, seed: int
+) -> LabeledTexts:
+    """One new text per hard text, on its topic, with the Generator's label of it, or the label given for it.
 
-    With `candidates` m > 1 drafts the label is the vote of the hard text and its drafts, argmax_c of their mean
-    probability, and the draft most clearly read as that label is kept; with one draft it is that draft's own label.
+    With `candidates` m > 1 drafts the draft most clearly read as the label is kept, and where no label is given it is
+    the vote of the hard text and its drafts, argmax_c of their mean probability; with one draft that draft's own label.
     """
     m = generator.settings.candidates
     drafts, counts = explanations(generator, hard_texts, seed=seed)
     probs = generator.label_probs(drafts)
+    if labels is not None:
+        return best_of_n(drafts, np.asarray(labels), probs, counts)
     vote = probs
     if m > 1:
         own = generator.label_probs(hard_texts)[:, None]
         vote = np.concatenate([own, probs.reshape(len(hard_texts), m, -1)], axis=1).mean(1)
+        counts["read"] += len(hard_texts)
+    else:
+        counts["read"] += len(drafts)
     return best_of_n(drafts, vote.argmax(1), probs, counts)
 
 
@@ -73,16 +82,33 @@ def label(generator: Generator, texts: Sequence[str]) -> LabeledTexts:
     return LabeledTexts(list(texts), probs.argmax(1), probs, Counter(labelled=len(texts)))
 
 
+def surest(texts: LabeledTexts, n: int) -> np.ndarray:
+    """Positions, in order, of the n texts the Generator is surest of, class by class in the proportion of its labels.
+
+    A text at rank r (from 0, the surest first) of the n_c texts of its class stands at (r + 1/2) / n_c; the n lowest
+    are taken. A plain threshold would empty the classes it knows less well (class-balanced self-training: Zou et al.
+    2018, arXiv 1810.07911).
+    """
+    place, belief = np.zeros(len(texts.labels)), texts.probs.max(1)
+    for label in np.unique(texts.labels):
+        members = np.flatnonzero(texts.labels == label)
+        order = members[np.argsort(-belief[members], kind="stable")]
+        place[order] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(np.argsort(place, kind="stable")[:n])
+
+
 def best_of_n(drafts: list[str], labels: np.ndarray, probs: np.ndarray, counts: Counter) -> LabeledTexts:
     """Of each label's drafts, side by side, the one that is most clearly read as that label.
 
-    Counts the drafts passed over, the texts kept, and those of the kept that are read back as their label.
+    Counts the drafts passed over, the texts kept, and those of the kept that are read back as their label; as `read`
+    the drafts whose reading chose one of them.
     """
     m, rows = len(drafts) // len(labels), np.arange(len(labels))
     best = rows * m + probs.reshape(len(labels), m, -1)[rows, :, labels].argmax(1)
     agreed = int((probs[best].argmax(1) == labels).sum())
     kept = {"filtered": len(drafts) - len(labels), "kept": len(labels), "agreed": agreed}
-    return LabeledTexts([drafts[i] for i in best], labels, probs[best], Counter({**counts, **kept}))  # | loses zeros
+    counts = {**counts, **kept} | ({"read": counts["read"] + len(drafts)} if m > 1 else {})
+    return LabeledTexts([drafts[i] for i in best], labels, probs[best], Counter(counts))  # Counter | loses zeros
 
 
 # --- step D --------------------------------------------------------------------------------------------------------

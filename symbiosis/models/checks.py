@@ -224,7 +224,7 @@ def check_sizes(student=None, generator=None) -> None:
         lm, settings, around = generator.lm, generator.settings, _prompt_lengths(generator)
         check_positions(lm, settings, around["write"], "max_new_tokens")
         check_positions(lm, settings, around["label"], "max_length")
-        if settings.needs_feedback:
+        if settings.needs_feedback or settings.dev_rows_as != "rows":
             check_positions(lm, settings, around["explain"], "max_length", "max_new_tokens")
 
 

@@ -99,6 +99,7 @@ def provenance(folder: Path, settings: Settings, device: torch.device, results: 
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "wall_s": round(sum(r["wall_s"] for r in results), 2),
+        "cpu_s": round(sum(r["cpu_s"] for r in results), 2) if all("cpu_s" in r for r in results) else None,
         "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
         "versions": versions(),
         "products": products(folder),

@@ -25,9 +25,10 @@ SORT_BY = ["scale", "study", "method", "variant", "seed", "generation", "metric"
 
 RECORD_COLUMNS = (
     "run_id", "commit", "dirty", "device", "threads", "torch", "transformers", "wall_s", "peak_memory_gib",
-    "hardware", "classes", "data", "setting", "world",
+    "hardware", "classes", "data", "setting", "world", "cpu_s", "precision",
 )  # fmt: skip
-RECORD_NUMBERS = {"threads": int, "wall_s": float, "peak_memory_gib": float}
+RECORD_NUMBERS = {"threads": int, "wall_s": float, "peak_memory_gib": float, "cpu_s": float}
+LATER_COLUMNS = {"cpu_s", "precision"}  # a table lacks them as long as no run of it has them
 
 RESTORE = "restore the file from git, or delete it and collect the runs again"
 HOW_TO_MAKE = (
@@ -82,7 +83,8 @@ def collect(reports_dir: str | Path, scale: str | None = None) -> list[str]:
     records = _merge_records(read_records(reports_dir), [record for record, _ in found], before, after)
     check_same_world(records, {record["run_id"]: settings for record, settings in found if settings})
     merged = merge_into(path, tables)
-    write_atomic(reports_dir / "records.csv", csv_bytes(records, RECORD_COLUMNS))
+    columns = [name for name in RECORD_COLUMNS if name not in LATER_COLUMNS or records[name].fillna("").ne("").any()]
+    write_atomic(reports_dir / "records.csv", csv_bytes(records, columns))
     return merged
 
 
@@ -189,6 +191,8 @@ def _read_record(folder: Path) -> tuple[dict[str, str], Settings | None]:
             "hardware": None,
             "classes": len(inputs.get("classes", "")) or None,
             "data": inputs.get("data") or None,
+            "cpu_s": None,
+            "precision": None,
         }
         values = later | record | record["versions"] | marks(settings)
         return {name: "" if values[name] is None else str(values[name]) for name in RECORD_COLUMNS}, settings
@@ -229,7 +233,7 @@ def _parsed(path: Path, text: str, columns: tuple[str, ...], numbers: tuple[tupl
         header, *lines = list(csv.reader(io.StringIO(text))) or [[]]
     except csv.Error as error:
         raise ResultsError(f"{path}: {error}; {RESTORE}") from None
-    wrong = [f"column '{name}' is missing" for name in columns if name not in header]
+    wrong = [f"column '{name}' is missing" for name in columns if name not in {*header, *LATER_COLUMNS}]
     wrong += [f"column '{name}' is not known" for name in header if name not in columns]
     wrong += [
         f"line {i} has {len(x)} fields, not {len(header)}" for i, x in enumerate(lines, 2) if len(x) != len(header)
@@ -237,6 +241,7 @@ def _parsed(path: Path, text: str, columns: tuple[str, ...], numbers: tuple[tupl
     if wrong:
         raise ResultsError(f"{path}: {wrong[0]}; {RESTORE}")
     found = dict(zip(header, zip(*lines, strict=True) if lines else [()] * len(header), strict=True))
+    found = {name: [""] * len(lines) for name in columns} | found
     numeric = {name: _numbers(path, name, found[name], kind) for name, kind in numbers}
     texts = {name: pd.Series(found[name], dtype=str) for name in columns if name not in numeric}
     table = pd.DataFrame({name: numeric.get(name, texts.get(name)) for name in columns})

@@ -75,10 +75,11 @@ def stage(state: Path, name: str, make: Callable[[Path], dict], *, also: Iterabl
     """
     folder = state / name
     if not folder.is_dir():
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         with atomic_folder(folder) as out:
             result = make(out) | {"stage": name}
             result["wall_s"] = round(time.perf_counter() - began, 2)
+            result["cpu_s"] = round(time.process_time() - cpu, 2)  # of all threads of this process
             (out / "result.json").write_text(json.dumps(result))
             write_checksums(out, also)
     return json.loads((folder / "result.json").read_text())

@@ -6,7 +6,7 @@ from datasets import Dataset
 from made_up import Reader, rows, state_of
 
 from symbiosis.data.lesson import make_lesson
-from symbiosis.loop.feedback import SIGNALS, apart, hardest
+from symbiosis.loop.feedback import SIGNALS, apart, cover_distances, hardest
 from symbiosis.loop.state import LoopState
 from symbiosis.models import loading
 from symbiosis.models.generator import Generator
@@ -45,6 +45,37 @@ def test_every_signal_of_real_models_tells_the_texts_apart(neox_folder, qwen_fol
         assert scores.shape == (8,) and np.isfinite(scores).all() and len(set(scores)) == 8, name
     losses = student.text_losses([TEXTS[0], "zq xj vkw qqz jx"])
     assert losses[1] > losses[0] + 1  # what it has never read
+
+
+def test_half_random_takes_the_hardest_and_random_texts_in_turn():
+    texts = ["a" * (20 - i) for i in range(20)]  # the first is the hardest
+    order = np.argsort(-SIGNALS["half_random"](state_of(), texts, np.random.default_rng(3)))
+    drawn = np.argsort(-np.random.default_rng(3).random(20))
+    wanted = list(dict.fromkeys(i for pair in zip(range(20), drawn, strict=True) for i in pair))
+    assert order.tolist() == wanted
+
+
+def test_greedy_k_center_by_hand():
+    x = np.array([[0.0], [1.0], [10.0], [4.0]])
+    assert cover_distances(x, np.array([[0.0]])).tolist() == [0, 1, 10, 4]  # 10, then 4 (from 0), then 1, then 0
+    assert cover_distances(x, np.array([[0.0], [9.0]])).tolist() == [0, 1, 1, 4]
+    rng = np.random.default_rng(0)
+    clusters = np.repeat(np.eye(4) * 100, [30, 5, 3, 1], axis=0) + rng.normal(size=(39, 4))
+    first = np.argsort(-cover_distances(clusters, clusters.mean(0, keepdims=True)))[:4]
+    assert {int(clusters[i].argmax()) for i in first} == {0, 1, 2, 3}  # each cluster once, however small
+
+
+def test_what_earlier_lessons_took_is_a_centre_and_may_be_left_out(neox_folder):
+    student = Student(loading.load(str(neox_folder), device="cpu"), LABELS, RunSettings(max_length=32))
+    state = state_of(student, feedback="k_center", choose_again=False)
+    first = hardest(state, np.random.default_rng(0))
+    state.taught |= set(first["source_id"])
+    cover = SIGNALS["k_center"](state, first["text"], np.random.default_rng(0))
+    assert cover == pytest.approx(np.zeros(4), abs=1e-4)  # nothing is left to cover there
+    second = hardest(state, np.random.default_rng(0))
+    assert not set(first["source_id"]) & set(second["source_id"]) and len(second) == 4
+    state.taught |= set(second["source_id"])  # two of ten are left: too few, so that all may be chosen again
+    assert len(hardest(state, np.random.default_rng(0))) == 4 and state.counts["scored"] == 10 + 6 + 10
 
 
 def lengths(hard) -> list[int]:

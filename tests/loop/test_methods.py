@@ -63,6 +63,15 @@ def test_what_static_writes_does_not_depend_on_the_pool():
     assert next_lesson(small, 1)[:] == next_lesson(state_of(method="static"), 1)[:]
 
 
+def test_static_lessons_may_be_subsets_of_texts_written_once():
+    state = state_of(method="static", static_size=20)
+    lessons = [next_lesson(state, generation) for generation in (1, 2)]
+    assert len(state.generator.seeds) == 1 and len(state.written) == 20 and state.counts["asked"] == 20
+    drawn = [state.rng(generation, "static").permutation(20)[:12] for generation in (1, 2)]
+    assert [lesson["label"][:] for lesson in lessons] == [[i % 3 for i in some] for some in drawn]
+    assert not np.array_equal(*drawn)
+
+
 def test_recursion_keeps_repeats_and_draws_empty_texts_again(writes):
     state = state_of(method="recursive", max_redraws=2)
     writes += [["meow", "", "meow"], ["", "woof"], ["tweet"]]  # four of twelve are empty, then two of these four
@@ -83,6 +92,28 @@ def test_pseudo_labels_are_the_generators_on_random_pool_rows():
     read = [2 if word_of(text) == 1 else word_of(text) for text in lesson["text"]]
     assert lesson["label"][:] == read
     assert next_lesson(state, 2)["text"][:] != lesson["text"][:]
+
+
+@pytest.mark.parametrize(("hard", "asked", "taught"), [(24, 24, 12), (8, 8, 4)])
+def test_only_the_surest_labels_class_by_class_are_taught(hard, asked, taught, monkeypatch):
+    """Doubled belief in later texts: the last half of each class is kept; what is too few comes again, in turn."""
+    rising = lambda self, texts: 0.1 + np.eye(3)[list(map(word_of, texts))] * np.array([[len(t)] for t in texts]) / 100  # noqa: E731
+    monkeypatch.setattr(ThreeTexts, "label_probs", rising)
+    state = state_of(teaching_share=0.0, pool_share=1.0, label_keep=0.5)
+    state.hard = rows("hard", hard).remove_columns("label")
+    lesson = next_lesson(state, 2)
+    assert state.counts["labelled"] == asked and len(lesson) == 12
+    kept = [int(source.split(":")[1]) for source in lesson["source_id"]]
+    assert kept[:taught] == sorted(set(kept)) and kept == [kept[i % taught] for i in range(12)]
+    by_class = {label: [i for i in range(hard) if i % 3 == label] for label in range(3)}
+    for members in by_class.values():  # of an odd number the middle one may go either way
+        mine = [i for i in members if i in kept]
+        assert mine == members[len(members) - len(mine) :] and abs(2 * len(mine) - len(members)) <= 1
+
+
+def test_pseudo_labels_may_be_the_surest_of_more_texts():
+    state = state_of(method="pseudo_label", label_keep=0.6, lesson_size=6)
+    assert len(next_lesson(state, 1)) == 6 and state.counts["labelled"] == 10
 
 
 def test_symbiosis_shares_its_lesson_between_hard_texts_explanations_and_written_ones():
@@ -133,6 +164,13 @@ def test_the_world_writes_with_the_diversity_and_the_quality_asked_for():
     assert noisy["label_purity"] == pytest.approx(0.5, abs=0.1)
 
 
+def test_the_first_lesson_may_be_what_the_untaught_student_finds_hard():
+    state = state_of(first_lesson_sources="feedback", teaching_share=0.0, pool_share=0.25)
+    lesson = next_lesson(state, 1)
+    longest = sorted(state.task.pool["text"], key=len)[::-1]
+    assert [row["text"] for row in lesson if row["prompt_kind"] == "label"] == longest[:3]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_gives_as_many_rows_as_asked_for(method, writes):
     writes += [["meow"]]
@@ -155,6 +193,42 @@ def test_real_and_dev_rows_take_the_place_of_the_methods():
         drawn = [row for lesson in lessons for row in lesson if row["prompt_kind"] == "dev"]
         assert all(dev[row["text"]] == row["label"] and row["origin"] == "real" for row in drawn)
     assert kinds(next_lesson(state_of(method="pseudo_label", real_share=1.0), 1)) == {"real": 12}
+
+
+def dev_of(lesson, kind: str) -> list[int]:
+    return [int(row["source_id"].split(":")[1]) for row in lesson if row["prompt_kind"] == kind]
+
+
+def test_dev_rows_as_prompts_are_explained_under_their_own_label():
+    state = state_of(dev_rows=5, dev_rows_as="prompts", candidates=2, blind=("dog",))
+    lesson = next_lesson(state, 1)
+    assert kinds(lesson) == {"explain_dev": 12} and set(lesson["origin"]) == {"generator"}
+    order = state.rng(1, "dev").permutation(5)
+    assert dev_of(lesson, "explain_dev") == [order[i % 5] for i in range(12)]
+    dev = state.task.dev
+    assert lesson["label"][:] == [dev[i]["label"] for i in dev_of(lesson, "explain_dev")]  # a dog's, too: not read
+    assert lesson["text"][:] == [TEXTS[label] for label in lesson["label"]]
+    assert state.counts["asked"] == state.counts["read"] == 24  # the drafts are read to choose; the rows are not
+
+
+def test_dev_rows_as_both_are_taught_and_the_next_ones_explained():
+    state = state_of(dev_rows=2, dev_rows_as="both", dev_rows_in_turn=True, real_share=0.2)
+    lessons = [next_lesson(state, generation) for generation in (1, 2, 3)]
+    assert [kinds(lesson) for lesson in lessons] == [{"explain_dev": 8, "real": 2, "dev": 2}] * 3
+    order = state.rng(0, "dev").permutation(5).tolist()
+    taught = [i for lesson in lessons for i in dev_of(lesson, "dev")]
+    assert taught == order + order[:1]  # each once before any comes again
+    assert dev_of(lessons[0], "explain_dev")[:5] == order[2:] + order[:2]
+    assert sorted(dev_of(lessons[0], "explain_dev")[:5]) == [0, 1, 2, 3, 4]
+
+
+def test_explained_dev_rows_may_take_only_a_share_of_the_methods_place():
+    for method in ("static", "pseudo_label", "symbiosis"):
+        state = state_of(method=method, dev_rows=4, dev_rows_as="both", dev_prompts_share=0.5)
+        own = {"pseudo_label": "label"}.get(method, "write")
+        state.lesson = state.first_lesson = next_lesson(state, 1)
+        for lesson in (state.lesson, next_lesson(state, 2)):
+            assert kinds(lesson) == {own: 4, "explain_dev": 4, "dev": 4}
 
 
 def test_earlier_lessons_are_taught_again_or_drawn_from():
@@ -207,7 +281,8 @@ def test_the_other_student_has_had_as_many_lessons_of_other_random_states():
     assert [kinds(lesson) for lesson, _ in other.lessons] == [{"write": 12}] * 2
     own = {state.seed(g, stage) for g in (1, 2) for stage in ("write", "student")}
     assert len({seed for _, seed in other.lessons} - own) == 2 and not set(state.generator.seeds) & own
-    assert state.lesson is None and not state.student.lessons and not state.counts
+    assert state.lesson is None and not state.student.lessons
+    assert state.counts["student_rows"] == state.counts["asked"] == 24  # which is paid for, too
 
 
 def test_sft_learns_the_explanations_and_pool_lm_the_hard_texts():

@@ -424,6 +424,35 @@ def test_a_foreign_student_names_other_texts_and_a_stopped_run_still_continues(b
     pd.testing.assert_frame_equal(runs.run(elsewhere), rows)
 
 
+def test_the_untaught_student_names_the_same_texts_whatever_was_taught(best, reports):
+    changes = BEST | {"feedback_student": "initial", "generations": 3, "scored_share": 1.0}
+    again, once = (
+        tiny(reports, **changes | {"variant": name, "choose_again": name == "again"}) for name in ("again", "once")
+    )
+    hard = {}
+    for settings in (again, once):
+        runs.run(settings)
+        state = stages.run_folder(settings) / "state"
+        hard[settings.variant] = [set(pd.read_parquet(state / f"teach-{g}" / "hard.parquet")["text"]) for g in (1, 2)]
+    assert hard["again"][0] == hard["again"][1] and not hard["once"][0] & hard["once"][1]
+
+
+def test_subsets_of_a_fixed_set_are_drawn_in_a_continued_run_as_in_an_unbroken_one(tmp_path):
+    settings = tiny(tmp_path, method="static", variant="subsets", static_size=40, generations=3)
+
+    def stop(name):
+        if name == "lesson-2":
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        runs.run(settings, on_stage=stop)
+    rows = runs.run(settings)
+    lessons = [set(lesson["text"]) for lesson in lessons_of(settings, 1, 2, 3)]
+    assert len(set.union(*lessons)) <= 40 and lessons[0] != lessons[1] != lessons[2]
+    assert [count["asked"] for count in read_record(settings)["writing_counts"] if "asked" in count] == [40]
+    pd.testing.assert_frame_equal(rows, runs.run(settings.model_copy(update={"reports_dir": str(tmp_path / "b")})))
+
+
 def test_soft_labels_are_kept_and_sum_to_one(tmp_path):
     settings = tiny(tmp_path, **BEST | {"soft_labels": True}, generations=1)
     runs.run(settings)

@@ -70,7 +70,7 @@ def test_of_several_drafts_the_one_read_most_clearly_as_its_label_is_kept(lm):
     for i, label in enumerate([0, 1, 1]):
         assert written.texts[i] == drafts[4 * i + probs[4 * i : 4 * i + 4, label].argmax()]
     agreed = int((written.probs.argmax(1) == [0, 1, 1]).sum())
-    expected = {"asked": 12, "filtered": 9, "kept": 3, "agreed": agreed}
+    expected = {"asked": 12, "filtered": 9, "kept": 3, "agreed": agreed, "read": 12}
     assert {name: written.counts[name] for name in expected} == expected
 
 
@@ -85,6 +85,11 @@ def test_the_label_of_an_explanation_is_the_vote_of_the_hard_text_and_its_drafts
     explained, (drafts, _) = (f(asked, hard, seed=2) for f in (teaching.explain, teaching.explanations))
     votes = np.stack([asked.label_probs([h, *drafts[3 * i : 3 * i + 3]]).mean(0) for i, h in enumerate(hard)])
     assert (explained.labels == votes.argmax(1)).all()
+    assert explained.counts["read"] == 2 + 6 and teaching.explain(generator(lm), hard, seed=2).counts["read"] == 2
+    given = teaching.explain(asked, hard, [1, 0], seed=2)
+    assert given.labels.tolist() == [1, 0] and given.counts["read"] == 6
+    best = asked.label_probs(drafts).reshape(2, 3, 2)[[0, 1], :, [1, 0]].argmax(1)
+    assert given.texts == [drafts[3 * i + best[i]] for i in (0, 1)]
 
 
 def test_an_attribute_prompt_holds_a_subject_the_generator_named(lm):
@@ -99,6 +104,13 @@ def test_a_text_keeps_its_words_and_gets_the_likeliest_label(lm):
     labelled = teaching.label(generator(lm), ["A probe landed.", "Her serve won."])
     assert labelled.texts == ["A probe landed.", "Her serve won."] and labelled.counts == Counter(labelled=2)
     assert (labelled.labels == labelled.probs.argmax(1)).all()
+
+
+def test_the_surest_are_taken_in_the_proportion_of_their_classes():
+    probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.99, 0.01], [0.7, 0.3], [0.4, 0.6], [0.45, 0.55]])
+    texts = teaching.LabeledTexts(list("abcdef"), probs.argmax(1), probs, Counter())
+    assert teaching.surest(texts, 3).tolist() == [0, 2, 4]  # two of four, one of two: .6 before .8
+    assert teaching.surest(texts, 6).tolist() == [0, 1, 2, 3, 4, 5]
 
 
 # --- step D --------------------------------------------------------------------------------------------------------

@@ -61,6 +61,7 @@ def test_a_run_is_made_once_and_then_read(tmp_path):
     assert run.made == [] and (run.folder / "record.json").read_bytes() == before
     written = json.loads(before)
     assert written["inputs"] == INPUTS and written["writing_counts"] == [1, 2]
+    assert 0 <= written["cpu_s"] < 60
     assert written["settings"] == run.settings.model_dump() and list(written["stages"]) == NAMES
 
 

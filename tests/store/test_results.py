@@ -193,6 +193,25 @@ def test_records_say_how_each_run_was_made(tmp_path):
     assert (record["threads"], record["wall_s"]) == (1, 41.7) and math.isnan(record["peak_memory_gib"])
 
 
+def test_a_table_without_a_later_column_is_read_and_written_with_it(tmp_path):
+    write_run(tmp_path / "old", run_rows("real", 0))
+    results.collect(tmp_path / "old")
+    assert "cpu_s" not in (tmp_path / "old" / "records.csv").read_text()
+    for seed, cpu_s in ((0, {}), (1, {"cpu_s": 40.5})):
+        write_run(tmp_path, run_rows("real", seed), **cpu_s)
+    results.collect(tmp_path)
+    path = tmp_path / "records.csv"
+    whole = path.read_bytes()
+    records = pd.read_csv(path, dtype=str, keep_default_na=False)
+    records.iloc[:1].drop(columns="cpu_s").to_csv(path, index=False)
+    (old,) = results.read_records(tmp_path).to_dict("records")
+    assert math.isnan(old["cpu_s"]) and old["wall_s"] == 41.7
+    results.collect(tmp_path)
+    assert (
+        path.read_bytes() == whole and b"cpu_s" in whole and results.read_records(tmp_path)["cpu_s"].tolist()[1] == 40.5
+    )
+
+
 def test_studies_of_a_scale_are_listed_and_read_apart(tmp_path):
     assert results.read_studies(tmp_path, "miniature") == {}  # no file yet
     for study, scale in (("main", "miniature"), ("long", "miniature"), ("main", "agnews_small")):
