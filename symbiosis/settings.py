@@ -134,7 +134,7 @@ class RunSettings(Settings):
     lesson_size: Whole = field(240, "rows the Student is taught per generation", ge=4)
     train_size: Size = field(480, "labelled real rows (for `real` and the warm start); 0 takes all")
     pool_size: Size = field(300, "unlabeled real texts; 0 takes all that is left")
-    pool_skew: Literal["none", "rare_tail", "no_tail", "no_class"] = field(
+    pool_skew: Literal["none", "rare_tail", "no_tail", "rare_class", "no_class"] = field(
         "none", "what the pool lacks (tails: miniature)"
     )
     dev_size: Whole = field(64, "labelled rows for feedback and tuning", ge=4)
