@@ -26,6 +26,7 @@ BEGAN = time.monotonic()
 if {"-n", "--dry-run", "--dryrun"} & set(sys.argv):
     done = sum(run.finished for run in PLAN)
     print(f"{done} of {len(PLAN)} runs are done: {', '.join(sorted({run.arm for run in PLAN}))}", file=sys.stderr)
+    print(batch.estimate(PLAN), file=sys.stderr)
 
 
 wildcard_constraints:

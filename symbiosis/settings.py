@@ -190,6 +190,8 @@ class RunSettings(Settings):
     label_keep: Part = later(
         1.0, "surest share, class by class, of the Generator's labels of real texts that is taught"
     )
+    class_weights: bool = later(False, "labels of real texts weigh so that every class among them weighs the same")
+    written_share: Share = later(0.0, "method pseudo_label: share of each lesson that is written from the label alone")
     choose_again: bool = later(True, "whether pool texts of earlier lessons may be chosen again")
     static_size: Size = later(0, "method static: texts written once, of which each lesson is a draw; 0: one lesson")
 
