@@ -14,6 +14,7 @@ import hashlib
 import json
 import re
 import shlex
+import statistics
 import subprocess
 import sys
 import time
@@ -404,6 +405,24 @@ def report_study(planned: Sequence[Run]) -> str:
     """The study that the reports begin with: main where a run of it is finished here, else the batch's first."""
     main = (root() / params.LOCAL / "runs" / planned[0].scale / "main").glob("*/record.json")
     return "main" if any(main) else planned[0].study
+
+
+def estimate(planned: Sequence[Run]) -> str:
+    """One line before a batch: what the runs that are not there take on one core, at the pace of those in records.csv.
+
+    A scale of which no run is recorded goes by the `minutes` of profiles/scales.yaml, where it has any.
+    """
+    took: dict[str, list[float]] = {}
+    for scale in {run.scale for run in planned}:
+        for record in _table_rows("records.csv", scale):
+            took.setdefault(scale, []).append(float(record["wall_s"]) / 60)
+    pace = {
+        run.scale: statistics.median(took.get(run.scale) or [needs(run.scale).get("minutes", 0)]) for run in planned
+    }
+    left = [run for run in planned if not run.finished]
+    hours = sum(pace[run.scale] for run in left) / 60
+    told = ", ".join(f"{minutes:.1f} minutes a run of {scale}" for scale, minutes in sorted(pace.items()) if minutes)
+    return f"{len(left)} runs are left, about {hours:.1f} hours of one core ({told})" if told else ""
 
 
 def table(planned: Sequence[Run]):

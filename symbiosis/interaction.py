@@ -38,6 +38,7 @@ from symbiosis.measures.diversity import distinct_n, homogenisation, n_long_enou
 from symbiosis.measures.lessons import whole_lesson
 from symbiosis.models import encoders, loading
 from symbiosis.models.checks import check_positions
+from symbiosis.models.devices import tell_precision
 from symbiosis.models.generation import Sampling, generate
 from symbiosis.models.hidden_states import hidden_states
 from symbiosis.models.loading import LanguageModel, document_rows, start_ids, token_ids
@@ -45,10 +46,10 @@ from symbiosis.models.scoring import text_losses, token_losses
 from symbiosis.models.training import Steps, bucketed_batches, fit
 from symbiosis.pretrain.initial import cache_key, initial_model_folder, initial_weights
 from symbiosis.pretrain.recipe import schedule
-from symbiosis.settings import InteractionSettings, RunSettings, derive_seed
+from symbiosis.settings import UNREPORTED, InteractionSettings, RunSettings, derive_seed
 from symbiosis.store.folders import write_atomic
 from symbiosis.store.record import Made, run_once
-from symbiosis.store.stages import invalidate, metric, run_folder, stage
+from symbiosis.store.stages import invalidate, metric, run_folder, settle_inputs, stage
 
 MAX_REDRAWS = 5  # times that an entity which wrote empty texts draws new drafts
 SELF_BLEU_TEXTS = 200  # of a generation's texts: its cost grows with their square
@@ -113,6 +114,10 @@ def _inputs(settings: InteractionSettings, tasks: Sequence[TaskTexts]) -> dict:
 
 def _run_all(settings: InteractionSettings, tasks: list[TaskTexts], folder: Path) -> Made:
     experiment = Experiment(settings, tasks, initial_model_folder("interaction", settings, tasks), folder)
+    device = loading.pick_device(settings.device)
+    precision = tell_precision(settings.precision, device)
+    if settings.precision == "auto":
+        settle_inputs(folder, {"precision": precision}, redo=settings.scale == UNREPORTED)
     invalidate(folder / "state", _stage_names(settings))
 
     def made(name: str, make: Callable[[Path], dict], *also: Path) -> dict:
@@ -131,7 +136,7 @@ def _run_all(settings: InteractionSettings, tasks: list[TaskTexts], folder: Path
             results.append(made(f"train-{t}-{k}", lambda out, t=t, k=k: _train(experiment, t, k, out)))
         results.append(made(f"compare-{t}", lambda out, t=t: _compare(experiment, t)))
     sizes = {"train": [len(task.train) for task in tasks], "test": [len(task.test) for task in tasks]}
-    return results, loading.pick_device(settings.device), {"sizes": sizes}
+    return results, device, {"sizes": sizes, "precision": precision}
 
 
 def _stage_names(settings: InteractionSettings) -> list[str]:

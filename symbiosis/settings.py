@@ -23,6 +23,8 @@ YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_LINES = 12  # of a sentence that lists mistakes
 MAX_DEPTH = 20  # levels of a params file; ours have four
 UNREPORTED = "smoke"  # the scale of the defaults: too small to report
+FEEDBACK_OF_TEXTS = ("lm_loss", "half_random", "k_center", "gradient_norm", "influence")  # of a language model alone
+PROXIES = ("probe", "minilm")  # quick Students that only say labels, see symbiosis.models.proxies
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=80)]  # names of folders
 Place = Annotated[str, Field(min_length=1)]  # a path or a name
@@ -62,12 +64,14 @@ class Settings(BaseModel):
     reports_dir: Place = field("reports/local", "where runs and reports go; relative to the repository's root")
 
     # models
-    student: Place = field("miniature", "'miniature', 'small', a local folder, or a hub id")
+    student: Place = field("miniature", "'miniature', 'small', 'probe', 'minilm', a local folder, or a hub id")
     student_revision: str = field("", "commit of the hub model")
     student_corpus: str = field("", "folder of plain .txt a 'small' Student is pre-trained on")
     device: Literal["auto", "cpu", "cuda"] = field("auto", "a GPU where there is one, or what is named")
     threads: Size = field(1, "CPU threads; 1: the same sums on any machine, 0: all cores")
-    precision: Literal["fp32", "bf16"] = field("fp32", "autocast; the weights stay fp32")
+    precision: Literal["fp32", "bf16", "auto"] = field(
+        "fp32", "autocast, the weights stay fp32; auto: bf16 where the processor multiplies it"
+    )
     max_length: Whole = field(64, "tokens per training or scored text, longer ones are cut", ge=8)
 
     # training and writing
@@ -130,7 +134,7 @@ class RunSettings(Settings):
     lesson_size: Whole = field(240, "rows the Student is taught per generation", ge=4)
     train_size: Size = field(480, "labelled real rows (for `real` and the warm start); 0 takes all")
     pool_size: Size = field(300, "unlabeled real texts; 0 takes all that is left")
-    pool_skew: Literal["none", "rare_tail", "no_tail", "no_class"] = field(
+    pool_skew: Literal["none", "rare_tail", "no_tail", "rare_class", "no_class"] = field(
         "none", "what the pool lacks (tails: miniature)"
     )
     dev_size: Whole = field(64, "labelled rows for feedback and tuning", ge=4)
@@ -151,6 +155,8 @@ class RunSettings(Settings):
     # training the Student
     epochs: Count = field(2, "passes over each lesson")
     learning_rate: Rate = field(2e-3, "AdamW step size")
+    schedule: Literal["constant", "linear"] = later("constant", "of the step size over a lesson; linear: down to 0")
+    warmup_steps: Size = later(0, "optimiser steps of a lesson in which the step size rises first")
     lm_weight: Weight = field(1.0, "weight of the LM loss beside the label loss")
 
     # writing
@@ -184,6 +190,8 @@ class RunSettings(Settings):
     label_keep: Part = later(
         1.0, "surest share, class by class, of the Generator's labels of real texts that is taught"
     )
+    class_weights: bool = later(False, "labels of real texts weigh so that every class among them weighs the same")
+    written_share: Share = later(0.0, "method pseudo_label: share of each lesson that is written from the label alone")
     choose_again: bool = later(True, "whether pool texts of earlier lessons may be chosen again")
     static_size: Size = later(0, "method static: texts written once, of which each lesson is a draw; 0: one lesson")
 
@@ -286,6 +294,31 @@ class RunSettings(Settings):
             raise ValueError(
                 "method 'oracle', weak_accuracy, probe_hidden_states: need the known truth of task: miniature"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_taught(self):
+        steps = -(-self.lesson_size // self.batch_size) * self.epochs
+        if self.warmup_steps >= steps:
+            raise ValueError(
+                f"warmup_steps: {self.warmup_steps} of the {steps} steps of a lesson leave no other; lower it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_the_student_it_asks(self):
+        asks = {
+            "method": (self.method, ("recursive",), "another"),
+            "feedback": (self.feedback if self.needs_feedback else "", FEEDBACK_OF_TEXTS, "entropy, margin or random"),
+            "generator_update": (self.generator_update, ("influence", "dpo"), "none"),
+            "probe_hidden_states": (self.probe_hidden_states, (True,), "false"),
+        }
+        for key, (value, refused, remedy) in asks.items() if self.student in PROXIES else ():
+            if value in refused:
+                raise ValueError(
+                    f"{key}: {value!r} asks a Student that predicts texts, and {self.student!r} only says labels; take "
+                    f"{remedy}, or a language model as student"
+                )
         return self
 
     @model_validator(mode="after")

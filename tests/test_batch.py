@@ -498,6 +498,21 @@ def test_progress_is_one_line_with_the_time_left_which_moves_on_a_terminal(stood
     assert line == "1 of 4 runs done, 2.0 minutes so far, about 6.0 minutes left"
 
 
+def test_a_plan_says_how_long_it_will_take(repo):
+    plan = batch.plan("miniature", arms=["real", "static"], seeds=3)
+    finish(repo, plan[0])
+    (repo / "reports" / "records.csv").write_text("run_id,wall_s\n" + "".join(
+        f"{scale}/main/real-s{seed}@0,{wall}\n"
+        for scale, seed, wall in (("miniature", 1, 60), ("miniature", 2, 72), ("miniature", 3, 600), ("paper", 1, 9999))
+    ))  # fmt: skip
+    assert batch.estimate(plan) == "5 runs are left, about 0.1 hours of one core (1.2 minutes a run of miniature)"
+    planned = batch.plan("smollm", arms=["real"], seeds=15)
+    minutes = batch.needs("smollm")["minutes"]
+    told = f"15 runs are left, about {minutes / 4:.1f} hours of one core ({minutes:.1f} minutes a run of smollm)"
+    assert batch.estimate(planned) == told
+    assert batch.estimate(batch.plan("agnews_small", arms=["real"])) == ""
+
+
 # ---- verify
 
 

@@ -74,7 +74,9 @@ def test_a_cell_is_its_base_and_the_lines_in_which_it_differs():
 def test_every_rung_of_the_ladder_spends_as_many_labels_in_every_arm():
     for labels in (16, 32, 128, 512):
         rung = [settings_of(run) for run in batch.plan("miniature", [f"ladder_{labels}"], seeds=1)]
-        assert len(rung) == 6 + (labels < 512) and {(one.dev_size, one.train_size) for one in rung} == {(labels, labels)}
+        assert len(rung) == 6 + (labels < 512) and {(one.dev_size, one.train_size) for one in rung} == {
+            (labels, labels)
+        }
         for one in rung:  # of 512 rows 256 or more come in turn: three lessons use all
             assert one.real_share == 1 or (
                 one.dev_rows_in_turn and one.generations * min(one.dev_rows, labels) >= labels

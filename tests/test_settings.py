@@ -43,6 +43,10 @@ CANNOT_RUN = [
     # what does not go together
     ({"teaching_share": 0.75, "pool_share": 0.5}, "teaching_share, pool_share: 0.75 and 0.5 are more than one"),
     ({"generator_update": "dpo", "candidates": 1}, "generator_update 'dpo' compares drafts; give 2 or more"),
+    ({"student": "probe"}, "feedback: 'lm_loss' asks a Student that predicts texts, and 'probe' only says labels"),
+    ({"student": "minilm", "method": "recursive"}, "method: 'recursive' asks a Student that predicts texts"),
+    ({"student": "probe", "method": "real", "probe_hidden_states": True}, "probe_hidden_states: True asks a Student"),
+    ({"lesson_size": 24, "warmup_steps": 4}, "warmup_steps: 4 of the 4 steps of a lesson leave no other; lower it"),
     ({"task": "data/news", "pool_skew": "rare_tail"}, "pool_skew: only the miniature knows its tail"),
     ({"dev_rows_as": "prompts"}, "dev_rows_as: 'prompts' has a Generator explain dev rows; set dev_rows to 1 or more"),
     ({"dev_rows_as": "both", "dev_rows": 8, "method": "real"}, "method to symbiosis, pseudo_label or static"),

@@ -92,18 +92,23 @@ def split(
 
 
 RARE = 0.1  # share of the tail texts that a pool of `rare_tail` keeps
+RARE_CLASS = 0.03  # share of a pool of `rare_class` that is the rare class, at least one text
 
 
 def skewed(pool: pd.DataFrame, settings: RunSettings, source: str, world: World | None) -> pd.DataFrame:
     """A pool that shows less than the test does: `pool_size` rows of what `pool_skew` leaves.
 
     rare_tail: every tenth text of rare subtopics stays. no_tail: none. no_class: one class, drawn by the seed, is gone.
+    rare_class: of the same class RARE_CLASS of the pool is left.
     """
     if settings.pool_skew == "none":
         return pool
     rng = _rng(settings.seed, "skew")
-    if settings.pool_skew == "no_class":
-        keep = pool["label"].to_numpy() != rng.choice(np.unique(pool["label"]))
+    if settings.pool_skew in ("no_class", "rare_class"):
+        rare = pool["label"].to_numpy() == rng.choice(np.unique(pool["label"]))
+        size = settings.pool_size or round((~rare).sum() / (1 - RARE_CLASS))
+        few = max(1, round(RARE_CLASS * size)) if settings.pool_skew == "rare_class" else 0
+        keep = np.where(rare, rare.cumsum() <= few, (~rare).cumsum() <= size - few)
     else:
         share = RARE if settings.pool_skew == "rare_tail" else 0.0
         keep = ~world.in_tail(pool["text"]) | (rng.random(len(pool)) < share)

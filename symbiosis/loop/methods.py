@@ -127,10 +127,14 @@ def recursive(state: LoopState, generation: int, n: int) -> Dataset:
 
 @method("pseudo_label", needs_generator=True)
 def pseudo_label(state: LoopState, generation: int, n: int) -> Dataset:
-    """Random pool texts with the Generator's labels: no text is generated at all."""
-    pool, rng, asked = state.task.pool, state.rng(generation, "pool"), round(n / state.settings.label_keep)
-    rows = pool.select(np.concatenate([rng.permutation(len(pool)) for _ in range(-(-asked // len(pool)))])[:asked])
-    return labelled(state, rows, n, generation)
+    """Random pool texts with the Generator's labels; a `written_share` beside them is written, with no feedback."""
+    n_written = round(state.settings.written_share * n)
+    parts = [written(state, n_written, generation)] if n_written else []
+    if n := n - n_written:
+        pool, rng, asked = state.task.pool, state.rng(generation, "pool"), round(n / state.settings.label_keep)
+        rows = pool.select(np.concatenate([rng.permutation(len(pool)) for _ in range(-(-asked // len(pool)))])[:asked])
+        parts = [labelled(state, rows, n, generation), *parts]
+    return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
 
 
 @method("symbiosis", needs_generator=True)
@@ -213,15 +217,22 @@ def labelled(state: LoopState, sources: Dataset, n: int, generation: int) -> Dat
     """n sources, in turn, with the Generator's labels.
 
     With `label_keep` below 1, n / label_keep sources are labelled, or all there are, and that share of them is taught
-    which the Generator is surest of, see `teaching.surest`.
+    which the Generator is surest of, see `teaching.surest`. For `class_weights` see `weighted_by_class`.
     """
     keep = state.settings.label_keep
     sources = cycle(sources, n) if keep == 1 else sources.select(range(min(len(sources), round(n / keep))))
     texts = teaching.label(state.generator, sources["text"])
     lesson = as_lesson(state, texts, "real", generation, "label", sources["source_id"])
-    if keep == 1:
-        return lesson
-    return cycle(lesson.select(teaching.surest(texts, min(n, max(1, round(keep * len(lesson)))))), n)
+    if keep < 1:
+        lesson = cycle(lesson.select(teaching.surest(texts, min(n, max(1, round(keep * len(lesson)))))), n)
+    return weighted_by_class(lesson) if state.settings.class_weights else lesson
+
+
+def weighted_by_class(lesson: Dataset) -> Dataset:
+    """The rows with weights n / (labels that occur * rows of the own label): every label weighs the same."""
+    labels, place, counts = np.unique(lesson["label"], return_inverse=True, return_counts=True)
+    weight = (len(lesson) / len(labels) / counts)[place]
+    return lesson.map(lambda row, i: {"weight": weight[i]}, with_indices=True, features=lesson.features)
 
 
 def relabel_rejected(state: LoopState, rows: Dataset, generation: int) -> Dataset:

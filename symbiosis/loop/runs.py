@@ -31,16 +31,17 @@ from symbiosis.measures.lessons import labels_right, whole_lesson
 from symbiosis.models import loading
 from symbiosis.models.chat import chat
 from symbiosis.models.checks import check_sizes
-from symbiosis.models.devices import claim
+from symbiosis.models.devices import claim, tell_precision
 from symbiosis.models.generator import Generator
 from symbiosis.models.hidden_states import probe, random_model
 from symbiosis.models.loading import LanguageModel
+from symbiosis.models.proxies import ENCODER, ProxyStudent
 from symbiosis.models.student import Student
 from symbiosis.models.tokens import cut_share
 from symbiosis.models.vllm import require_engine
 from symbiosis.pretrain.initial import cache_key, initial_model_folder, initial_weights
 from symbiosis.prompts import read_prompts
-from symbiosis.settings import UNREPORTED, RunSettings
+from symbiosis.settings import PROXIES, UNREPORTED, RunSettings
 from symbiosis.store.record import Made, run_once
 from symbiosis.store.stages import invalidate, metric, settle_inputs, stage
 
@@ -60,7 +61,7 @@ def run(settings: RunSettings, *, on_stage: Callable[[str], None] = lambda name:
     task = load_task(settings)
     inputs = {"task": task.fingerprint} | ({"prompts": words} if (words := settings.prompts_digest) else {})
     for role in _roles(settings):
-        inputs |= initial_weights(role, cache_key(role, settings), settings)
+        inputs |= _weights_named(role, settings)
     return run_once(settings, inputs, lambda folder: _run_all(folder, prepare(settings, task), on_stage))
 
 
@@ -71,11 +72,22 @@ def prepare(settings: RunSettings, task: Task | None = None) -> LoopState:
     if settings.device != "cpu":
         claim(settings.num_processes, wait=True)
     task = task or load_task(settings)
-    models = {role: load_initial(role, settings) for role in _roles(settings)}
-    student = Student(models["student"], task.label_names, settings)
-    generator = models.get("generator") and Generator(models["generator"], task.label_names, settings)
-    check_sizes(student, generator)
+    student, generator = initial_student(settings, task), None
+    if "generator" in _roles(settings):
+        generator = Generator(load_initial("generator", settings), task.label_names, settings)
+    check_sizes(student if isinstance(student, Student) else student.asker, generator)
     return LoopState(settings, task, student, generator)
+
+
+def initial_student(settings: RunSettings, task: Task) -> Student | ProxyStudent:
+    """The Student before any lesson; the probe's vectors come of a Generator of its own, which step D never trains."""
+    if settings.student not in PROXIES:
+        return Student(load_initial("student", settings), task.label_names, settings)
+    asker = None
+    if settings.student == "probe":
+        asker = Student(load_initial("generator", settings), task.label_names, settings)
+    splits = [part["text"][:] for part in (task.pool, task.dev, task.test)]
+    return ProxyStudent.make(task.label_names, settings, splits, asker)
 
 
 def load_initial(role: str, settings: RunSettings) -> LanguageModel:
@@ -88,12 +100,24 @@ def _roles(settings: RunSettings) -> tuple[str, ...]:
     return ("student", "generator") if settings.method in NEEDS_GENERATOR else ("student",)
 
 
+def _weights_named(role: str, settings: RunSettings) -> dict[str, str]:
+    """Which weights a role begins with, before any are loaded; of a proxy those that make its vectors."""
+    proxy = settings.student if role == "student" else ""
+    if proxy == "minilm":
+        return loading.named_weights(role, loading.find(ENCODER))
+    named = "generator" if proxy == "probe" else role
+    found = initial_weights(named, cache_key(named, settings), settings)
+    return {key.replace(named, role): value for key, value in found.items()}
+
+
 # --- the loop ------------------------------------------------------------------------------------------------------
 
 
 def _run_all(folder: Path, state: LoopState, on_stage: Callable[[str], None]) -> Made:
     settings, loop = state.settings, Loop(state, folder, on_stage)
-    inputs = loop.inputs()
+    precision, inputs = tell_precision(settings.precision, state.student.device), loop.inputs()
+    if settings.precision == "auto":
+        inputs["precision"] = precision
     inputs["sizes"] = _sizes(loop.state)
     marks = {name: value for name, value in inputs.items() if name != "task_source"}  # a folder may be moved
     settle_inputs(folder, marks, redo=settings.scale == UNREPORTED)
@@ -111,27 +135,28 @@ def _run_all(folder: Path, state: LoopState, on_stage: Callable[[str], None]) ->
             loop.teach_to_write(generation)  # D by what the Students lack
         tqdm.write(f"{settings.run_id} generation {generation}: accuracy {accuracy:.3f}")
     counts = [result["writing_counts"] for result in loop.results if "writing_counts" in result]
-    return loop.results, loop.state.student.lm.device, {"inputs": inputs, "writing_counts": counts, **how_read}
+    more = {"inputs": inputs, "writing_counts": counts, "precision": precision, **how_read}
+    return loop.results, loop.state.student.device, more
 
 
 def _how_texts_are_read(state: LoopState) -> dict:
     """For the record: the share of train texts that are cut, which is also said, and the Generator's first prompt."""
-    texts, limit = state.task.train["text"][:], state.settings.max_length
-    share = cut_share(state.student.lm.tokenizer, texts, limit)
+    texts, limit, generator = state.task.train["text"][:], state.settings.max_length, state.generator
+    reader = state.student if isinstance(state.student, Student) else state.student.asker or generator
+    share = round(cut_share(reader.lm.tokenizer, texts, limit), 4) if reader else None  # an encoder does not tell
     if share:
         tqdm.write(
             f"{share:.0%} of the train texts are longer than max_length, {limit} tokens: read so far, without end"
         )
-    generator = state.generator
     prompt = chat(generator.lm.tokenizer, generator.write_turns([0])[0]) if generator else None
-    return {"train_texts_cut": round(share, 4), "prompt": prompt}
+    return {"train_texts_cut": share, "prompt": prompt}
 
 
 def _sizes(state: LoopState) -> dict[str, int]:
     """Classes, rows of each split, and weights of each model."""
     task, models = state.task, {"student": state.student, "generator": state.generator}
     rows = {name: len(getattr(task, name)) for name in ("train", "pool", "dev", "test")}
-    weights = {name: one.lm.model.num_parameters() for name, one in models.items() if one}
+    weights = {name: one.n_weights for name, one in models.items() if one}
     return {"classes": len(task.label_names)} | rows | weights
 
 
@@ -181,7 +206,7 @@ class Loop:
             if settings.method == "recursive" and settings.recursive_start == "warm":
                 lesson = as_labelled(state.task.train, "real", 0)
                 state.student.learn(lesson, seed=state.seed(0, "student"))
-                state.student.lm.save(out / "model")
+                state.student.save(out / "model")
             labels_well = [_generator_accuracy(state, 0)] if settings.method in NEEDS_GENERATOR else []
             return {"rows": evaluation(state, 0) + labels_well}
 
@@ -222,7 +247,7 @@ class Loop:
 
         def make(out: Path) -> dict:
             history = state.student.learn(state.lesson, seed=state.seed(generation, "student"))
-            state.student.lm.save(out / "model")
+            state.student.save(out / "model")
             rows, n = evaluation(state, generation), len(state.lesson) * state.settings.epochs
             for name in ("label_loss", "lm_loss"):
                 mean = float(np.mean([step[name] for step in history]))
@@ -239,7 +264,7 @@ class Loop:
         def make(out: Path) -> dict:
             state.counts, rows, history, other = Counter(), [], [], None
             if settings.feedback_student != "own":
-                other = replace(state.student, lm=load_initial("student", settings))
+                other = initial_student(settings, state.task)
             if settings.feedback_student == "foreign":
                 other = teach_another(state, other, generation)
             state.hard = mine_hard_texts(state, generation, other)
@@ -254,7 +279,7 @@ class Loop:
         made = self.stage(f"teach-{generation}", make)
         state.hard = load_lesson(made / "hard.parquet")
         if (made / "model").is_dir():
-            state.generator = replace(state.generator, lm=self._load(made))
+            state.generator = replace(state.generator, lm=loading.load(str(made / "model"), device=settings.device))
 
     def teach_to_write(self, generation: int) -> None:
         """Step D by `teach`: rounds in which the Generator learns to write what the Student of this generation lacks.
@@ -283,21 +308,16 @@ class Loop:
     def _take_student(self, made: Path) -> None:
         """The weights this stage left, if any."""
         if (made / "model").is_dir():
-            self.state.student = replace(self.state.student, lm=self._load(made))
-
-    def _load(self, made: Path) -> LanguageModel:
-        return loading.load(str(made / "model"), device=self.state.settings.device)
+            self.state.student = self.state.student.load(made / "model")
 
     def inputs(self) -> dict:
         """What the run is made from: the task's texts, and which initial weights these really are."""
         task, state = self.state.task, self.state
         inputs = {"task": task.fingerprint, "task_source": task.source, "overlap": task.overlap}
-        inputs |= {"data": task.data, "classes": task.label_names} | _weights("student", state.student.lm)
-        return inputs | (_weights("generator", state.generator.lm) if state.generator else {})
-
-
-def _weights(role: str, lm: LanguageModel) -> dict[str, str]:
-    return loading.named_weights(role, Path(lm.model.config._name_or_path))
+        inputs |= {"data": task.data, "classes": task.label_names}
+        models = {"student": state.student, "generator": state.generator}
+        named = [loading.named_weights(role, one.folder) for role, one in models.items() if one]
+        return inputs | {key: value for marks in named for key, value in marks.items()}
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------
@@ -306,10 +326,11 @@ def _weights(role: str, lm: LanguageModel) -> dict[str, str]:
 def evaluation(state: LoopState, generation: int) -> list[dict]:
     """Final numbers on test; dev accuracy beside them. Nothing here flows back into the run."""
     task, student = state.task, state.student
-    test, dev = student.evaluate(task.test), student.evaluate(task.dev)
+    test = student.evaluate(task.test)
+    right = student.label_log_probs(task.dev["text"]).argmax(1) == np.array(task.dev["label"])
     rows = [
         metric(generation, "accuracy", float(test["correct"].mean()), "share", len(task.test)),
-        metric(generation, "dev_accuracy", float(dev["correct"].mean()), "share", len(task.dev)),
+        metric(generation, "dev_accuracy", float(right.mean()), "share", len(task.dev)),
         metric(generation, "label_loss", float(test["label_loss"].mean()), "nats", len(task.test)),
         metric(generation, "lm_loss", float(test["lm_loss"].mean()), "nats/token", len(task.test)),
     ]

@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from symbiosis.data.task import Task
 from symbiosis.models.generator import Generator
+from symbiosis.models.proxies import ProxyStudent
 from symbiosis.models.student import Student
 from symbiosis.settings import RunSettings, derive_seed
 
@@ -22,7 +23,7 @@ class LoopState:
 
     settings: RunSettings
     task: Task
-    student: Student
+    student: Student | ProxyStudent
     generator: Generator | None = None
     lesson: Dataset | None = None  # what the Student was taught last
     first_lesson: Dataset | None = None  # that of generation 1
@@ -48,7 +49,7 @@ class LoopState:
         return np.arange(n) % self.n_classes
 
     @property
-    def reader(self) -> Student | Generator:
+    def reader(self) -> Student | ProxyStudent | Generator:
         """Who reads labels off texts: the Generator, else the Student."""
         return self.generator or self.student
 

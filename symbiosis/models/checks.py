@@ -212,13 +212,14 @@ def check_positions(lm, settings, around: int, *keys: str) -> None:
     )
 
 
-def check_sizes(student, generator=None) -> None:
+def check_sizes(student=None, generator=None) -> None:
     """Raise ModelError where a text with the words around it is longer than the model that is to read or write it."""
-    cue = max(map(len, student.cues(range(len(student.label_names)))))
-    asked = len(student.questions([""])[0]) + max(map(len, student.label_rows()))
-    check_positions(student.lm, student.settings, max(cue + 1, asked), "max_length")
-    if student.settings.method == "recursive":
-        check_positions(student.lm, student.settings, cue, "max_new_tokens")
+    if student:
+        cue = max(map(len, student.cues(range(len(student.label_names)))))
+        asked = len(student.questions([""])[0]) + max(map(len, student.label_rows()))
+        check_positions(student.lm, student.settings, max(cue + 1, asked), "max_length")
+        if student.settings.method == "recursive":
+            check_positions(student.lm, student.settings, cue, "max_new_tokens")
     if generator:
         lm, settings, around = generator.lm, generator.settings, _prompt_lengths(generator)
         check_positions(lm, settings, around["write"], "max_new_tokens")

@@ -1,10 +1,12 @@
-"""Which GPUs a run may use: free ones are claimed by lock, so that several runs share a box.
+"""Which GPUs a run may use, and in which precision its processor multiplies well.
 
-Snakemake's `gpu` resource says how many runs go side by side, not which device each takes.
+Free GPUs are claimed by lock, so that several runs share a box: Snakemake's `gpu` resource says how many runs go side
+by side, not which device each takes.
 """
 
 import contextlib
 import errno
+import functools
 import os
 import stat
 import tempfile
@@ -20,6 +22,8 @@ from symbiosis.store.folders import locked
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 PAUSE_S = 5.0  # between two looks at devices that are taken
+BF16_FLAGS = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # of torch.cpu, private: they may go
+PRODUCT, NATIVE = 256, 1.5  # side of the timed matrices; bf16_factor up to which a CPU is said to multiply bf16
 
 _own_locks = contextlib.ExitStack()  # the system lets go of them when this process ends, however it ends
 
@@ -91,3 +95,48 @@ def _own(folder: Path) -> None:
     if stat.S_ISLNK(found.st_mode) or found.st_uid != os.getuid():
         raise PermissionError(errno.EPERM, "it is a link, or another user's")
     folder.chmod(0o700)
+
+
+# --- precision -----------------------------------------------------------------------------------------------------
+def resolved_precision(precision: str, device: torch.device) -> str:
+    """'bf16' or 'fp32': what is asked for, and of `auto` bf16 where the device multiplies it natively.
+
+    `auto` is `auto` in a run's settings and so in its run_id: the same parameters name one run on any machine. What it
+    came to is the record's `precision`, a run that is continued must come to the same, and one table refuses runs of
+    one study that came to different ones.
+    """
+    return ("bf16" if bf16_is_native(device) else "fp32") if precision == "auto" else precision
+
+
+def bf16_is_native(device: torch.device) -> bool:
+    """Whether bf16 products are the faster ones: by a GPU's own word, by a CPU's and one timed product."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    said = any(getattr(torch.cpu, name, bool)() for name in BF16_FLAGS)
+    return said and bf16_factor() <= NATIVE  # ATEN_CPU_CAPABILITY or ONEDNN_MAX_CPU_ISA may forbid what is there
+
+
+@functools.cache
+def bf16_factor() -> float:
+    """Time of a matrix product in bf16 over that in fp32, on this CPU: .5 where it multiplies bf16, else tens."""
+
+    def seconds(dtype: torch.dtype) -> float:
+        a, times = torch.ones(PRODUCT, PRODUCT, dtype=dtype), []
+        for _ in range(6):  # the fastest: others share the core, and the first is slower
+            began = time.perf_counter()
+            a @ a
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    return seconds(torch.bfloat16) / seconds(torch.float32)
+
+
+def tell_precision(precision: str, device: torch.device) -> str:
+    """`resolved_precision`, and a line where it was chosen here, or where a CPU will emulate what is asked for."""
+    chosen = resolved_precision(precision, device)
+    if precision == "auto":
+        tqdm.write(f"precision: auto is {chosen} on this {device.type}")
+    elif chosen == "bf16" and not bf16_is_native(device):
+        slower = f": a product takes {bf16_factor():.0f} times as long as in fp32" if device.type == "cpu" else ""
+        tqdm.write(f"precision: bf16 is emulated on this {device.type}{slower}; set it to auto, or to fp32")
+    return chosen

@@ -20,6 +20,7 @@ from transformers import AutoModel, AutoTokenizer
 from symbiosis.errors import SymbiosisError
 from symbiosis.models import loading
 from symbiosis.models.checks import ModelError, check_numbers, library_errors, positions, read_config
+from symbiosis.models.devices import resolved_precision
 from symbiosis.models.weights import folder_of
 from symbiosis.settings import resolve
 
@@ -63,7 +64,7 @@ def load(
     is not known here.
     """
     name = str(folder_of(name) or name)
-    local = resolve(name).is_dir()
+    local, precision = resolve(name).is_dir(), resolved_precision(precision, loading.pick_device(device))
     if not local and not revision:
         raise EncoderError(f"encoder: {name} is no folder, and a hub id needs its commit as encoder_revision")
     try:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 import torch
 
+from symbiosis.models.devices import resolved_precision
+
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # mallopt's parameters, as in <malloc.h>
 
 
@@ -42,7 +44,7 @@ def cast_linears(model, precision: str, *, keep_head_fp32: bool = False):
     Numbers are autocast's to the bit; with `keep_head_fp32` the output embedding stays as it is and gives fp32 logits,
     under autocast, too. Other weights are shared; the copies take 2 bytes per linear weight. fp32: the model itself.
     """
-    if precision != "bf16":
+    if resolved_precision(precision, model.device) != "bf16":
         return model
     low = copy.deepcopy(model, {id(p): p for p in model.parameters()})  # new modules around the same weights
     head = low.get_output_embeddings() if keep_head_fp32 else None

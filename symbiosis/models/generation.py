@@ -13,6 +13,7 @@ from symbiosis.data.lesson import Written
 from symbiosis.errors import SymbiosisError
 from symbiosis.models import vllm
 from symbiosis.models.chat import decoded, stops, without_thinking
+from symbiosis.models.devices import resolved_precision
 from symbiosis.models.fast import weights_as
 from symbiosis.models.loading import LanguageModel, autocast, batches_by_length, pad
 from symbiosis.models.refill import require_finite, sample
@@ -105,7 +106,8 @@ def _by_refill(lm: LanguageModel, prompts, sampling: Sampling, *, seed: int, sam
     Under bf16 the weights are rounded, too, once for all steps: autocast would round them at every one.
     """
     repeated = [prompt for prompt in prompts for _ in range(samples)]
-    rounded = weights_as(lm.model, torch.bfloat16) if sampling.precision == "bf16" else contextlib.nullcontext()
+    low = resolved_precision(sampling.precision, lm.device) == "bf16"
+    rounded = weights_as(lm.model, torch.bfloat16) if low else contextlib.nullcontext()
     with rounded:
         return sample(lm, repeated, [sampling.max_new_tokens] * len(repeated), sampling, seed=seed)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,6 +33,9 @@ class Generator:
     def __post_init__(self):
         check_chat(self.lm.tokenizer)
         self.label_rows()
+
+    folder = property(lambda self: Path(self.lm.model.config._name_or_path))
+    n_weights = property(lambda self: self.lm.model.num_parameters())
 
     @property
     def prompts(self) -> Prompts:

@@ -37,6 +37,7 @@ from symbiosis.models.checks import (
     read_config,
     short,
 )
+from symbiosis.models.devices import resolved_precision
 from symbiosis.models.tokens import ended, start_ids, token_ids
 from symbiosis.models.weights import folder_of
 from symbiosis.settings import resolve
@@ -192,12 +193,12 @@ def pick_device(device: str) -> torch.device:
 
 @contextlib.contextmanager
 def autocast(model: PreTrainedModel, precision: str) -> Iterator[None]:
-    """bf16 autocast where `precision` asks for it; the weights stay fp32.
+    """bf16 autocast where `precision` comes to it; the weights stay fp32.
 
     On a CPU the backward pass of torch's fused attention takes ten times as long in bf16 as plain products do, so
     attention that is to be differentiated is transformers' eager one there.
     """
-    low, usual = precision == "bf16", model.config._attn_implementation
+    low, usual = resolved_precision(precision, model.device) == "bf16", model.config._attn_implementation
     slow = low and model.device.type == "cpu" and torch.is_grad_enabled() and usual == "sdpa"
     try:
         if slow:

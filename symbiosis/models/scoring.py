@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from symbiosis.errors import SymbiosisError
+from symbiosis.models.devices import resolved_precision
 from symbiosis.models.fast import cast_linears
 from symbiosis.models.loading import LanguageModel, autocast, batches_by_length, own_logits, pad, token_ids
 from symbiosis.settings import RunSettings
@@ -86,7 +87,7 @@ def label_log_probs(
     `shared_prefixes`; logits are computed at the label's positions alone. These are so few that bf16, too, has its
     logits in fp32: bf16 would round one of 16, not unusual in a trained model, by up to a 16th.
     """
-    passes = shared_prefixes(labels, nested=settings.precision == "bf16")
+    passes = shared_prefixes(labels, nested=resolved_precision(settings.precision, lm.device) == "bf16")
     model = cast_linears(lm.model, settings.precision, keep_head_fp32=True)
     scores = np.zeros((len(prefixes), len(labels)))
     for batch in batches_by_length([len(p) for p in prefixes], settings.generation_batch_size):
@@ -147,7 +148,8 @@ def text_losses(
 ) -> np.ndarray:
     """Mean negative log-likelihood of each row's tokens after its `prompt_lengths` leading ones: (n,) [nats/token]."""
     losses = np.zeros(len(rows))
-    n = CPU_HEAD_TOKENS if settings.precision == "bf16" and lm.device.type == "cpu" else HEAD_TOKENS
+    low = resolved_precision(settings.precision, lm.device) == "bf16"
+    n = CPU_HEAD_TOKENS if low and lm.device.type == "cpu" else HEAD_TOKENS
     lm = lm._replace(model=cast_linears(lm.model, settings.precision))
     for batch in batches_by_length([len(r) for r in rows], settings.generation_batch_size):
         lengths = [prompt_lengths[i] for i in batch]

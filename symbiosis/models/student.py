@@ -1,13 +1,14 @@
 """The Student: a language model that is taught lessons, and says which label a text has."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from symbiosis.data.lesson import texts_of
-from symbiosis.models.loading import LanguageModel, document_rows
+from symbiosis.models.loading import LanguageModel, document_rows, load
 from symbiosis.models.ranks import all_reduce_sum, distributed
 from symbiosis.models.scoring import label_log_probs, text_losses, token_losses, told_apart
 from symbiosis.models.tokens import continued, ended, start_ids, token_ids
@@ -36,6 +37,20 @@ class Student:
     @property
     def prompts(self) -> Prompts:
         return read_prompts(self.settings.prompts)
+
+    # --- its weights, as any Student's (see `proxies`) ---
+
+    folder = property(lambda self: Path(self.lm.model.config._name_or_path))
+    device = property(lambda self: self.lm.device)
+    n_weights = property(lambda self: self.lm.model.num_parameters())
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint any tool can load; the folder appears complete or not at all."""
+        self.lm.save(folder)
+
+    def load(self, folder: Path) -> "Student":
+        """This Student with the weights of a folder."""
+        return replace(self, lm=load(str(folder), device=self.settings.device))
 
     # --- token rows ---
 
@@ -106,6 +121,7 @@ def learn(student: Student, lesson, *, seed: int) -> list[dict]:
     rows, settings = LessonRows(student, lesson), student.settings
     batches = epochs_of(rows.lengths, settings.batch_size, settings.epochs, seed)
     steps = Steps.of("Student", settings.learning_rate, settings)
+    steps = steps.shaped(settings.schedule, settings.warmup_steps, len(batches))
     return fit(student.lm.model, rows.batch_losses, batches, steps)
 
 
@@ -123,13 +139,16 @@ class LessonRows:
         self.weight = torch.tensor(lesson["weight"], dtype=torch.float32, device=student.lm.device)
         self.lm_weight = token_weights(self.weight, self.written, self.given)
 
-    def _token_losses(self, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, list, torch.Tensor]:
-        """Loss and row of every predicted token, the label rows (place, row, probability), each token row's share."""
+    def _token_losses(self, rows: Sequence[int], written: Sequence[int]):
+        """Loss and row of every predicted token, the label rows (place, row), each token row's share.
+
+        rows are read as questions with their labels, `written` as texts after their labels, behind them.
+        """
         asks = [(k, i, label, p) for k, i in enumerate(rows) for label, p in self.labels[i].items()]
-        tokens = [[*self.asked[i], *self.words[label]] for _, i, label, _ in asks] + [self.written[i] for i in rows]
-        lengths = [len(self.asked[i]) for _, i, _, _ in asks] + [self.given[i] for i in rows]
+        tokens = [[*self.asked[i], *self.words[label]] for _, i, label, _ in asks] + [self.written[i] for i in written]
+        lengths = [len(self.asked[i]) for _, i, _, _ in asks] + [self.given[i] for i in written]
         nll, row = token_losses(self.student.lm, tokens, lengths, self.student.settings)
-        share = torch.tensor([p for *_, p in asks] + [1.0] * len(rows), device=nll.device)
+        share = torch.tensor([p for *_, p in asks] + [1.0] * len(written), device=nll.device)
         return nll, row, [(k, i) for k, i, *_ in asks], share
 
     def batch_losses(self, rows: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
@@ -137,19 +156,23 @@ class LessonRows:
 
             loss = label_loss + lm_weight * lm_loss
 
-        Losses are means weighted by the row's `weight`; a label word counts once, however many tokens it has.
+        Losses are means weighted by the row's `weight`; a label word counts once, however many tokens it has. Without
+        lm_weight the texts are not predicted at all, which is more than half of a step, and lm_loss is nan.
         """
-        nll, row, asks, share = self._token_losses(rows)
-        w = self.weight[[i for _, i in asks] + list(rows)] * share
+        written = rows if self.student.settings.lm_weight else []
+        nll, row, asks, share = self._token_losses(rows, written)
+        w = self.weight[[i for _, i in asks] + list(written)] * share
         is_label = row < len(asks)
         label_loss = (nll * w[row])[is_label].sum() / all_reduce_sum(self.weight[batch].sum())
+        if not len(written):
+            return {"loss": label_loss, "label_loss": label_loss, "lm_loss": torch.tensor(torch.nan, device=nll.device)}
         lm_loss = (nll * w[row])[~is_label].sum() / self.lm_weight(batch)
         loss = label_loss + self.student.settings.lm_weight * lm_loss
         return {"loss": loss, "label_loss": label_loss, "lm_loss": lm_loss}
 
     def row_losses(self, rows: np.ndarray) -> RowLosses:
         """`batch_losses` row by row, before its means."""
-        nll, row, asks, share = self._token_losses(rows)
+        nll, row, asks, share = self._token_losses(rows, rows)
         n = len(rows)
         owner = torch.tensor([k for k, _ in asks] + [n + k for k in range(n)], device=nll.device)
         sums = torch.zeros(2 * n, device=nll.device).index_add(0, owner[row], nll * share[row])

@@ -9,7 +9,7 @@ order of their sums.
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -70,6 +70,23 @@ class Steps:
     def of(cls, what: str, learning_rate: float, settings: RunSettings) -> "Steps":
         parts = settings.gradient_accumulation_steps
         return cls(what, learning_rate, sharding=settings.sharding, microbatches=parts)
+
+    def shaped(self, schedule: str, warmup_steps: int, steps: int) -> "Steps":
+        """The same with the step size of a lesson of `steps` steps; no step of these has size 0.
+
+            share_k = (k + 1) / (warmup_steps + 1)            k < warmup_steps
+                    = 1                                       from then on, `constant`
+                    = (steps - k) / (steps - warmup_steps)    from then on, `linear`             k = 0 .. steps - 1
+
+        AdamW's first steps, whose moments know one batch each, at full size undo what a pre-trained model knows.
+        """
+
+        def share(step: int) -> float:
+            if step < warmup_steps:
+                return (step + 1) / (warmup_steps + 1)
+            return (steps - step) / (steps - warmup_steps) if schedule == "linear" else 1.0
+
+        return replace(self, schedule=share)
 
 
 @malloc_without_trim()

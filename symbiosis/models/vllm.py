@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from symbiosis.errors import SymbiosisError
+from symbiosis.models.devices import resolved_precision
 from symbiosis.models.loading import LanguageModel
 from symbiosis.settings import derive_seed
 
@@ -60,7 +61,7 @@ def _engine(lm: LanguageModel, precision: str):
         _engines.clear()  # gives its memory back first
         with tempfile.TemporaryDirectory(prefix="symbiosis-vllm-") as folder:
             lm.save(Path(folder) / "model")
-            dtype = {"fp32": "float32", "bf16": "bfloat16"}[precision]
+            dtype = {"fp32": "float32", "bf16": "bfloat16"}[resolved_precision(precision, lm.device)]
             _engines[digest.hexdigest()] = LLM(
                 model=f"{folder}/model", dtype=dtype, gpu_memory_utilization=MEMORY, trust_remote_code=False
             )

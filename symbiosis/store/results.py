@@ -27,10 +27,10 @@ SORT_BY = ["scale", "study", "method", "variant", "seed", "generation", "metric"
 
 RECORD_COLUMNS = (
     "run_id", "commit", "dirty", "device", "threads", "torch", "transformers", "wall_s", "peak_memory_gib",
-    "hardware", "classes", "data", "setting", "world", "cpu_s",
+    "hardware", "classes", "data", "setting", "world", "cpu_s", "precision",
 )  # fmt: skip
 RECORD_NUMBERS = {"threads": int, "wall_s": float, "peak_memory_gib": float, "cpu_s": float}
-LATER_COLUMNS = {"cpu_s"}  # a table lacks them as long as no run of it has them
+LATER_COLUMNS = {"cpu_s", "precision"}  # a table lacks them as long as no run of it has them
 
 RESTORE = "restore the file from git, or delete it and collect the runs again"
 HOW_TO_MAKE = (
@@ -223,6 +223,7 @@ def _read_record(folder: Path) -> tuple[dict[str, str], Settings | None]:
             "classes": len(inputs.get("classes", "")) or None,
             "data": inputs.get("data") or None,
             "cpu_s": None,
+            "precision": None,
         }
         values = later | record | record["versions"] | marks(settings)
         return {name: "" if values[name] is None else str(values[name]) for name in RECORD_COLUMNS}, settings

@@ -13,7 +13,13 @@ WORLD = (  # what the arms of a study have in common: task, sizes, models
     "pool_skew", "dev_size", "test_size", "student", "student_revision", "student_corpus", "student_steps", "generator",
     "generator_revision", "generator_corpus", "generator_steps",
 )  # fmt: skip
-ALIKE = {"setting": 3, "world": 2, "data": 2, "classes": 2}  # column: parts of (scale, study, arm) that share its value
+ALIKE = {
+    "setting": 3,
+    "world": 2,
+    "data": 2,
+    "classes": 2,
+    "precision": 2,
+}  # column: parts of (scale, study, arm) alike
 
 
 class WorldError(SymbiosisError):
@@ -77,7 +83,7 @@ def _names(run_id: str) -> tuple[str, str, str, str]:
 
 def _difference(column: str, old: Mapping, new: Mapping, found: Mapping[str, Settings]) -> str:
     one, other = (found.get(record["run_id"]) or _as_planned(record) for record in (old, new))
-    if column in ("data", "classes") or not (one and other):
+    if column in ("data", "classes", "precision") or not (one and other):
         return f"{column} is {old[column]} and {new[column]}"
     own = ("seed", "reports_dir", "keep_checkpoints")
     compared = WORLD if column == "world" else [name for name in type(one).model_fields if name not in own]

@@ -119,6 +119,24 @@ def test_a_skewed_pool_shows_less_of_what_the_test_shows_of_any_task(folder):
 
     whole, without = (load_task(settings(folder, pool_size=4, pool_skew=skew)) for skew in ("none", "no_class"))
     assert len(whole.pool) == len(without.pool) == 4 and whole.dev["text"][:] == without.dev["text"][:]
+    assert len(load_task(settings(folder, pool_size=0, pool_skew="no_class")).pool) >= 8
     fails(
         folder, r"pool_skew 'no_class' leaves \d+ rows where pool_size asks for 14", pool_size=14, pool_skew="no_class"
     )
+
+
+@pytest.mark.parametrize(("pool_size", "few"), [(0, 3), (90, 3), (25, 1)])  # 0 takes all others, about 98
+def test_a_class_can_be_rare_in_the_pool_of_any_task(tmp_path, pool_size, few):
+    """RARE_CLASS of the pool is of the class that no_class would take away; the others are the same, in order."""
+    folder = write_folder(tmp_path, rows(140), rows(6, start=500))
+    asked = {"pool_size": pool_size, "pool_skew": "rare_class"}
+    rare, without = (
+        load_task(settings(folder, **asked | {"pool_skew": skew})).pool["text"][:]
+        for skew in ("rare_class", "no_class")
+    )
+    classes = [int(text.split()[2]) % 4 for text in rare]
+    gone = ({0, 1, 2, 3} - {int(text.split()[2]) % 4 for text in without}).pop()
+    assert classes.count(gone) == few and len(rare) == (pool_size or len(without) + few)
+    others = [text for text, label in zip(rare, classes, strict=True) if label != gone]
+    assert others == without[: len(others)]
+    fails(folder, r"pool_skew 'rare_class' leaves \d+ rows where pool_size asks for 120", **asked | {"pool_size": 120})

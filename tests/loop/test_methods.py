@@ -72,6 +72,25 @@ def test_static_lessons_may_be_subsets_of_texts_written_once():
     assert not np.array_equal(*drawn)
 
 
+def test_pseudo_labels_may_stand_beside_writing_that_no_feedback_steers():
+    state = state_of(method="pseudo_label", written_share=0.5, label_keep=0.5)
+    lesson = next_lesson(state, 1)
+    assert kinds(lesson) == {"label": 6, "write": 6} and state.counts["labelled"] == 12
+    alone = next_lesson(state_of(method="static", lesson_size=6), 1)  # what is written is what others write
+    assert lesson["text"][6:] == alone["text"][:] and lesson["label"][6:] == alone["label"][:]
+    assert kinds(next_lesson(state_of(method="pseudo_label", written_share=1.0), 1)) == {"write": 12}
+
+
+def test_class_weights_make_every_label_that_occurs_weigh_the_same():
+    lesson = next_lesson(state_of(method="pseudo_label", class_weights=True), 1)
+    labels, weights = np.array(lesson["label"]), np.array(lesson["weight"])
+    counts = Counter(labels)
+    assert len(set(counts.values())) > 1  # or the weights would be 1 anyway
+    assert [weights[labels == label].sum() for label in counts] == pytest.approx([12 / len(counts)] * len(counts))
+    plain = next_lesson(state_of(method="pseudo_label"), 1)
+    assert plain["text"][:] == lesson["text"][:] and set(plain["weight"]) == {1.0}
+
+
 def test_recursion_keeps_repeats_and_draws_empty_texts_again(writes):
     state = state_of(method="recursive", max_redraws=2)
     writes += [["meow", "", "meow"], ["", "woof"], ["tweet"]]  # four of twelve are empty, then two of these four

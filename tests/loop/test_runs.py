@@ -1,6 +1,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ import torch
 from symbiosis.data.lesson import load_lesson
 from symbiosis.loop import runs
 from symbiosis.loop.methods import METHODS
-from symbiosis.models import loading
+from symbiosis.models import devices, loading, proxies
 from symbiosis.models.ranks import TrainingError
 from symbiosis.pretrain.initial import initial_model_folder
 from symbiosis.settings import RunSettings, root
@@ -96,6 +97,47 @@ def test_a_record_says_with_what_and_from_what_the_run_was_made(unbroken, monkey
     assert re.fullmatch(r"[0-9a-f]{40}", record["commit"]) and record["dirty"] in (True, False)
     monkeypatch.setattr(record_module, "PACKAGES", ("torch", "no-such-package"))
     assert set(record_module.versions()) == {"python", "torch"}  # what is not installed is left out
+
+
+PROXY = {"feedback": "entropy", "generator_update": "none", "method": "symbiosis"}
+
+
+def test_a_probe_is_a_student_like_any_other_and_goes_on_where_it_was_killed(reports, tmp_path):
+    settings = tiny(reports, variant="probe", student="probe", **PROXY)
+    rows = runs.run(settings)
+    assert rows.loc[rows["metric"].isin(["lm_loss", "train_lm_loss"]), "value"].isna().all()
+    assert rows.loc[rows["metric"] == "train_label_loss", "value"].max() < math.log(4)
+    inputs = read_record(settings)["inputs"]
+    assert inputs["student_weights"] == inputs["generator_weights"] and inputs["sizes"]["student"] < 1000
+    done, again = stages.run_folder(settings), settings.model_copy(update={"reports_dir": str(tmp_path)})
+    half = stages.run_folder(again)
+    shutil.copytree(done, half)
+    for name in ("state/student-2", "state/lesson-2"):
+        shutil.rmtree(half / name)
+    (half / "record.json").unlink(), (half / "rows.csv").unlink()
+    assert runs.run(again).equals(rows)
+
+
+def test_a_proxy_on_an_encoders_vectors_needs_no_generator(tmp_path, monkeypatch, neox_folder):
+    monkeypatch.setattr(proxies, "ENCODER", str(neox_folder)), monkeypatch.setattr(runs, "ENCODER", str(neox_folder))
+    settings = tiny(tmp_path, student="minilm", **PROXY | {"method": "real"})
+    rows = runs.run(settings).set_index(["metric", "generation"])["value"]
+    assert rows["train_label_loss", 2] < math.log(4) and rows["label_loss", 0] == pytest.approx(math.log(4))
+    record = read_record(settings)
+    assert record["train_texts_cut"] is None and record["inputs"]["student"] == neox_folder.name
+
+
+def test_auto_is_recorded_as_what_it_came_to_and_a_run_goes_on_in_that_alone(tmp_path, monkeypatch):
+    settings = tiny(tmp_path, method="real", generations=1, precision="auto")
+    monkeypatch.setattr(devices, "bf16_is_native", lambda device: True)
+    rows = runs.run(settings)
+    record = stages.run_folder(settings) / "record.json"
+    assert json.loads(record.read_text())["precision"] == "bf16"
+    monkeypatch.setattr(devices, "bf16_is_native", lambda device: False)
+    assert runs.run(settings).equals(rows)  # what is finished is read anywhere
+    record.unlink()
+    with pytest.raises(RunError, match="its precision came from other code or data than today's"):
+        runs.run(settings)
 
 
 def test_the_weights_digest_sees_a_single_bit_and_no_stranger(qwen_folder, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from symbiosis.models import devices
-from symbiosis.models.devices import DeviceError, claim
+from symbiosis.models.devices import DeviceError, bf16_factor, bf16_is_native, claim, resolved_precision, tell_precision
 
 FOUR = ["0", "1", "2", "3"]
 
@@ -111,3 +111,47 @@ def test_what_cannot_be_had_is_said_at_once(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     with pytest.raises(DeviceError, match="CUDA has already begun in this process; claim before the first model"):
         claim(1, devices=FOUR)
+
+
+# --- precision ------------------------------------------------------------------------------------------------------
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("flag", "factor", "native"), [(True, 0.5, True), (True, 55.0, False), (False, 0.5, False)]
+)  # what the processor says, and what a product says, which has the last word
+def test_auto_is_bf16_where_the_processor_says_so_and_a_product_agrees(monkeypatch, capsys, flag, factor, native):
+    for name in devices.BF16_FLAGS:
+        monkeypatch.setattr(torch.cpu, name, lambda: flag)
+    monkeypatch.setattr(devices, "bf16_factor", lambda: factor)
+    chosen = "bf16" if native else "fp32"
+    assert tell_precision("auto", CPU) == resolved_precision("auto", CPU) == chosen
+    assert capsys.readouterr().out == f"precision: auto is {chosen} on this cpu\n"
+    assert tell_precision("bf16", CPU) == "bf16" and tell_precision("fp32", CPU) == "fp32"
+    warned = f"bf16 is emulated on this cpu: a product takes {factor:.0f} times as long as in fp32; set it to auto"
+    assert (warned in capsys.readouterr().out) is not native
+
+
+def test_flags_that_torch_took_away_leave_fp32(monkeypatch):
+    for name in devices.BF16_FLAGS:
+        monkeypatch.delattr(torch.cpu, name)
+    assert resolved_precision("auto", CPU) == "fp32"
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_gpu_speaks_for_itself(monkeypatch, native):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    assert resolved_precision("auto", GPU) == ("bf16" if native else "fp32")
+
+
+@pytest.mark.skipif(not bf16_is_native(CPU), reason="this CPU emulates bf16 anyway")
+def test_a_processor_that_is_held_back_is_found_out_by_the_product():
+    """oneDNN kept to AVX2, as on a CPU that has no more: the processor's own flags still say bf16."""
+    held_back = os.environ | {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    asks = (
+        "import torch; from symbiosis.models.devices import *; cpu = torch.device('cpu'); tell_precision('bf16', cpu); "
+    )
+    command = [sys.executable, "-c", asks + "print(resolved_precision('auto', cpu), bf16_factor())"]
+    said, answer = subprocess.run(command, env=held_back, capture_output=True, text=True).stdout.splitlines()
+    chosen, factor = answer.split()
+    assert chosen == "fp32" and float(factor) > 5 * bf16_factor() and "bf16 is emulated on this cpu" in said

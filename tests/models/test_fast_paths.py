@@ -7,8 +7,9 @@ import pytest
 import torch
 from conftest import NEWS
 
-from symbiosis.models import loading, scoring
+from symbiosis.models import devices, loading, scoring
 from symbiosis.models.fast import cast_linears
+from symbiosis.models.generation import Sampling, generate
 from symbiosis.models.student import Student
 from symbiosis.settings import RunSettings
 
@@ -123,3 +124,21 @@ def test_fp32_takes_a_pass_per_prefix_and_no_cast_weights(loaded, monkeypatch):
     for settings in (FP32, BF16):
         scoring.label_log_probs(lm, rows, LABELS, settings)
     assert asked == [False, True]
+
+
+# --- precision: auto -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_gives_the_numbers_of_what_it_comes_to(loaded, monkeypatch, native):
+    """In every place that reads `precision`: losses, label words, what is trained, what is written."""
+    monkeypatch.setattr(devices, "bf16_is_native", lambda device: native)
+    lm, rows, prompts = loaded
+    auto, same = FP32.model_copy(update={"precision": "auto"}), BF16 if native else FP32
+
+    def numbers(settings):
+        yield scoring.text_losses(lm, rows, prompts, settings)
+        yield scoring.label_log_probs(lm, rows, LABELS, settings)
+        yield scoring.token_losses(lm, rows, prompts, settings)[0].detach().numpy()  # with a gradient
+        yield generate(lm, rows, Sampling.of(settings.model_copy(update={"generation_engine": "refill"})), seed=0)
+
+    for one, other in zip(numbers(auto), numbers(same), strict=True):
+        assert np.array_equal(one, other)

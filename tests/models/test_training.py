@@ -89,3 +89,36 @@ def test_bf16_training_has_the_gradient_of_fp32_within_its_rounding(student):
         gradients[precision] = torch.cat([p.grad.flatten() for p in weights(learner)])
     full, low = gradients["fp32"], gradients["bf16"]
     assert 1e-4 < ((full - low).norm() / full.norm()).item() < 2e-2
+
+
+# --- the size of the steps -----------------------------------------------------------------------------------------
+def sizes(monkeypatch, learner, **changes):
+    """The learning rate of every step of a lesson, as the optimiser saw it."""
+    seen, step = [], torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: (seen.append(self.param_groups[0]["lr"]), step(self)))
+    with_(learner, batch_size=2, epochs=2, learning_rate=0.8, **changes).learn(LESSON, seed=0)
+    monkeypatch.undo()
+    return seen
+
+
+def test_steps_rise_and_fall_as_the_schedule_says_and_none_is_lost(student, monkeypatch):
+    assert sizes(monkeypatch, student) == [0.8] * 8
+    assert sizes(monkeypatch, student, warmup_steps=3) == pytest.approx([0.2, 0.4, 0.6, *[0.8] * 5])
+    falling = [0.2, 0.4, 0.6, 0.8, 0.64, 0.48, 0.32, 0.16]
+    assert sizes(monkeypatch, student, warmup_steps=3, schedule="linear") == pytest.approx(falling)
+
+
+def test_a_lesson_shorter_than_its_warm_up_still_takes_whole_steps():
+    """Fewer rows than `lesson_size` may be left of a lesson; the settings only know the latter."""
+    steps = training.Steps("Student", 1.0).shaped("linear", 5, 3)
+    assert [steps.schedule(k) for k in range(3)] == pytest.approx([1 / 6, 2 / 6, 3 / 6])
+
+
+def test_without_lm_weight_texts_are_not_predicted_and_the_label_loss_is_the_same(student):
+    rows, read = np.arange(8), []
+    student.lm.model.get_output_embeddings().register_forward_hook(lambda *at: read.append(at[1][0].numel()))
+    with_lm, without = (LessonRows(with_(student, lm_weight=w), UNEVEN).batch_losses(rows, rows) for w in (1.0, 0.0))
+    assert without["loss"] == without["label_loss"] and torch.isnan(without["lm_loss"])
+    assert without["label_loss"].item() == pytest.approx(with_lm["label_loss"].item(), rel=1e-5)
+    assert with_lm["loss"] > with_lm["label_loss"]
+    assert read[1] < read[0] / 2  # hidden states that the head reads

@@ -13,10 +13,11 @@ from symbiosis.store import results
 from symbiosis.store.worlds import WorldError, marks, settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
+AUTO = {"precision": "auto"}
 DATA = {"data": "00000000", "classes": ["Billing", "Account", "Technical"]}
 
 
-def finish(reports, scale, arm, seed, *, inputs=(), study="main", **changed):
+def finish(reports, scale, arm, seed, *, inputs=(), recorded=(), study="main", **changed):
     """A finished run's folder, as params sets it but for what is changed; returns its run_id."""
     given = params.of_run(scale, study, arm, seed) | changed
     settings = settings_of(given)
@@ -34,7 +35,7 @@ def finish(reports, scale, arm, seed, *, inputs=(), study="main", **changed):
         "wall_s": float(seed),
     }
     record |= {"peak_memory_gib": 1.0, "versions": {"torch": "2", "transformers": "5"}, "hardware": "a CPU"}
-    record |= {"settings": settings.model_dump(), "inputs": DATA | dict(inputs)}
+    record |= {"settings": settings.model_dump(), "inputs": DATA | dict(inputs)} | dict(recorded)
     (folder / "record.json").write_text(json.dumps(record))
     return settings.run_id
 
@@ -57,6 +58,11 @@ def finish(reports, scale, arm, seed, *, inputs=(), study="main", **changed):
         (("static", 11), ("symbiosis", 12, {"inputs": {"data": "11111111"}}), "data is 00000000 and 11111111"),
         (("static", 11), ("symbiosis", 12, {"inputs": {"classes": ["Billing", "Account"]}}), "classes is 3 and 2"),
         (("static", 11), ("real", 12, {"study": "pool_25"}), ""),  # another world on purpose
+        (
+            ("real", 11, AUTO | {"recorded": {"precision": "fp32"}}),
+            ("static", 12, AUTO | {"recorded": {"precision": "bf16"}}),
+            "precision is fp32 and bf16",
+        ),
     ],
 )
 def test_runs_of_two_worlds_are_refused_by_what_they_differ_in(tmp_path, first, second, said):
