@@ -14,7 +14,6 @@ import hashlib
 import json
 import re
 import shlex
-import statistics
 import subprocess
 import sys
 import time
@@ -384,13 +383,17 @@ def progress(planned: Sequence[Run], minutes: float, done: int, total: int) -> s
 
 
 def expected(planned: Sequence[Run]) -> str:
-    """What a batch would run: how many runs are left, of which arms, and their time by the published runs."""
+    """What a batch would run: how many runs are left, of which arms, and their time by the published runs.
+
+    A scale of which no run is published goes by the `minutes` of profiles/scales.yaml, where it has any.
+    """
     left = [run for run in planned if not run.finished]
     took: dict[str, list[float]] = {}
     for row in _table_rows("records.csv", planned[0].scale, params.PUBLISHED):
         took.setdefault(row["run_id"].split("/")[2].rpartition("-s")[0], []).append(float(row["wall_s"]))
     known = [sum(took[run.arm]) / len(took[run.arm]) for run in left if run.arm in took]
-    time_ = f", about {sum(known) / 60 * len(left) / len(known):.0f} minutes of one core" if known else ""
+    seconds = sum(known) / len(known) if known else 60 * needs(planned[0].scale).get("minutes", 0)
+    time_ = f", about {seconds / 60 * len(left):.0f} minutes of one core" if seconds else ""
     arms = ", ".join(dict.fromkeys(run.arm for run in planned))
     return f"{len(planned) - len(left)} of {len(planned)} runs are done; left: {len(left)}{time_}\narms: {arms}"
 
@@ -405,24 +408,6 @@ def report_study(planned: Sequence[Run]) -> str:
     """The study that the reports begin with: main where a run of it is finished here, else the batch's first."""
     main = (root() / params.LOCAL / "runs" / planned[0].scale / "main").glob("*/record.json")
     return "main" if any(main) else planned[0].study
-
-
-def estimate(planned: Sequence[Run]) -> str:
-    """One line before a batch: what the runs that are not there take on one core, at the pace of those in records.csv.
-
-    A scale of which no run is recorded goes by the `minutes` of profiles/scales.yaml, where it has any.
-    """
-    took: dict[str, list[float]] = {}
-    for scale in {run.scale for run in planned}:
-        for record in _table_rows("records.csv", scale):
-            took.setdefault(scale, []).append(float(record["wall_s"]) / 60)
-    pace = {
-        run.scale: statistics.median(took.get(run.scale) or [needs(run.scale).get("minutes", 0)]) for run in planned
-    }
-    left = [run for run in planned if not run.finished]
-    hours = sum(pace[run.scale] for run in left) / 60
-    told = ", ".join(f"{minutes:.1f} minutes a run of {scale}" for scale, minutes in sorted(pace.items()) if minutes)
-    return f"{len(left)} runs are left, about {hours:.1f} hours of one core ({told})" if told else ""
 
 
 def table(planned: Sequence[Run]):

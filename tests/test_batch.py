@@ -503,14 +503,12 @@ def test_a_plan_says_how_long_it_will_take(repo):
     finish(repo, plan[0])
     (repo / "reports" / "records.csv").write_text("run_id,wall_s\n" + "".join(
         f"{scale}/main/real-s{seed}@0,{wall}\n"
-        for scale, seed, wall in (("miniature", 1, 60), ("miniature", 2, 72), ("miniature", 3, 600), ("paper", 1, 9999))
+        for scale, seed, wall in (("miniature", 1, 60), ("miniature", 2, 84), ("paper", 1, 9999))
     ))  # fmt: skip
-    assert batch.estimate(plan) == "5 runs are left, about 0.1 hours of one core (1.2 minutes a run of miniature)"
-    planned = batch.plan("smollm", arms=["real"], seeds=15)
-    minutes = batch.needs("smollm")["minutes"]
-    told = f"15 runs are left, about {minutes / 4:.1f} hours of one core ({minutes:.1f} minutes a run of smollm)"
-    assert batch.estimate(planned) == told
-    assert batch.estimate(batch.plan("agnews_small", arms=["real"])) == ""
+    assert batch.expected(plan).startswith("1 of 6 runs are done; left: 5, about 6 minutes of one core\n")
+    told = f"left: 15, about {15 * batch.needs('smollm')['minutes']:.0f} minutes of one core"
+    assert told in batch.expected(batch.plan("smollm", arms=["real"], seeds=15))
+    assert "minutes" not in batch.expected(batch.plan("agnews_small", arms=["real"]))
 
 
 # ---- verify
