@@ -212,7 +212,8 @@ def test_a_run_that_teaches_has_a_stage_per_round_and_keeps_what_it_cost(both):
     assert [(each["generation"], each["round"]) for each in counts] == [(0, 1), (0, 2), (1, 1), (1, 2)]
     steps = 2 * 2  # two epochs of two batches
     assert [each["student_steps"] for each in counts] == [3 * steps] * 2 + [2 * steps] * 2
-    assert [each["student_rows"] for each in counts] == [3 * 24] * 2 + [2 * 24] * 2
+    most = [3 * 24] * 2 + [2 * 24] * 2  # empty texts are left out
+    assert all(0.8 * n < each["student_rows"] <= n for each, n in zip(counts, most, strict=True))
     assert all(each["asked"] == each["labelled"] + each["student_rows"] for each in counts)
     state = stages.run_folder(settings) / "state"
     assert not list(state.glob("round-*/model"))  # weights a later stage replaced
