@@ -57,10 +57,11 @@ class Drafts:
 
 @dataclass
 class Values:
-    """Values (s, n) of n drafts at s Students, the Students' dev losses (s,) [nats], and the steps they were taught."""
+    """Values (s, n) of n drafts at s Students, the Students' dev losses (s,) [nats], and what they were taught."""
 
     of_students: list[np.ndarray] = field(default_factory=list)
     dev_losses: list[float] = field(default_factory=list)
+    rows: int = 0
     steps: int = 0
 
     @property
@@ -85,18 +86,15 @@ def teach_round(state: LoopState, frozen: Generator, generation: int, k: int) ->
     far, kl = drift(generator, frozen, answered)
     belief = frozen.label_log_probs(drafts.texts)[np.arange(len(drafts.labels)), drafts.labels]
     advantage = settings.teach_label_weight * standardised(belief, drafts.labels)
-    told = {
-        "drafts": len(drafts.texts),
-        "labelled": len(drafts.texts),
-        "kl": kl,
-        **whole_lesson(drafts.texts, drafts.labels, state.task.world),
-    }
+    n = len(drafts.texts)
+    told = {"asked": n, "labelled": n, "kl": kl, **whole_lesson(drafts.texts, drafts.labels, state.task.world)}
     if settings.teach_reward != "label":
         texts = held_out(state, frozen, seed)
         values = student_values(state, drafts, texts, seed)
         value = standardised(np.mean(values.of_students, axis=0), drafts.labels)
         advantage = advantage + value
-        told |= {"dev_loss": values.dev_losses[-1], "reliability": values.reliability, "student_steps": values.steps}
+        told |= {"dev_loss": values.dev_losses[-1], "reliability": values.reliability}
+        told |= {"asked": n + values.rows, "student_rows": values.rows, "student_steps": values.steps}
         told["labelled"] += len(texts) if texts is not state.task.dev else 0
         told |= values_by_truth(value, drafts, state.task.world)
     advantage = advantage - settings.teach_kl * (far - far.mean())
@@ -179,6 +177,7 @@ def taught(state: LoopState, found: Values, seed: int) -> Iterator[tuple[Student
     for i in range(STUDENTS - (state.lesson is not None)):
         labels = state.balanced_labels(settings.lesson_size)
         lesson = write(state.generator, labels, seed=derive_seed(seed, i, "lesson")).lesson
+        found.rows += len(lesson)
         found.steps += len(student.learn(lesson, seed=derive_seed(seed, i, "student")))
         yield student, lesson
 
@@ -210,10 +209,9 @@ def told_in_a_line(told: Told) -> str:
 
 
 def cost(told: Told) -> Told:
-    """What the record says of a round: texts written and read for their label, steps of Students and policy, CPU s."""
-    return {
-        name: told[name] for name in ("drafts", "labelled", "student_steps", "policy_steps", "cpu_s") if name in told
-    }
+    """What the record says of a round: texts written, texts read for their label, what Students were taught, CPU s."""
+    names = ("asked", "labelled", "student_rows", "student_steps", "policy_steps", "cpu_s")
+    return {name: told[name] for name in names if name in told}
 
 
 def snapshots(rounds: int) -> list[int]:

@@ -184,8 +184,11 @@ def test_a_round_changes_the_writer_and_tells_what_it_found(state, reward):
     settings = state.settings.model_copy(update={"teach_reward": reward, "lesson_size": 24})
     writer = replace(state.generator, lm=state.generator.lm._replace(model=copy.deepcopy(state.generator.lm.model)))
     told = teach_round(replace(state, settings=settings, generator=writer), state.generator, 0, 1)
-    assert told["kl"] == 0 and 40 < told["drafts"] <= 48 and told["policy_steps"] == POLICY_STEPS and told["cpu_s"] > 0
+    assert (
+        told["kl"] == 0 and 40 < told["labelled"] <= 48 and told["policy_steps"] == POLICY_STEPS and told["cpu_s"] > 0
+    )
     assert {"tail_mass", "tail_coverage", "label_purity", "distinct_2"} <= set(told)
+    assert told["asked"] == told["labelled"] + told.get("student_rows", 0)
     assert ("dev_loss" in told) == ("reliability" in told) == ("student_steps" in told) == (reward == "calibrated")
     moved = zip(writer.lm.model.parameters(), state.generator.lm.model.parameters(), strict=True)
     assert any(not torch.equal(a, b) for a, b in moved)
@@ -209,6 +212,9 @@ def test_a_run_that_teaches_has_a_stage_per_round_and_keeps_what_it_cost(both):
     assert [(each["generation"], each["round"]) for each in counts] == [(0, 1), (0, 2), (1, 1), (1, 2)]
     steps = 2 * 2  # two epochs of two batches
     assert [each["student_steps"] for each in counts] == [3 * steps] * 2 + [2 * steps] * 2
+    most = [3 * 24] * 2 + [2 * 24] * 2  # empty texts are left out
+    assert all(0.8 * n < each["student_rows"] <= n for each, n in zip(counts, most, strict=True))
+    assert all(each["asked"] == each["labelled"] + each["student_rows"] for each in counts)
     state = stages.run_folder(settings) / "state"
     assert not list(state.glob("round-*/model"))  # weights a later stage replaced
     told = json.loads((state / "round-0-2" / "result.json").read_text())["history"][0]
