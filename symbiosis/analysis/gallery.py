@@ -451,7 +451,8 @@ def show_table(table: pd.DataFrame) -> None:
 
     p_values = {name: "{:.2g}" for name in ("p", "p_holm") if name in table}
     shown = table.style.format(p_values, precision=3, na_rep="-")
-    display(shown.hide() if isinstance(table.index, pd.RangeIndex) else shown)
+    numbered = table.index.name is None and pd.api.types.is_integer_dtype(table.index)
+    display(shown.hide() if numbered else shown)
 
 
 def show_folded(title: str, text: str) -> None:

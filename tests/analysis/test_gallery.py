@@ -92,9 +92,9 @@ def test_every_scale_with_interacting_models_is_read(interaction, tmp_path, caps
 def test_a_table_has_one_style(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", shown.append)
-    gallery.show_table(pd.DataFrame({"mean": [0.12345, np.nan], "p": [1e-6, 0.5]}))
+    gallery.show_table(pd.DataFrame({"mean": [0.12345, np.nan], "p": [1e-6, 0.5]}, index=[7, 9]))
     text = shown[0].to_html()
-    assert "0.123" in text and "0.1235" not in text and "1e-06" in text and ">-<" in text and ">0<" not in text
+    assert "0.123" in text and "0.1235" not in text and "1e-06" in text and ">-<" in text and ">7<" not in text
 
 
 def test_subtopics_of_texts_need_a_known_world():
