@@ -46,7 +46,7 @@ export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
 # Every run is a process that imports torch and transformers: 4 s with stored bytecode, 15 s without.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup reproduce batch plan runs studies reports publish verify test test-fast test-slow bench paper docs new share weights convert pictures lab lint clean
+.PHONY: help setup reproduce batch plan runs studies reports publish figures verify test test-fast test-slow bench paper docs new share weights convert pictures lab lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
@@ -104,6 +104,9 @@ reports: $(READY)  ## the analysis and the paper's figures, from the runs that a
 
 publish: $(READY)  ## for the author: the runs of SCALE= here into the published tables, then claims, tables and figures
 	@$(BIN)/python -m symbiosis.batch publish "$(SCALE)" "$(STUDY)" all 0
+
+figures: $(READY)  ## every published figure 3.3 inches wide, for a column of print, in reports/local/figures_column
+	@$(BIN)/python -m symbiosis.analysis.gallery column
 
 verify: $(READY)  ## compute the committed tables again from the committed rows, and say line by line what matches
 	@$(BIN)/python -m symbiosis.analysis.verify

@@ -280,7 +280,7 @@ def publish(run: Run, args: Sequence[str] = ()) -> None:
 
 
 def _collect(run: Run, into: str) -> list[str]:
-    from symbiosis.analysis import costs, lesson_measures
+    from symbiosis.analysis import costs, gallery, lesson_measures
     from symbiosis.store import results
 
     merged = results.collect(params.LOCAL, run.scale, into=into)
@@ -288,6 +288,7 @@ def _collect(run: Run, into: str) -> list[str]:
         raise BatchError(f"{params.LOCAL}: no run of scale '{run.scale}' is finished, so there is nothing to report")
     lesson_measures.collect(params.LOCAL, run.scale, run.study, into=into)
     costs.collect(params.LOCAL, run.scale, run.study, into=into)
+    gallery.save_tables(gallery.Reports(into, run.scale))
     return merged
 
 

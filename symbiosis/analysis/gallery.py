@@ -9,6 +9,7 @@ import html
 import io
 import itertools
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,10 +26,19 @@ from symbiosis.analysis import interaction as interaction_tables
 from symbiosis.analysis.tables import STYLES, last_generation, means_over_seeds, order
 from symbiosis.data.world import LABEL_NAMES, World
 from symbiosis.measures.lessons import subtopic_shares
-from symbiosis.params import study_cells, study_twins
+from symbiosis.params import LOCAL, PUBLISHED, study_cells, study_twins
 from symbiosis.settings import resolve
 from symbiosis.store.folders import write_atomic
-from symbiosis.store.results import NotRun, read_records, read_studies, rows_digest
+from symbiosis.store.results import (
+    COLUMNS,
+    NUMBERS,
+    NotRun,
+    read_records,
+    read_studies,
+    read_table,
+    rows_digest,
+    step_losses,
+)
 from symbiosis.theory.next_token import types_alive
 
 DEFAULT_SCALE, DEFAULT_STUDY = "miniature", "main"
@@ -106,6 +116,22 @@ def metrics(reports: Reports, names: Sequence[str], height: float) -> Drawn:
     """A panel per metric of the main arms."""
     used = reports.rows(names, figures.main_arms(reports.rows()))
     return figures.plot_metrics(used, names, height), used
+
+
+def loss_by_step(reports: Reports, arms: Sequence[str] = ("static", "symbiosis")) -> Drawn:
+    """Training losses of every step, which only runs themselves keep; NotRun where those of the rows are not here."""
+    used = reports.rows(TRAINING_LOSSES, arms)
+    places = [resolve(place) / "runs" for place in (reports.folder, LOCAL)]
+    names = [run_id.partition("@")[0] for run_id in sorted(set(used["run_id"]))]
+    folders = next(([place / name for name in names] for place in places if (place / names[0] / "state").is_dir()), [])
+    if not folders or not all((folder / "state").is_dir() for folder in folders):
+        raise NotRun("The runs of these rows are not here, and no table holds their steps: no figure.")
+    steps = step_losses(folders).rename(columns=lambda name: f"train_{name}" if name.endswith("_loss") else name)
+    means = steps.groupby(["run_id", "generation"])[list(TRAINING_LOSSES)].mean()
+    reported = used.pivot(index=["run_id", "generation"], columns="metric", values="value")[list(TRAINING_LOSSES)]
+    if not (means.index.equals(reported.index) and np.allclose(means, reported, rtol=1e-9)):
+        raise NotRun("The runs here are not those of these rows, though they have their names: no figure.")
+    return figures.loss_by_step(folders), used
 
 
 def lesson_levers(reports: Reports) -> Drawn:
@@ -405,6 +431,7 @@ METHODS = {
     "recursion_real_text": Published("Five generations of recursion on real text.", recursion_real_text),
     "hidden_states_of_students": Published("Do rare patterns lose their dense representation?", inside_students),
 }
+OF_RUNS = {"loss_by_step": Published("And step by step, where lessons change?", loss_by_step)}  # where runs are kept
 INTERACTION = {
     "interaction_alpha": Published("What do models learn from one another?", interaction_alpha),
     "interaction_similarity": Published("Do they become alike?", interaction_similarity),
@@ -417,12 +444,12 @@ THEORY = {
     "relative_efficiency": Published("Which mixture is best? Theory alone.", relative_efficiency),
     "whose_data": Published("Whose data is in whose mean? Theory alone.", whose_data),
 }
-FIGURES = METHODS | INTERACTION | THEORY
+FIGURES = METHODS | OF_RUNS | INTERACTION | THEORY
 
 
-def draw(name: str, reports: Reports) -> tuple[Figure, pd.DataFrame | dict]:
+def draw(name: str, reports: Reports, **options: Any) -> tuple[Figure, pd.DataFrame | dict]:
     """A figure of FIGURES and the rows it shows, or the source of one that is theory alone; NotRun where none are."""
-    return FIGURES[name].draw(reports, **FIGURES[name].options)
+    return FIGURES[name].draw(reports, **FIGURES[name].options | options)
 
 
 # ---- in a notebook
@@ -486,16 +513,17 @@ def interacting(reports_dir: str | Path) -> list[Reports]:
 # ---- saving
 
 
-def save(name: str, reports: Reports) -> tuple[Path, pd.DataFrame | dict]:
-    """figures/[folder/]name.pdf, .png and their source name.json; returns the PDF and what it was drawn from.
+def save(name: str, reports: Reports, into: str | Path = "") -> tuple[Path, pd.DataFrame | dict]:
+    """[folder/]name.pdf, .png and their source name.json; returns the PDF and what it was drawn from.
 
-    The same bytes for the same data. NotRun where there is nothing to draw.
+    into: folder of the figures; `figures` of the reports where none is named. The same bytes for the same data. NotRun
+    where there is nothing to draw.
     """
     fig, used = draw(name, reports)
     of_theory = isinstance(used, dict)
     source = used if of_theory else source_of(used, reports.folder)
     place = Path("theory") if of_theory else _place(used, FIGURES[name].folder)
-    stem = resolve(reports.folder) / "figures" / place / name
+    stem = (resolve(into) if into else resolve(reports.folder) / "figures") / place / name
     with plt.rc_context({"pdf.fonttype": 42}):  # TrueType: text stays text, as journals ask
         for suffix, metadata in {"pdf": {"CreationDate": None}, "png": {"Software": None}}.items():
             buffer = io.BytesIO()
@@ -514,17 +542,20 @@ def save_tables(reports: Reports) -> dict[Path, pd.DataFrame]:
             continue
         table = tables.table(name, reports.by_study, study)
         if len(table.numbers):
-            written[save_table(table, name, reports.folder)] = table.rows
+            path = save_table(table.numbers, name, reports.folder, table.rows, readable=table.readable)
+            written[path] = table.rows
     return written
 
 
-def save_table(table: tables.Table, name: str, reports_dir: str | Path) -> Path:
-    """tables/[folder/]name.csv (all digits), .md and .tex (as people read it), .json (its source); returns the .tex."""
-    folder = "worlds" if table.rows["study"].nunique() > 1 else ""
-    stem = resolve(reports_dir) / "tables" / _place(table.rows, folder) / name
-    for suffix, text in table.formats().items():
+def save_table(
+    numbers: pd.DataFrame, name: str, reports_dir: str | Path, rows: pd.DataFrame, *, readable: pd.DataFrame
+) -> Path:
+    """tables/[folder/]name.csv (all digits), .md and .tex (`readable`), .json (its source); returns the .tex."""
+    folder = "worlds" if rows["study"].nunique() > 1 else ""
+    stem = resolve(reports_dir) / "tables" / _place(rows, folder) / name
+    for suffix, text in tables.Table(numbers, readable, rows).formats().items():
         write_atomic(stem.with_suffix(f".{suffix}"), text.encode())
-    _write_source(stem, source_of(table.rows, reports_dir))
+    _write_source(stem, source_of(rows, reports_dir))
     return stem.with_suffix(".tex")
 
 
@@ -559,3 +590,20 @@ def _place(rows: pd.DataFrame, folder: str = "") -> Path:
 
 def _write_source(stem: Path, source: dict) -> None:
     write_atomic(stem.with_suffix(".json"), (json.dumps(source, indent=1) + "\n").encode())
+
+
+def main(width: str, reports_dir: str = PUBLISHED) -> None:
+    """Every figure that reports have rows for, in another width, into a folder of its own: nothing is replaced."""
+    figures.use_style(width)
+    into, scales = (
+        f"{LOCAL}/figures_{width}",
+        set(read_table(resolve(reports_dir) / "results.csv", COLUMNS, NUMBERS)["scale"]),
+    )
+    for scale, name in itertools.product(sorted(scales), FIGURES):
+        study = interaction_tables.STUDY if name in INTERACTION else DEFAULT_STUDY
+        with contextlib.suppress(NotRun):
+            print(save(name, Reports(reports_dir, scale, study), into)[0])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

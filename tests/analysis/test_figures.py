@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from symbiosis.analysis import figures, studies, tables
+from symbiosis.analysis import figures, gallery, studies, tables
 from symbiosis.analysis.statistics import mean_interval
 from symbiosis.loop import runs
 from symbiosis.settings import RunSettings
@@ -192,6 +192,13 @@ def test_losses_by_step_are_those_of_the_run_and_borders_those_of_its_generation
         assert line_of(ax, "Real data (n = 1)").get_ydata().tolist() == losses[name].tolist()
         assert [line.get_xdata()[0] for line in ax.get_lines() if line.get_linestyle() == ":"] == [steps[1] + 0.5]
         assert texts(ax.texts) == ["generation 1", "2"]
+    results.collect(tmp_path)
+    fig, used = gallery.draw("loss_by_step", gallery.Reports(tmp_path, "tiny"), arms=["real"])
+    assert set(used["run_id"]) == {given.run_id} and len(fig.axes) == 2
+    table = tmp_path / "results.csv"
+    table.write_text(table.read_text().replace(",train_lm_loss,", ",train_lm_loss,1"))  # rows of other runs
+    with pytest.raises(gallery.NotRun, match="not those of these rows"):
+        gallery.draw("loss_by_step", gallery.Reports(tmp_path, "tiny"), arms=["real"])
     other = tmp_path / "other"
     shutil.copytree(folder, other)
     path = other / "state/student-2/result.json"

@@ -184,7 +184,8 @@ def test_the_public_corpus_is_a_task_without_an_entity():
 def save_all(folder):
     """{file: sha256} of a figure and a table."""
     gallery.save("accuracy_comparison", gallery.Reports(folder))
-    gallery.save_table(tables.table("final_accuracy", gallery.Reports(folder).by_study), "final_accuracy", folder)
+    table = tables.table("final_accuracy", gallery.Reports(folder).by_study)
+    gallery.save_table(table.numbers, "final_accuracy", folder, table.rows, readable=table.readable)
     files = [path for kind in ("figures", "tables") for path in (folder / kind).rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
 
@@ -204,6 +205,17 @@ def test_the_same_rows_give_the_same_bytes_in_another_process(folder):
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True, env=environment)
     files = {path: hashlib.sha256((folder / path).read_bytes()).hexdigest() for path in before}
     assert files == before
+
+
+def test_figures_for_a_column_stand_beside_the_others_and_replace_none(folder, monkeypatch, capsys):
+    before = save_all(folder)
+    monkeypatch.setattr(gallery, "LOCAL", str(folder / "here"))
+    monkeypatch.setattr(gallery, "FIGURES", {"accuracy_comparison": gallery.FIGURES["accuracy_comparison"]})
+    gallery.main("column", str(folder))
+    figures.use_style()
+    path = folder / "here/figures_column/accuracy_comparison.pdf"
+    assert capsys.readouterr().out == f"{path}\n" and save_all(folder) == before
+    assert b"/MediaBox [ 0 0 237.6 " in path.read_bytes()  # 3.3 inches of 72 points
 
 
 def test_other_rows_give_another_figure(folder, tmp_path):
@@ -256,7 +268,7 @@ def test_table_is_booktabs_with_latex_escaped(folder):
 
 def save_small_table(folder, *rows):
     table, rows = pd.DataFrame({"a": ["1"]}), results.with_arm(pd.concat(rows))
-    return gallery.save_table(tables.Table(table, table, rows), "t", folder)
+    return gallery.save_table(table, "t", folder, rows, readable=table)
 
 
 def test_scales_and_studies_do_not_overwrite_each_other_and_are_not_saved_as_one(tmp_path):
