@@ -49,8 +49,8 @@ def finish(reports, scale, arm, seed, *, inputs=(), recorded=(), study="main", *
         (("static", 11), ("real", 11, {"task": "data/news"}), "task is 'miniature' and 'data/news'"),
         (
             ("static", 11),
-            ("real", 12, {"student": "small", "student_corpus": "x"}),
-            "student is 'miniature' and 'small'",
+            ("real", 12, {"student": "some/folder"}),
+            "student is 'miniature' and 'some/folder'",
         ),
         (("static", 11), ("real", 12, {"lesson_size": 200}), "lesson_size is 300 and 200"),
         (("static", 11), ("real", 12, {"epochs": 1}), ""),  # an arm may have its own
@@ -87,8 +87,6 @@ def test_runs_of_two_worlds_are_refused_by_what_they_differ_in(tmp_path, first, 
     ("scale", "arm", "seed", "changed", "said"),
     [
         ("miniature", "real", 11, {"epochs": 1}, "real-s12@.*epochs is 2 and 1"),
-        ("agnews_small", "static", 1, {}, ""),  # whose published ids are those of earlier parameters
-        ("agnews_small", "static", 1, {"max_length": 32}, "static-s2@.*max_length is "),
         (
             "interaction_miniature",
             "interaction-k2_alpha050",
@@ -113,6 +111,8 @@ def test_every_published_record_says_what_params_says():
     for record in results.read_records(ROOT / "reports").to_dict("records"):
         scale, study, name = record["run_id"].partition("@")[0].split("/")
         arm, _, seed = name.rpartition("-s")
+        if (ROOT / f"params/history/{scale}.yaml").is_file():
+            continue
         said = marks(settings_of(params.of_run(scale, study, arm, int(seed))))
         assert {name: record[name] for name in said} == said, record["run_id"]
         assert record["classes"] == ("" if scale.startswith("interaction") else "4")
