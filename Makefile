@@ -51,7 +51,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
 	@echo
-	@echo "  SCALE=miniature|agnews_small|paper   what size (params/<SCALE>.yaml, or yours: params/own/<SCALE>.yaml)"
+	@echo "  SCALE=miniature|smollm|paper         what size (params/<SCALE>.yaml, or yours: params/own/<SCALE>.yaml)"
 	@echo "  SEEDS=3                              how many seeds, from FIRST_SEED on (the scale's own: profiles/scales.yaml)"
 	@echo "  STUDY=main                           or others of params/studies.yaml: other worlds, their own arms"
 	@echo "  ARMS='real symbiosis_best'           arms or groups of params/studies.yaml; empty: those of the study"
@@ -89,7 +89,6 @@ plan: $(READY)  ## what `make batch` would run, and what is done
 runs: $(READY)  ## the runs of one study (STUDY=, SEEDS=), without the reports
 	@$(BATCH) -- runs
 
-# recursion_5 is for real text: make runs SCALE=agnews_small STUDY=recursion_5
 STUDIES := ablation choice_and_writing choice_and_writing_2000 choice_and_writing_plain choice_and_writing_plain_300 \
   dev_16 dev_64 dev_256 fair_rivals fair_rivals_300 hidden_states label_all labeller_strong labeller_weak \
   ladder_0 ladder_16 ladder_32 ladder_128 ladder_512 long mixing no_class no_tail pool_25 pool_100 pool_300 rare_tail rare_tail_300 ratio_or_diversity teach

@@ -35,7 +35,7 @@ REPORTS = {  # notebooks that read all runs of a scale; 05, 12 ask what only the
     "interaction": ("04_model_interaction", "09_theory_many_models"),
     "other": ("06_analysis", "07_paper_figures", "11_regimes"),
 }
-MADE = ("miniature", "small")  # initial models that are pre-trained here (initial.MAKERS, whose import takes seconds)
+MADE = ("miniature",)  # initial models that are pre-trained here (initial.MAKERS, whose import takes seconds)
 DECIDES_BASE = ("student", "generator")  # a study that sets a key of these begins with models of its own
 STATUSES = DONE, RUNNING, FAILED, MISSING = "done", "running", "failed", "missing"
 COLUMNS = ("run_id", "status", "accuracy", "wall_s", "peak_memory_gib", "written", "commit")

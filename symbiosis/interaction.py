@@ -102,7 +102,7 @@ def run(settings: InteractionSettings) -> pd.DataFrame:
 
 def _inputs(settings: InteractionSettings, tasks: Sequence[TaskTexts]) -> dict:
     """Digests of the texts, and which models the entities and the encoder are."""
-    base = initial_weights("interaction", cache_key("interaction", settings, tasks), settings)
+    base = initial_weights("interaction", cache_key("interaction", settings), settings)
     name = base.pop("interaction", f"{settings.student}@{settings.student_revision}")
     inputs = {"tasks": [task.fingerprint for task in tasks], "base": name} | base
     if settings.encoder == "miniature":
@@ -113,7 +113,7 @@ def _inputs(settings: InteractionSettings, tasks: Sequence[TaskTexts]) -> dict:
 
 
 def _run_all(settings: InteractionSettings, tasks: list[TaskTexts], folder: Path) -> Made:
-    experiment = Experiment(settings, tasks, initial_model_folder("interaction", settings, tasks), folder)
+    experiment = Experiment(settings, tasks, initial_model_folder("interaction", settings), folder)
     device = loading.pick_device(settings.device)
     precision = tell_precision(settings.precision, device)
     if settings.precision == "auto":

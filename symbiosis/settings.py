@@ -64,9 +64,9 @@ class Settings(BaseModel):
     reports_dir: Place = field("reports/local", "where runs and reports go; relative to the repository's root")
 
     # models
-    student: Place = field("miniature", "'miniature', 'small', 'probe', 'minilm', a local folder, or a hub id")
+    student: Place = field("miniature", "'miniature', 'probe', 'minilm', a local folder, or a hub id")
     student_revision: str = field("", "commit of the hub model")
-    student_corpus: str = field("", "folder of plain .txt a 'small' Student is pre-trained on")
+    student_corpus: Literal[""] = field("", "nothing is pre-trained on a corpus any more; a part of old run_ids")
     device: Literal["auto", "cpu", "cuda"] = field("auto", "a GPU where there is one, or what is named")
     threads: Size = field(1, "CPU threads; 1: the same sums on any machine, 0: all cores")
     precision: Literal["fp32", "bf16", "auto"] = field(
@@ -110,10 +110,13 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _has_its_corpora(self):
+    def _has_models_that_are_still_made(self):
         for role in ("student", "generator"):
-            if getattr(self, role, "") == "small" and not getattr(self, f"{role}_corpus"):
-                raise ValueError(f"{role}_corpus: needed to pre-train the 'small' {role}; name a local path")
+            if getattr(self, role, "") == "small":
+                raise ValueError(
+                    f"{role}: 'small' is no longer made, its rows are history; take smollm2-135m-instruct (`make "
+                    "weights` fetches it, params/smollm.yaml is its scale)"
+                )
         return self
 
 
@@ -142,9 +145,9 @@ class RunSettings(Settings):
 
     # models
     student_steps: Count = field(100, "pre-training steps of a made Student")
-    generator: Place = field("miniature", "'miniature', 'small', a local folder, or a hub id")
+    generator: Place = field("miniature", "'miniature', a local folder, or a hub id")
     generator_revision: str = field("", "commit of the hub model")
-    generator_corpus: str = field("", "labelled CSV that teaches a 'small' Generator the three prompts")
+    generator_corpus: Literal[""] = field("", "as student_corpus")
     generator_steps: Count = field(600, "pre-training steps of a made Generator")
     num_processes: Count = later(1, "ranks that train together: one GPU each, or CPU processes")
     sharding: Literal["none", "fsdp"] = later("none", "fsdp: each rank holds a part of weights, gradients and moments")
@@ -323,7 +326,7 @@ class RunSettings(Settings):
 
     @model_validator(mode="after")
     def _knows_its_prompts(self):
-        made = [role for role in ("student", "generator") if getattr(self, role) in ("miniature", "small")]
+        made = [role for role in ("student", "generator") if getattr(self, role) == "miniature"]
         if self.prompts != "news" and made:
             raise ValueError(
                 f"prompts: the {getattr(self, made[0])!r} {made[0]} was taught the words of 'news' only; take prompts "
@@ -338,8 +341,6 @@ class RunSettings(Settings):
                 f"teaching_share, pool_share: {self.teaching_share} and {self.pool_share} are more than one lesson; "
                 "lower one of them"
             )
-        if self.attributes and self.generator == "small":
-            raise ValueError("attributes: the 'small' Generator was not taught to name subjects; set it to false")
         if self.generator_update == "teach" and self.teach_when == "between" and self.generations == 1:
             raise ValueError(
                 "teach_when: 'between' one generation and no other is no time; raise generations, or start"

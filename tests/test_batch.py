@@ -179,12 +179,12 @@ def test_words_that_make_no_run_are_refused_before_any(words, said):
 
 
 def test_of_a_study_what_its_scale_cannot_run_is_left_out_and_told(capsys):
-    _, planned, _ = asked(SCALE="interaction_small", STUDY="interaction", ARMS="", SEEDS="2")
+    _, planned, _ = asked(SCALE="interaction_paper", STUDY="interaction", ARMS="", SEEDS="2")
     assert {run.arm[:14] for run in planned} == {"interaction-k2", "interaction-k3"}
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3 and lines[0].startswith("left out, as interaction_small cannot run it: ")
+    assert len(lines) == 3 and lines[0].startswith("left out, as interaction_paper cannot run it: ")
     with pytest.raises(SettingsError, match="does not name 4 different tasks"):
-        asked(SCALE="interaction_small", STUDY="interaction", ARMS="interaction_k4_alpha000")
+        asked(SCALE="interaction_paper", STUDY="interaction", ARMS="interaction_k4_alpha000")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,6 @@ def test_of_a_study_what_its_scale_cannot_run_is_left_out_and_told(capsys):
             "epochs is 2 .* and 1 here; copy the scale's file to params/own/NAME.yaml",
         ),
         ({"ARGS": "-p student_steps 3", "STUDY": "pool_25", "ARMS": "recursive"}, "student_steps is 300"),
-        ({"ARGS": "-p lesson_size 99", "SCALE": "agnews_small"}, "lesson_size is "),
         ({"ARGS": "-p device cpu -p epochs 2 -p keep_checkpoints true"}, ""),  # changes no number
         ({"ARGS": "-p task data/news", "SCALE": "paper"}, ""),  # nothing is published
     ],
@@ -508,7 +507,7 @@ def test_a_plan_says_how_long_it_will_take(repo):
     assert batch.expected(plan).startswith("1 of 6 runs are done; left: 5, about 6 minutes of one core\n")
     told = f"left: 15, about {15 * batch.needs('smollm')['minutes']:.0f} minutes of one core"
     assert told in batch.expected(batch.plan("smollm", arms=["real"], seeds=15))
-    assert "minutes" not in batch.expected(batch.plan("agnews_small", arms=["real"]))
+    assert "minutes" not in batch.expected(batch.plan("paper", arms=["static"]))
 
 
 # ---- verify

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from symbiosis import interaction
-from symbiosis.data.texts import load_tasks
 from symbiosis.loop import runs
 from symbiosis.models import loading
 from symbiosis.pretrain.initial import initial_model_folder
@@ -84,7 +83,7 @@ def models_pretrained_here() -> dict[str, str]:
     """The weights of every kind of model that is pre-trained from nothing but the code."""
     loop, interacting = RunSettings(**TINY), InteractionSettings(**TINY_INTERACTION)
     folders = {role: initial_model_folder(role, loop) for role in ("student", "generator")}
-    folders["entity"] = initial_model_folder("interaction", interacting, load_tasks(interacting))
+    folders["entity"] = initial_model_folder("interaction", interacting)
     return {name: weights_of(folder) for name, folder in folders.items()}
 
 

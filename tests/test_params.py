@@ -26,7 +26,19 @@ FIRST_RUNS = {  # parameters that runs of agnews_small were made without; today 
 
 def settings_of(run: batch.Run) -> RunSettings | InteractionSettings:
     kind = InteractionSettings if run.arm.startswith("interaction") else RunSettings
+    if (history := ROOT / f"params/history/{run.scale}.yaml").is_file():  # cannot be run any more, so it is not checked
+        arm = params.all_arms()[run.arm] | params.study_world(run.study)
+        return kind.model_construct(**read_params(history) | arm | {"seed": run.seed})
     return make_settings(run.folder, kind, **run.parameters())
+
+
+def test_history_is_no_scale_and_its_models_name_their_successor():
+    for path in (ROOT / "params/history").glob("*.yaml"):
+        with pytest.raises(batch.BatchError, match=f"no params/{path.stem}.yaml says"):
+            batch.plan(path.stem)
+    for kind in (RunSettings, InteractionSettings):
+        with pytest.raises(SettingsError, match="'small' is no longer made, its rows are history; take smollm2-135m"):
+            make_settings("x.yaml", kind, student="small")
 
 
 # ---- committed runs

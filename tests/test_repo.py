@@ -127,9 +127,8 @@ def test_every_arm_can_run_at_every_scale_or_says_why_not():
             except SettingsError as error:
                 refused.setdefault(name, []).append(f"{arm}: {error}")
     others = {name: [line for line in lines if not line.startswith("world-")] for name, lines in refused.items()}
-    assert set(others) == {"agnews_small", "paper", "interaction_small", "interaction_paper"}
+    assert set(others) == {"smollm", "paper", "interaction_paper"}
     known = (
-        "was not taught to name subjects",
         "weak_accuracy, probe_hidden_states: need the known truth",
         "4 different tasks",
     )

@@ -53,10 +53,7 @@ CANNOT_RUN = [
     ({"dev_rows_as": "both", "dev_rows": 240}, "dev_rows: 240 leaves no other row of lesson_size 240"),
     ({"method": "static", "static_size": 100}, "static_size: 100 is less than one lesson (lesson_size 240); raise it"),
     ({"first_lesson_sources": "feedback", "feedback": "influence"}, "'influence' needs a lesson before; take random"),
-    (
-        {"attributes": True, "generator": "small", "generator_corpus": "data/news.csv"},
-        "attributes: the 'small' Generator was not taught",
-    ),
+    ({"generator": "small"}, "generator: 'small' is no longer made, its rows are history; take smollm2-135m-instruct"),
 ]
 
 

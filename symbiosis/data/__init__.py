@@ -6,6 +6,5 @@ cleaning    leftovers of HTML and of AG News, characters nobody sees
 readers     rows out of files and the hub, and the labelled texts of a task out of rows
 task        a task's splits, which share no text
 texts       a task as plain texts, for the interaction of models
-corpora     what small models are pre-trained on
 lesson      the rows one Student is taught in one generation
 """

@@ -2,6 +2,5 @@
 
 recipe:    architectures, batches and the training loop
 miniature: what the miniature's models read
-small:     what the small models read, from local text
 initial:   the registry of recipes, and the cache whose keys say what the weights depend on
 """

@@ -163,7 +163,7 @@ def _batches(tokenizer, rows: list[list[int]], batch_size: int) -> list[Batch]:
 # --- recipes -----------------------------------------------------------------------------------------------------
 
 
-def lesson(role: str, settings, tasks, rng: np.random.Generator):
+def lesson(role: str, settings, rng: np.random.Generator):
     """Tokenizer and batches of a role in the seed's world; the interaction's model reads its public text alone."""
     world = World.make(settings.seed)
     if role == "generator":

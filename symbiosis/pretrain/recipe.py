@@ -20,8 +20,7 @@ class Recipe:
 
     version: int  # raised when a change to the lesson, the world or a prompt changes the weights
     sizes: dict[str, int]
-    lesson: Callable  # (role, settings, tasks, rng) -> tokenizer and list of batches
-    inputs: Callable = lambda *role_settings_tasks: {}  # what the weights depend on beside name, seed, steps, version
+    lesson: Callable  # (role, settings, rng) -> tokenizer and list of batches
     learning_rate: float = 8e-3  # AdamW's, after warm-up and before decay
     betas: tuple[float, float] = (0.9, 0.98)
     warmup_share: float = 0.05  # of the steps: linear from 0; afterwards linear to 0

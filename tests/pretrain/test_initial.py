@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from symbiosis.data.texts import load_tasks
 from symbiosis.data.world import World
 from symbiosis.models import loading
 from symbiosis.models.loading import document_rows
@@ -52,10 +51,10 @@ def test_keys_stay_what_finished_runs_hold():
 @pytest.mark.parametrize("role", ["student", "generator", "interaction"])
 def test_a_model_is_trained_once_loads_anywhere_and_is_reproducible(cache, role):
     loop = role != "interaction"
-    settings, tasks = (TINY, ()) if loop else (TINY_INTERACTION, load_tasks(TINY_INTERACTION))
-    folder = initial_model_folder(role, settings, tasks)
+    settings = TINY if loop else TINY_INTERACTION
+    folder = initial_model_folder(role, settings)
     first = snapshot(folder)
-    assert initial_model_folder(role, settings, tasks) == folder
+    assert initial_model_folder(role, settings) == folder
     assert snapshot(folder) == first  # bytes and modification times: nothing was written again
 
     model, tokenizer = loading.load(folder)
@@ -69,7 +68,7 @@ def test_a_model_is_trained_once_loads_anywhere_and_is_reproducible(cache, role)
     weights = Path(folder) / "model.safetensors"
     before = weights.read_bytes()
     shutil.rmtree(folder)
-    assert initial_model_folder(role, settings, tasks) == folder
+    assert initial_model_folder(role, settings) == folder
     assert weights.read_bytes() == before  # bit for bit
 
 
@@ -126,8 +125,8 @@ def test_pre_training_learns_the_language():
 
 
 def test_the_entities_have_read_public_text_only():
-    documents = miniature.lesson("interaction", TINY_INTERACTION, (), np.random.default_rng(0))[1]
-    of_all = miniature.lesson("student", TINY, (), np.random.default_rng(0))[1]
+    documents = miniature.lesson("interaction", TINY_INTERACTION, np.random.default_rng(0))[1]
+    of_all = miniature.lesson("student", TINY, np.random.default_rng(0))[1]
     tokenizer = word_tokenizer(WORLD, "student")
     likely = [
         np.mean(WORLD.posterior(tokenizer.batch_decode(ids, skip_special_tokens=True)).max(1) > 0.9)

@@ -50,8 +50,8 @@ def finish(reports, scale, arm, seed, *, inputs=(), recorded=(), study="main", *
         (("static", 11), ("real", 11, {"task": "data/news"}), "task is 'miniature' and 'data/news'"),
         (
             ("static", 11),
-            ("real", 12, {"student": "small", "student_corpus": "x"}),
-            "student is 'miniature' and 'small'",
+            ("real", 12, {"student": "some/folder"}),
+            "student is 'miniature' and 'some/folder'",
         ),
         (("static", 11), ("real", 12, {"lesson_size": 200}), "lesson_size is 300 and 200"),
         (("static", 11), ("real", 12, {"epochs": 1}), ""),  # an arm may have its own
@@ -90,8 +90,6 @@ def refused_or_merged(reports, first, second, said, kept):
 
 PUBLISHED = [  # a run of another seed beside the published rows, and what it differs in
     ("miniature", "real", 11, {"epochs": 1}, "real-s12@.*epochs is 2 and 1"),
-    ("agnews_small", "static", 1, {}, ""),  # whose published ids are those of earlier parameters
-    ("agnews_small", "static", 1, {"max_length": 32}, "static-s2@.*max_length is "),
     (
         "interaction_miniature",
         "interaction-k2_alpha050",
@@ -117,6 +115,8 @@ def test_every_published_record_says_what_params_says():
     for record in results.read_records(ROOT / "reports").to_dict("records"):
         scale, study, name = record["run_id"].partition("@")[0].split("/")
         arm, _, seed = name.rpartition("-s")
+        if (ROOT / f"params/history/{scale}.yaml").is_file():
+            continue
         said = marks(settings_of(params.of_run(scale, study, arm, int(seed))))
         assert {name: record[name] for name in said} == said, record["run_id"]
         assert record["classes"] == ("" if scale.startswith("interaction") else "4")
