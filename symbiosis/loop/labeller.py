@@ -32,8 +32,10 @@ def reference(state: LoopState, folder: Path) -> list[float]:
     """
     if state.settings.calibration == "pool":
         log_p = state.generator.label_log_probs(pool_texts(state))
+        state.counts["read"] += len(log_p)
         return log_mean(log_p, np.ones(len(log_p))).tolist()
     drafts = own_drafts(state)
+    state.counts.update(asked=DRAFTS, read=len(drafts))
     save_lesson(drafts, folder / "drafts.parquet")
     return written_reference(state.generator, drafts).tolist()
 

@@ -171,9 +171,20 @@ class Loop:
 
     def calibrate(self) -> None:
         """What all label beliefs of the run are calibrated by, where `calibration` asks for it."""
-        if _calibrates(self.state.settings):
-            self.stage("calibration-0", lambda out: {"rows": [], "reference": reference(self.state, out)})
-            self.state.generator = replace(self.state.generator, reference=self.results[-1]["reference"])
+        state = self.state
+
+        def make(out: Path) -> dict:
+            state.counts = Counter()
+            found = reference(state, out)
+            return {
+                "rows": [],
+                "reference": found,
+                "writing_counts": {"generation": 0, "step": "calibration", **state.counts},
+            }
+
+        if _calibrates(state.settings):
+            self.stage("calibration-0", make)
+            state.generator = replace(state.generator, reference=self.results[-1]["reference"])
 
     def begin(self) -> None:
         """The Student before the first lesson; after train_size real rows under `recursive_start: warm`."""

@@ -90,6 +90,9 @@ def test_a_run_calibrates_once_and_the_same_after_a_kill(calibration, tmp_path):
     assert np.exp(kept["reference"]).sum() == pytest.approx(1) and len(kept["reference"]) == 4
     lessons = [load_lesson(run_folder(settings(name)) / "lessons/gen-1.parquet") for name in ("unbroken", "killed")]
     assert lessons[0]["label"] == lessons[1]["label"] and lessons[0]["text"] == lessons[1]["text"]
+    counted = read_record(settings("killed"))["writing_counts"][0]
+    asked = {"asked": 240, "read": counted["read"]} if calibration == "written" else {"read": 60}
+    assert counted == {"generation": 0, "step": "calibration"} | asked and 60 <= counted["read"] <= 240
     plain = RunSettings(**TINY | {"reports_dir": str(tmp_path / "plain")})
     runs.run(plain)
     counts = [read_record(s)["labeller"]["counts"].values() for s in (plain, settings("killed"))]
