@@ -3,18 +3,38 @@
 The setting `prompts` names the file; `news` is the published one, which the models made here learn to answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from string import Formatter
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from symbiosis.settings import SettingsError, nearest, read_yaml, root
 
+SEPARATOR = "\n\n"  # between exemplars: what ends a text that goes on from them
+
+
+class Beginning(str):
+    """What a model goes on from as plain text, where a plain str is a user turn of its chat template."""
+
+
+class Exemplar(BaseModel):
+    """A text by hand that shows a writer what is meant."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    label: str
+    text: str
+
 
 class Prompts(BaseModel):
-    """Templates; what stands in {braces} is filled in. The Generator is asked in user turns of its chat template."""
+    """Templates; what stands in {braces} is filled in. The Generator is asked in user turns of its chat template.
+
+    Two questions can be put as a `completion` instead, which a small model answers better: what label a text has, and
+    for a text of a label. In both, what follows begins with a blank.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -27,6 +47,14 @@ class Prompts(BaseModel):
     write_about: str  # {length}, {label}, {subject}, {style}: attribute prompts (Yu et al. 2023, arXiv 2306.15895)
     styles: tuple[str, ...]
     lengths: tuple[str, ...]
+    label_words: dict[str, tuple[str, ...]] = {}  # of a class, whose probabilities are summed; else its name
+    label_format: Literal["chat", "completion"] = "chat"  # how the Generator is asked for a label
+    label_completion: str = "{text}\nLabel:"  # {text}: the label word follows
+    write_format: Literal["chat", "completion"] = "chat"  # how it is asked for a text of a label
+    write_completion: str = "{heading}:"  # {heading}: the text follows; before it, every exemplar in the same form
+    headings: dict[str, str] = {}  # of a class in write_completion; else its name
+    exemplars: tuple[Exemplar, ...] = ()
+    stops: tuple[str, ...] = ()  # what ends a text that goes on from write_completion
 
     @model_validator(mode="after")
     def _has_its_places(self):
@@ -41,6 +69,69 @@ class Prompts(BaseModel):
             raise ValueError("styles, lengths: give at least one of each")
         return self
 
+    @model_validator(mode="after")
+    def _has_words_for_its_labels(self):
+        owner: dict[str, str] = {}
+        for label, words in self.label_words.items():
+            if not words or not all(word.strip() for word in words):
+                raise ValueError(f"label_words: {label!r} has no word, or an empty one; give it one or more")
+            for word in words:
+                if word.strip() in owner:
+                    raise ValueError(
+                        f"label_words: {word!r} stands for {owner[word.strip()]!r} and {label!r}; leave one out"
+                    )
+                owner[word.strip()] = label
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_gone_on_from(self):
+        if self.write_format == "completion" and not all(self.stops or [""]):
+            raise ValueError("stops: write_format completion ends a text by them; give one or more, as a line end")
+        for exemplar in self.exemplars:
+            held = [stop for stop in self.stops if stop in exemplar.text]
+            if held or not exemplar.text.strip():
+                what = f"holds the stop {held[0]!r}" if held else "is empty"
+                raise ValueError(f"exemplars: the text of {exemplar.label!r} {what}; write it in one piece")
+        return self
+
+    def check_classes(self, label_names: Sequence[str]) -> None:
+        """SettingsError where label_words, headings or exemplars name a class that the task does not have."""
+        named = {
+            "label_words": self.label_words, "headings": self.headings, "exemplars": [e.label for e in self.exemplars]
+        }  # fmt: skip
+        for key, labels in named.items():
+            for label in [label for label in labels if label not in label_names]:
+                known = ", ".join(label_names)[:120]
+                raise SettingsError(
+                    f"prompts: {key} names {label[:60]!r}{nearest(label, label_names)}, and the task has the classes "
+                    f"{known}; correct it in params/prompts, or take other prompts"
+                )
+
+    def words_of(self, label_names: Sequence[str]) -> tuple[list[str], list[int]]:
+        """Every label word, class by class, and the class of each: both (W,). A class without words has its name."""
+        self.check_classes(label_names)
+        pairs = [(word, c) for c, name in enumerate(label_names) for word in self.label_words.get(name, (name,))]
+        return [word for word, _ in pairs], [c for _, c in pairs]
+
+    def write_turns(self, labels: Iterable[str]) -> list[str]:
+        """What asks for a text of each label, in turn: a user turn, or a Beginning with the exemplars in front.
+
+        Their order is one of as many as there are exemplars, in turn too, each of which begins with another one.
+        """
+        if self.write_format == "chat":
+            return [self.write.format(label=label) for label in labels]
+        counts: dict[str, int] = {}
+        turns = []
+        for label in labels:
+            k = counts[label] = counts.get(label, -1) + 1
+            first = k % max(1, len(self.exemplars))
+            shown = [f"{self._headed(e.label)} {e.text}" for e in (*self.exemplars[first:], *self.exemplars[:first])]
+            turns.append(Beginning(SEPARATOR.join([*shown, self._headed(label)])))
+        return turns
+
+    def _headed(self, label: str) -> str:
+        return self.write_completion.format(heading=self.headings.get(label, label))
+
     def label_turn(self, text: str, label_names: Sequence[str]) -> str:
         """The user turn that asks for the label of a text."""
         return self.label.format(text=text, labels=", ".join(label_names[:-1]) + " or " + label_names[-1])
@@ -53,6 +144,7 @@ class Prompts(BaseModel):
 PLACES = {
     "student_classify": ("text",), "student_write": ("label",), "write": ("label",), "explain": ("text",),
     "label": ("labels", "text"), "name": ("label",), "write_about": ("label", "length", "style", "subject"),
+    "label_completion": ("text",), "write_completion": ("heading",),
 }  # fmt: skip
 
 
@@ -82,12 +174,17 @@ def _read(path: Path) -> Prompts:
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: holds {type(values).__name__}; write one 'name: text' per line")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     try:
-        return Prompts(**values)
+        return Prompts(**{name: _frozen(value) for name, value in values.items()})
     except (ValidationError, TypeError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         where = ".".join(map(str, first["loc"]))
-        raise SettingsError(
-            f"{path}: {where}{': ' if where else ''}{first['msg'].removeprefix('Value error, ')}"
-        ) from None
+        said = first["msg"].removeprefix("Value error, ").replace("valid tuple", "list in [brackets]")
+        raise SettingsError(f"{path}: {where}{': ' if where else ''}{said}") from None
+
+
+def _frozen(value: Any) -> Any:
+    """A value of YAML with tuples for lists."""
+    if isinstance(value, dict):
+        return {key: _frozen(each) for key, each in value.items()}
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -154,6 +154,9 @@ class RunSettings(Settings):
     gradient_accumulation_steps: Count = later(1, "parts a step's rows are read in: more take less memory")
 
     prompts: Name = later("news", "params/prompts/NAME.yaml: the words in which models are asked")
+    calibration: Literal["none", "pool", "written"] = later(
+        "none", "of the Generator's label beliefs: by their mean over pool texts, or over its own balanced drafts"
+    )
 
     # training the Student
     epochs: Count = field(2, "passes over each lesson")

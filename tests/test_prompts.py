@@ -5,14 +5,14 @@ import re
 import pytest
 
 from symbiosis import prompts
-from symbiosis.prompts import read_prompts
+from symbiosis.prompts import Beginning, read_prompts
 from symbiosis.settings import RunSettings, SettingsError, make_settings
 
 MODELS = {"student": "a/b", "generator": "c/d"}
 
 
 def test_the_published_words_fill_their_places():
-    for name in ("news", "texts", "reviews", "tickets", "abstracts"):
+    for name in ("news", "news_completion", "texts", "reviews", "tickets", "abstracts"):
         words = read_prompts(name)
         assert words.student_classify.format(text="A text.").startswith("A text.\n")
         asked = words.label_turn("A text.", ["Red", "Green", "Blue"])
@@ -20,6 +20,29 @@ def test_the_published_words_fill_their_places():
         about = words.write_about_turn("Red", "roses", words.styles[0], words.lengths[0])
         assert all(part in about for part in ("Red", "roses", words.styles[0], words.lengths[0])) and "{" not in about
     assert read_prompts().write.format(label="Sports") == "Write a short Sports news article."
+
+
+NEWS = ["World", "Sports", "Business", "Sci/Tech"]
+
+
+def test_a_text_goes_on_from_the_exemplars_which_begin_in_turn_with_another_one():
+    words = read_prompts("news_completion")
+    turns = words.write_turns([NEWS[c] for c in (0, 3, 0, 0, 0, 0)])
+    assert all(isinstance(turn, Beginning) for turn in turns)
+    lines = [turn.split("\n\n") for turn in turns]
+    assert [line[-1] for line in lines[:2]] == ["International politics news:", "Science and technology news:"]
+    assert [line[0].partition(" news: ")[0] for line in lines[1:5]] == [  # the second text of World begins with Sports
+        "International politics", "Sports", "Business", "Science and technology",
+    ]  # fmt: skip
+    assert turns[5] == turns[0] and {frozenset(line[:-1]) for line in lines} == {frozenset(lines[0][:-1])}
+    asked = read_prompts("news").write_turns(NEWS)
+    assert asked[1] == "Write a short Sports news article." and not isinstance(asked[1], Beginning)
+
+
+def test_label_words_are_listed_class_by_class_and_a_class_without_words_has_its_name():
+    words, classes = read_prompts("news_completion").words_of(NEWS)
+    assert words[:4] == ["World", "Politics", "International", "Sports"] and classes[:4] == [0, 0, 0, 1]
+    assert read_prompts("news").words_of(["a", "b"]) == (["a", "b"], [0, 1])
 
 
 def test_other_words_are_another_run_and_the_published_ones_keep_their_ids(tmp_path, monkeypatch):
@@ -49,6 +72,19 @@ def test_other_words_are_another_run_and_the_published_ones_keep_their_ids(tmp_p
         ),
         (("{text}\\nCategory:", "Read: {text}\\nCategory:"), "student_classify: begin with {text}, once"),
         (("name:", "write: again\nname:"), "'write' comes a second time"),
+        (
+            ("name:", "label_words: {A: [Red], B: [Blue, ' Red']}\nname:"),
+            "' Red' stands for 'A' and 'B'; leave one out",
+        ),
+        (("name:", "label_words: {A: []}\nname:"), "label_words: 'A' has no word"),
+        (("name:", "label_words: {A: Red}\nname:"), "label_words.A: Input should be a list in [brackets]"),
+        (("name:", "write_format: completion\nname:"), "stops: write_format completion ends a text by them"),
+        (("name:", "write_format: completion\nstops: ['']\nname:"), "stops: write_format completion ends a text"),
+        (("name:", "stops: [x]\nexemplars: [{label: A, text: a fox}]\nname:"), "of 'A' holds the stop 'x'"),
+        (("name:", "exemplars: [{label: A, text: ' '}]\nname:"), "the text of 'A' is empty"),
+        (("name:", "exemplars: [{text: a fox}]\nname:"), "exemplars.0.label: Field required"),
+        (("name:", "write_completion: news\nname:"), "write_completion: holds no place; write {heading}"),
+        (("name:", "label_format: prose\nname:"), "label_format: Input should be 'chat' or 'completion'"),
     ],
 )
 def test_words_that_cannot_ask_are_refused_with_file_and_key(tmp_path, monkeypatch, change, said):
@@ -61,6 +97,20 @@ def test_words_that_cannot_ask_are_refused_with_file_and_key(tmp_path, monkeypat
     with pytest.raises(SettingsError, match=re.escape(said)) as told:
         read_prompts("mine")
     assert "mine.yaml" in str(told.value) and len(str(told.value)) < 400
+
+
+@pytest.mark.parametrize("key", ["label_words", "headings", "exemplars"])
+def test_a_class_the_task_does_not_have_is_refused(key):
+    value = {
+        "label_words": {"Sport": ("x",)},
+        "headings": {"Sport": "x"},
+        "exemplars": ({"label": "Sport", "text": "x"},),
+    }
+    words = prompts.Prompts(**read_prompts().model_dump() | {key: value[key]})
+    with pytest.raises(SettingsError, match=rf"{key} names 'Sport' \(did you mean 'Sports'\?\), and the task") as told:
+        words.words_of(NEWS)
+    assert len(str(told.value)) < 300
+    words.words_of([*NEWS, "Sport"])
 
 
 def test_names_nobody_knows_and_models_that_know_no_other_words_are_refused(tmp_path, monkeypatch):

@@ -389,11 +389,16 @@ def calibration(scores: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarr
 
 
 def label_scores(student: Student, questions: Sequence[Sequence[int]]) -> torch.Tensor:
-    """log p of each label word after each question, not normalised over the labels: (n, C) [nats], differentiable."""
-    (model, tokenizer), labels, scores = student.lm, student.label_rows(), {}
+    """log p of each label after each question, not normalised over the labels: (n, C) [nats], differentiable."""
+    (model, tokenizer), words, scores = student.lm, student.label_words(), {}
+    labels = words.rows
     for prefix, columns in shared_prefixes(labels, nested=False).items():
         inputs = pad(tokenizer, [[*question, *prefix] for question in questions], left=True, device=model.device)
         log_p = model(**inputs, logits_to_keep=len(prefix) + 1).logits.log_softmax(-1)
         shared = sum(log_p[:, j, token] for j, token in enumerate(prefix))
         scores |= {column: shared + log_p[:, -1, labels[column][-1]] for column in columns}
-    return torch.stack([scores[column] for column in range(len(labels))], dim=1)
+    of_words = torch.stack([scores[column] for column in range(len(labels))], dim=1)
+    if len(words.first) == len(labels):
+        return of_words
+    own = torch.tensor(words.classes, device=of_words.device)
+    return torch.stack([of_words[:, own == c].logsumexp(1) for c in range(len(words.first))], dim=1)

@@ -1,6 +1,6 @@
 """Run a method: generation by generation, stage by stage, atomic, resumable, recorded.
 
-A stage (evaluate, lesson, student, teach) writes into a temporary folder that is renamed when complete; a killed run
+A stage (calibration, lesson, student, teach) writes into a temporary folder that is renamed when complete; a killed run
 continues at the first stage that is missing or not as its checksums say (symbiosis/store/README.md).
 Randomness is derived from (seed, generation, stage), so a continued run gives the numbers of an unbroken one.
 """
@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from symbiosis.data.lesson import load_lesson, save_lesson
 from symbiosis.data.task import Task, load_task
+from symbiosis.loop.labeller import reference, report
 from symbiosis.loop.methods import (
     NEEDS_GENERATOR,
     as_labelled,
@@ -29,7 +30,6 @@ from symbiosis.loop.policy import cost, snapshots, teach_round, told_in_a_line
 from symbiosis.loop.state import LoopState, seeded
 from symbiosis.measures.lessons import labels_right, whole_lesson
 from symbiosis.models import loading
-from symbiosis.models.chat import chat
 from symbiosis.models.checks import check_sizes
 from symbiosis.models.devices import claim, tell_precision
 from symbiosis.models.generator import Generator
@@ -57,9 +57,10 @@ def run(settings: RunSettings, *, on_stage: Callable[[str], None] = lambda name:
 
     on_stage: called with a stage's name when its work is done and nothing of it is kept yet.
     """
-    read_prompts(settings.prompts)  # or a sentence, before any work
+    words = read_prompts(settings.prompts)  # or a sentence, before any work
     task = load_task(settings)
-    inputs = {"task": task.fingerprint} | ({"prompts": words} if (words := settings.prompts_digest) else {})
+    words.check_classes(task.label_names)
+    inputs = {"task": task.fingerprint} | ({"prompts": digest} if (digest := settings.prompts_digest) else {})
     for role in _roles(settings):
         inputs |= _weights_named(role, settings)
     return run_once(settings, inputs, lambda folder: _run_all(folder, prepare(settings, task), on_stage))
@@ -110,6 +111,10 @@ def _weights_named(role: str, settings: RunSettings) -> dict[str, str]:
     return {key.replace(named, role): value for key, value in found.items()}
 
 
+def _calibrates(settings: RunSettings) -> bool:
+    return settings.calibration != "none" and settings.method in NEEDS_GENERATOR
+
+
 # --- the loop ------------------------------------------------------------------------------------------------------
 
 
@@ -123,6 +128,7 @@ def _run_all(folder: Path, state: LoopState, on_stage: Callable[[str], None]) ->
     settle_inputs(folder, marks, redo=settings.scale == UNREPORTED)
     invalidate(folder / "state", stage_names(settings))
     how_read = _how_texts_are_read(loop.state)
+    loop.calibrate()
     loop.begin()
     if 0 in settings.taught_after:
         loop.teach_to_write(0)  # D before anything is written
@@ -135,7 +141,8 @@ def _run_all(folder: Path, state: LoopState, on_stage: Callable[[str], None]) ->
             loop.teach_to_write(generation)  # D by what the Students lack
         tqdm.write(f"{settings.run_id} generation {generation}: accuracy {accuracy:.3f}")
     counts = [result["writing_counts"] for result in loop.results if "writing_counts" in result]
-    more = {"inputs": inputs, "writing_counts": counts, "precision": precision, **how_read}
+    labeller = next((result["labeller"] for result in loop.results if "labeller" in result), None)
+    more = {"inputs": inputs, "writing_counts": counts, "labeller": labeller, "precision": precision, **how_read}
     return loop.results, loop.state.student.device, more
 
 
@@ -148,7 +155,7 @@ def _how_texts_are_read(state: LoopState) -> dict:
         tqdm.write(
             f"{share:.0%} of the train texts are longer than max_length, {limit} tokens: read so far, without end"
         )
-    prompt = chat(generator.lm.tokenizer, generator.write_turns([0])[0]) if generator else None
+    prompt = generator.read(generator.write_turns([0])[0]) if generator else None
     return {"train_texts_cut": share, "prompt": prompt}
 
 
@@ -162,7 +169,7 @@ def _sizes(state: LoopState) -> dict[str, int]:
 
 def stage_names(settings: RunSettings) -> list[str]:
     """The stages of a run, in the order in which they are made."""
-    names = ["student-0", *_rounds(settings, 0)]
+    names = [*["calibration-0"] * _calibrates(settings), "student-0", *_rounds(settings, 0)]
     for generation in range(1, settings.generations + 1):
         names += [f"lesson-{generation}", f"student-{generation}"]
         if settings.needs_feedback and generation < settings.generations:
@@ -198,6 +205,23 @@ class Loop:
         self.results.append(stage(self.folder / "state", name, work, also=also))
         return self.folder / "state" / name
 
+    def calibrate(self) -> None:
+        """What all label beliefs of the run are calibrated by, where `calibration` asks for it."""
+        state = self.state
+
+        def make(out: Path) -> dict:
+            state.counts = Counter()
+            found = reference(state, out)
+            return {
+                "rows": [],
+                "reference": found,
+                "writing_counts": {"generation": 0, "step": "calibration", **state.counts},
+            }
+
+        if _calibrates(state.settings):
+            self.stage("calibration-0", make)
+            state.generator = replace(state.generator, reference=self.results[-1]["reference"])
+
     def begin(self) -> None:
         """The Student before the first lesson; after train_size real rows under `recursive_start: warm`."""
         state, settings = self.state, self.state.settings
@@ -207,8 +231,9 @@ class Loop:
                 lesson = as_labelled(state.task.train, "real", 0)
                 state.student.learn(lesson, seed=state.seed(0, "student"))
                 state.student.save(out / "model")
-            labels_well = [_generator_accuracy(state, 0)] if settings.method in NEEDS_GENERATOR else []
-            return {"rows": evaluation(state, 0) + labels_well}
+            if settings.method not in NEEDS_GENERATOR:
+                return {"rows": evaluation(state, 0)}
+            return {"rows": [*evaluation(state, 0), _generator_accuracy(state, 0)], "labeller": report(state)}
 
         self._take_student(self.stage("student-0", make))
 

@@ -19,7 +19,6 @@ from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from symbiosis.errors import SymbiosisError
-from symbiosis.models.chat import chat_ids
 from symbiosis.models.tokens import token_ids
 
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -216,7 +215,7 @@ def check_sizes(student=None, generator=None) -> None:
     """Raise ModelError where a text with the words around it is longer than the model that is to read or write it."""
     if student:
         cue = max(map(len, student.cues(range(len(student.label_names)))))
-        asked = len(student.questions([""])[0]) + max(map(len, student.label_rows()))
+        asked = len(student.questions([""])[0]) + max(map(len, student.label_words().rows))
         check_positions(student.lm, student.settings, max(cue + 1, asked), "max_length")
         if student.settings.method == "recursive":
             check_positions(student.lm, student.settings, cue, "max_new_tokens")
@@ -235,9 +234,9 @@ def _prompt_lengths(generator) -> dict[str, int]:
     if settings.attributes:
         longest = (max(phrases, key=len) for phrases in (prompts.styles, prompts.lengths))
         write = [prompts.write_about_turn(max(names, key=len), TEXT, *longest)]
-    turns = [prompts.explain.format(text=TEXT), prompts.label_turn(TEXT, names), *write]
-    explain, label, *write = map(len, chat_ids(tokenizer, turns))
-    text, longest_label = len(token_ids(tokenizer, [TEXT])[0]), max(map(len, generator.label_rows()))
+    turns = [prompts.explain.format(text=TEXT), generator.label_turn(TEXT), *write]
+    explain, label, *write = (len(generator.asked_ids([turn])[0]) for turn in turns)
+    text, longest_label = len(token_ids(tokenizer, [TEXT])[0]), max(map(len, generator.label_words().rows))
     subject = settings.max_new_tokens if settings.attributes else 0  # the Generator's own answer
     return {
         "explain": explain - text + 1 + SLACK,

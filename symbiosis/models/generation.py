@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from symbiosis.models import vllm
 from symbiosis.models.chat import decoded, stops, without_thinking
 from symbiosis.models.devices import resolved_precision
 from symbiosis.models.fast import weights_as
-from symbiosis.models.loading import LanguageModel, autocast, batches_by_length, pad
+from symbiosis.models.loading import LanguageModel, autocast, batches_by_length, end_tokens, pad
 from symbiosis.models.refill import require_finite, sample
 
 
@@ -29,6 +30,7 @@ class Sampling:
     batch_size: int
     precision: str = "fp32"
     engine: str = "transformers"
+    stops: tuple[str, ...] = ()  # what ends a text beside the model's own end; not part of it
 
     @classmethod
     def of(cls, settings) -> "Sampling":
@@ -48,14 +50,14 @@ def generate(
 ) -> list[Written]:
     """`samples` continuations of each prompt, side by side in the prompts' order, see `written_texts`.
 
-    prompts: n rows of token ids. Sampled at `temperature` from the `top_p` nucleus, at most `max_new_tokens` long.
-    Prompts of like length share a batch of about `batch_size` texts; each prompt is read once, however many
-    samples are drawn. The same seed gives the same texts, by one engine. Raises EngineError where vLLM is asked for and
-    not installed, SamplingError where the model's predictions are not finite.
+    prompts: n rows of token ids. Sampled at `temperature` from the `top_p` nucleus, up to the first of the `stops` and
+    at most `max_new_tokens` long. Prompts of like length share a batch of about `batch_size` texts; each prompt is read
+    once, however many samples are drawn. The same seed gives the same texts, by one engine. Raises EngineError where
+    vLLM is asked for and not installed, SamplingError where the model's predictions are not finite.
     """
     engine = {"vllm": vllm.generate, "refill": _by_refill, "transformers": _by_transformers}[sampling.engine]
     rows = engine(lm, prompts, sampling, seed=seed, samples=samples)
-    return written_texts(lm, rows, sampling.max_new_tokens)
+    return written_texts(lm, rows, sampling.max_new_tokens, sampling.stops)
 
 
 def _by_transformers(lm: LanguageModel, prompts, sampling: Sampling, *, seed: int, samples: int) -> list[list[int]]:
@@ -63,7 +65,7 @@ def _by_transformers(lm: LanguageModel, prompts, sampling: Sampling, *, seed: in
     config = GenerationConfig(
         do_sample=True, temperature=sampling.temperature, top_p=sampling.top_p, top_k=0,
         max_new_tokens=sampling.max_new_tokens, use_cache=True,
-        eos_token_id=model.generation_config.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=end_tokens(lm, sampling.stops), pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     rows: list[list[int]] = [[] for _ in range(len(prompts) * samples)]
     batches = batches_by_length([len(p) for p in prompts], max(1, sampling.batch_size // samples))
@@ -115,20 +117,23 @@ def _by_refill(lm: LanguageModel, prompts, sampling: Sampling, *, seed: int, sam
 # --- what was written ----------------------------------------------------------------------------------------------
 
 
-def written_texts(lm: LanguageModel, rows: Sequence[Sequence[int]], limit: int) -> list[Written]:
+def written_texts(
+    lm: LanguageModel, rows: Sequence[Sequence[int]], limit: int, ended_by: tuple[str, ...] = ()
+) -> list[Written]:
     """The texts of token rows: up to the first stop, without special tokens and thinking, runs of blanks as one.
 
-    A text is cut where nothing ended it before `limit` tokens. Says in a line how many texts had thoughts.
+    ended_by: what ends a text beside the stops of the tokenizer. A text is cut where nothing ended it before `limit`
+    tokens. Says in a line how many texts had thoughts.
     """
-    tokenizer, ends = lm.tokenizer, lm.model.generation_config.eos_token_id
-    ends, words = {*(ends if isinstance(ends, list) else [ends])}, stops(tokenizer)[1]
+    tokenizer, ends = lm.tokenizer, {*end_tokens(lm)}
+    words = re.compile("|".join(map(re.escape, [word for word in (stops(tokenizer)[1], *ended_by) if word])) or "(?!)")
     texts, n_thoughts = [], 0
     for row in rows:
         ids = list(itertools.takewhile(lambda i: i not in ends, row))
         said = decoded(tokenizer, ids)
         text = without_thinking(said)
         n_thoughts += text != said
-        text, over, _ = text.partition(words) if words else (text, "", "")
+        text, *over = words.split(text, maxsplit=1)
         text = " ".join(text.split())
         texts.append(Written(text, cut=bool(text) and not over and len(ids) >= limit))
     if n_thoughts:

@@ -1,21 +1,33 @@
-"""The Generator: a language model that is asked in its own chat template to write, to explain and to label."""
+"""The Generator: a language model that is asked to write, to explain and to label.
+
+It is asked in turns of its own chat template or, as the prompts say, by plain texts that it goes on from.
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn.functional import logsigmoid
 
-from symbiosis.models.chat import answer_ids, chat_ids, check_chat, end_ids
+from symbiosis.models.chat import answer_ids, chat, chat_ids, check_chat, end_ids
 from symbiosis.models.generation import Sampling, generate
 from symbiosis.models.loading import LanguageModel
 from symbiosis.models.ranks import all_reduce_sum, distributed
-from symbiosis.models.scoring import label_log_probs, shorten, text_losses, token_losses, told_apart
-from symbiosis.models.tokens import ended
+from symbiosis.models.scoring import (
+    LabelWords,
+    calibrated,
+    label_log_probs,
+    shorten,
+    summed,
+    text_losses,
+    token_losses,
+    told_apart,
+)
+from symbiosis.models.tokens import continued, ended, start_ids, token_ids
 from symbiosis.models.training import Steps, adapters, epochs_of, fit, token_weights
-from symbiosis.prompts import Prompts, read_prompts
+from symbiosis.prompts import SEPARATOR, Beginning, Prompts, read_prompts
 from symbiosis.settings import RunSettings
 
 
@@ -29,10 +41,11 @@ class Generator:
     lm: LanguageModel
     label_names: Sequence[str]
     settings: RunSettings
+    reference: Sequence[float] | None = None  # what its label beliefs are calibrated by (C,) [nats], see `calibrated`
 
     def __post_init__(self):
         check_chat(self.lm.tokenizer)
-        self.label_rows()
+        self.label_words()
 
     folder = property(lambda self: Path(self.lm.model.config._name_or_path))
     n_weights = property(lambda self: self.lm.model.num_parameters())
@@ -45,31 +58,65 @@ class Generator:
         return [self.label_names[i] for i in labels]
 
     def write_turns(self, labels: Sequence[int]) -> list[str]:
-        """The user turns that ask for a text of each label."""
-        return [self.prompts.write.format(label=name) for name in self.names(labels)]
+        """What asks for a text of each label: user turns, or Beginnings."""
+        return self.prompts.write_turns(self.names(labels))
 
     def shorten(self, texts: Sequence[str]) -> list[str]:
         return shorten(self.lm.tokenizer, texts, self.settings.max_length)
 
-    def label_log_probs(self, texts: Sequence[str]) -> np.ndarray:
-        """log p(label | text): (n, C) [nats]."""
-        turns = [self.prompts.label_turn(text, self.label_names) for text in self.shorten(texts)]
-        return label_log_probs(self.lm, chat_ids(self.lm.tokenizer, turns), self.label_rows(), self.settings)
+    # --- labels ---
 
-    def label_rows(self) -> list[list[int]]:
-        """Token rows of the label words as they answer the question for a label, see `told_apart`."""
-        tokenizer, names = self.lm.tokenizer, self.label_names
-        rows = answer_ids(tokenizer, [self.prompts.label_turn("x", names)] * len(names), names)
-        return told_apart(tokenizer, rows, names, end_ids(tokenizer), "generator")
+    def label_turn(self, text: str) -> str:
+        """What asks for the label of a text: a user turn, or a Beginning."""
+        if self.prompts.label_format == "completion":
+            return Beginning(self.prompts.label_completion.format(text=text))
+        return self.prompts.label_turn(text, self.label_names)
+
+    def label_words(self) -> LabelWords:
+        """The label words as they answer the question for a label, see `told_apart`."""
+        words, classes = self.prompts.words_of(self.label_names)
+        turns = [self.label_turn("x")] * len(words)
+        found = LabelWords(self.body_ids(turns, words), classes)
+        return told_apart(self.lm.tokenizer, found, words, self.end_ids(turns), "generator")
+
+    def label_log_probs(self, texts: Sequence[str]) -> np.ndarray:
+        """log p(label | text), summed over the words of each label, calibrated by the `reference`: (n, C) [nats]."""
+        words, turns = self.label_words(), [self.label_turn(text) for text in self.shorten(texts)]
+        log_p = label_log_probs(self.lm, self.asked_ids(turns), words.rows, self.settings)
+        return calibrated(summed(log_p, words.classes), self.reference)
 
     def label_probs(self, texts: Sequence[str]) -> np.ndarray:
         """p(label | text): (n, C), rows sum to 1."""
         return np.exp(self.label_log_probs(texts))
 
+    # --- texts ---
+
+    def asked_ids(self, turns: Sequence[str]) -> list[list[int]]:
+        """Token rows of what it is asked: user turns in its chat template, or Beginnings as the plain text they are."""
+        if not plain(turns):
+            return chat_ids(self.lm.tokenizer, turns)
+        return [start_ids(self.lm.tokenizer) + ids for ids in token_ids(self.lm.tokenizer, turns)]
+
+    def body_ids(self, turns: Sequence[str], answers: Sequence[str]) -> list[list[int]]:
+        """Token ids of each answer where it stands behind its turn; behind a Beginning it begins with a blank."""
+        if not plain(turns):
+            return answer_ids(self.lm.tokenizer, turns, answers)
+        return continued(self.lm.tokenizer, turns, [f" {answer}" for answer in answers])[1]
+
+    def end_ids(self, turns: Sequence[str]) -> list[int]:
+        """What ends an answer to such turns."""
+        return token_ids(self.lm.tokenizer, [SEPARATOR])[0] if plain(turns) else end_ids(self.lm.tokenizer)
+
+    def read(self, turn: str) -> str:
+        """The turn as the Generator reads it, without what begins a document."""
+        return str(turn) if plain([turn]) else chat(self.lm.tokenizer, turn)
+
     def answers(self, turns: Sequence[str], *, seed: int, samples: int = 1) -> list[str]:
-        """`samples` texts per user turn, side by side, as they come."""
-        rows = chat_ids(self.lm.tokenizer, turns)
-        return generate(self.lm, rows, Sampling.of(self.settings), seed=seed, samples=samples)
+        """`samples` texts per turn, side by side, as they come; from Beginnings up to the first of the `stops`."""
+        sampling = Sampling.of(self.settings)
+        if plain(turns):
+            sampling = replace(sampling, stops=self.prompts.stops)
+        return generate(self.lm, self.asked_ids(turns), sampling, seed=seed, samples=samples)
 
     def fine_tune(self, asked: Sequence[str], answers: Sequence[str], *, seed: int, weights=None) -> list[dict]:
         """Learn (user turn, answer) pairs, in place; see `fine_tune`."""
@@ -90,12 +137,16 @@ class Generator:
         return float((then - now).mean())
 
     def answered(self, asked: Sequence[str], answers: Sequence[str]) -> tuple[list[list[int]], list[int]]:
-        """Token rows `chat turn, answer, its end` and how many leading tokens are the turn; see `ended`."""
-        tokenizer, limit = self.lm.tokenizer, self.settings.max_new_tokens
-        turns, end = chat_ids(tokenizer, asked), end_ids(tokenizer)
-        parts = zip(turns, answer_ids(tokenizer, asked, answers), answers, strict=True)
+        """Token rows `turn, answer, its end` and how many leading tokens are the turn; see `ended`."""
+        turns, end, limit = self.asked_ids(asked), self.end_ids(asked), self.settings.max_new_tokens
+        parts = zip(turns, self.body_ids(asked, answers), answers, strict=True)
         rows = [turn + ended(body, text, limit, end) for turn, body, text in parts]
         return rows, [len(turn) for turn in turns]
+
+
+def plain(turns: Sequence[str]) -> bool:
+    """Whether turns, all of one kind, are Beginnings."""
+    return len(turns) > 0 and isinstance(turns[0], Beginning)
 
 
 @distributed

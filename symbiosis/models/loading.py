@@ -38,7 +38,7 @@ from symbiosis.models.checks import (
     short,
 )
 from symbiosis.models.devices import resolved_precision
-from symbiosis.models.tokens import ended, start_ids, token_ids
+from symbiosis.models.tokens import ended, start_ids, token_ids, tokens_that_hold
 from symbiosis.models.weights import folder_of
 from symbiosis.settings import resolve
 from symbiosis.store.folders import atomic_folder, digest
@@ -102,6 +102,11 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
     with library_errors(folder, "name a model of another kind"):
         check_forward(lm)
     return lm
+
+
+def end_tokens(lm: LanguageModel, texts: tuple[str, ...] = ()) -> list[int]:
+    """Tokens after which nothing is drawn: the model's own ends, and those that hold one of the `texts`."""
+    return as_list(lm.model.generation_config.eos_token_id) + list(tokens_that_hold(lm.tokenizer, texts))
 
 
 def local_folder(name: str) -> Path | None:

@@ -15,7 +15,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
 
 from symbiosis.errors import SymbiosisError
 from symbiosis.models.fast import packed
-from symbiosis.models.loading import LanguageModel, pad
+from symbiosis.models.loading import LanguageModel, end_tokens, pad
 from symbiosis.settings import derive_seed
 
 if TYPE_CHECKING:
@@ -201,8 +201,7 @@ class Refill:
     def __init__(self, lm: LanguageModel, prompts, limits, sampling: "Sampling", seed: int):
         (self.model, self.tokenizer), self.prompts, self.limits = lm, prompts, limits
         self.sampling, self.batch_size, self.seed = sampling, sampling.batch_size, seed
-        stops = self.model.generation_config.eos_token_id
-        self.stops = stops if isinstance(stops, list) else [stops]
+        self.stops = {*end_tokens(lm, sampling.stops)}
         self.live, self.cache = np.zeros(0, dtype=SLOT), None  # row i is slot i of the cache
         self.written: list[list[int]] = [[] for _ in prompts]
         self.uniforms: dict[int, np.ndarray] = {}  # of the live texts

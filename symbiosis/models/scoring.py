@@ -5,11 +5,12 @@ head at a time); fp32 keeps the longer ones, so that published numbers stay as t
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
@@ -54,12 +55,45 @@ def shared_prefixes(labels: Sequence[Sequence[int]], *, nested: bool) -> dict[tu
     return passes
 
 
-def told_apart(tokenizer, rows: Sequence[Sequence[int]], names: Sequence[str], end: list[int], role: str):
-    """Token rows of label words; where one begins another, all with an `end`, or the longer could never be likelier.
+@dataclass(frozen=True)
+class LabelWords:
+    """Token rows of every label word, class by class, and the class of each: both (W,)."""
 
-    Raises LabelError for labels of which the tokenizer of the `role` ('student', 'generator') knows no word, or which
-    it reads as the same.
+    rows: list[list[int]]
+    classes: list[int]
+
+    @property
+    def first(self) -> list[list[int]]:
+        """The row of each class's first word, the one that is taught: (C,)."""
+        return [self.rows[self.classes.index(c)] for c in range(max(self.classes) + 1)]
+
+
+def summed(log_p: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+    """log p of each class from those of its words, log sum_w p(w): (n, W) -> (n, C)."""
+    own = np.asarray(classes)
+    if len(set(classes)) == len(classes):
+        return log_p
+    return np.stack([logsumexp(log_p[:, own == c], axis=1) for c in range(own.max() + 1)], axis=1)
+
+
+def calibrated(log_p: np.ndarray, reference: Sequence[float] | None) -> np.ndarray:
+    """log p(label | text) less a `reference` (C,), normalised anew: (n, C); as they are where there is none.
+
+        log p'_c = log p_c - log mean_batch p_c - log sum_k (p_k / mean_batch p_k)
+
+    What the labeller says of a whole batch, whatever the text, is taken away: batch calibration (Zhou et al. 2024,
+    arXiv 2309.17249).
     """
+    return log_p if reference is None else log_softmax(log_p - np.asarray(reference), axis=1)
+
+
+def told_apart(tokenizer, words: LabelWords, names: Sequence[str], end: list[int], role: str) -> LabelWords:
+    """Label words by token rows; where one begins another, all with an `end`, or the longer could never be likelier.
+
+    names: (W,). Raises LabelError for words of which the tokenizer of the `role` ('student', 'generator') knows no
+    token, which it reads as the same, or, where a class has several, of which one begins another.
+    """
+    rows, several = words.rows, len(words.first) < len(words.rows)
     seen: dict[tuple[int, ...], str] = {}
     for row, name in zip(map(tuple, rows), names, strict=True):
         problem = ""
@@ -69,10 +103,17 @@ def told_apart(tokenizer, rows: Sequence[Sequence[int]], names: Sequence[str], e
             problem = f"reads the labels {seen[row][:60]!r} and {name[:60]!r} as the same"
         if problem:
             remedy = f"name another model in {role}, or rename the class in the task's files (classes.txt)"
+            remedy = "take another word in label_words of the prompts file" if several else remedy
             raise LabelError(f"{role}: its tokenizer {problem}; {remedy}")
         seen[row] = name
-    nested = any(a == b[: len(a)] for a in seen for b in seen if a != b)
-    return [[*row, *end * nested] for row in rows]
+    nested = [(a, b) for a in seen for b in seen if a != b and a == b[: len(a)]]
+    if nested and several:
+        short, long = (seen[row][:60] for row in nested[0])
+        raise LabelError(
+            f"{role}: its tokenizer reads the label word {short!r} as the beginning of {long!r}, whose probability "
+            "would be counted twice; leave one of them out of label_words in the prompts file"
+        )
+    return LabelWords([[*row, *end * bool(nested)] for row in rows], words.classes)
 
 
 @torch.inference_mode()
@@ -83,7 +124,8 @@ def label_log_probs(
 
         score_c = sum_j log p(y_cj | prefix, y_c<j),   log p = log_softmax_c(score)
 
-    labels: C rows of token ids; a label word may have several tokens. Labels share forward passes, see
+    labels: C rows of token ids; a label word may have several tokens. Of classes with several words each: all words,
+    whose probabilities `summed` adds. Labels share forward passes, see
     `shared_prefixes`; logits are computed at the label's positions alone. These are so few that bf16, too, has its
     logits in fp32: bf16 would round one of 16, not unusual in a trained model, by up to a 16th.
     """

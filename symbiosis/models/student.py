@@ -10,7 +10,7 @@ import torch
 from symbiosis.data.lesson import texts_of
 from symbiosis.models.loading import LanguageModel, document_rows, load
 from symbiosis.models.ranks import all_reduce_sum, distributed
-from symbiosis.models.scoring import label_log_probs, text_losses, token_losses, told_apart
+from symbiosis.models.scoring import LabelWords, label_log_probs, summed, text_losses, token_losses, told_apart
 from symbiosis.models.tokens import continued, ended, start_ids, token_ids
 from symbiosis.models.training import Steps, epochs_of, fit, token_weights
 from symbiosis.prompts import Prompts, read_prompts
@@ -32,7 +32,7 @@ class Student:
     settings: RunSettings
 
     def __post_init__(self):
-        self.label_rows()
+        self.label_words()
 
     @property
     def prompts(self) -> Prompts:
@@ -63,13 +63,17 @@ class Student:
         longest = len(first) + self.settings.max_length
         return [start + (ids if len(ids) <= longest + len(last) else ids[:longest] + last) for ids in rows]
 
-    def label_rows(self) -> list[list[int]]:
-        """Token rows of the label words as they follow a question, see `told_apart`."""
-        tokenizer, names = self.lm.tokenizer, self.label_names
+    def label_words(self) -> LabelWords:
+        """The label words as they follow a question, see `told_apart`."""
+        tokenizer, (words, classes) = self.lm.tokenizer, self.prompts.words_of(self.label_names)
         _, rows = continued(
-            tokenizer, [self.prompts.student_classify.format(text="x")] * len(names), [f" {name}" for name in names]
+            tokenizer, [self.prompts.student_classify.format(text="x")] * len(words), [f" {word}" for word in words]
         )
-        return told_apart(tokenizer, rows, names, [tokenizer.eos_token_id], "student")
+        return told_apart(tokenizer, LabelWords(rows, classes), words, [tokenizer.eos_token_id], "student")
+
+    def label_rows(self) -> list[list[int]]:
+        """Token rows of the word that is taught for each class, its first: (C,)."""
+        return self.label_words().first
 
     def written_rows(self, texts: Sequence[str], labels: Sequence[int]) -> tuple[list[list[int]], list[int]]:
         """Token rows `label news: text <eos>` and how many leading tokens are given, not predicted; see `ended`."""
@@ -90,8 +94,9 @@ class Student:
     # --- what it knows ---
 
     def label_log_probs(self, texts: Sequence[str]) -> np.ndarray:
-        """log p(label | text): (n, C) [nats]."""
-        return label_log_probs(self.lm, self.questions(texts), self.label_rows(), self.settings)
+        """log p(label | text), summed over the words of each label: (n, C) [nats]."""
+        words = self.label_words()
+        return summed(label_log_probs(self.lm, self.questions(texts), words.rows, self.settings), words.classes)
 
     def text_losses(self, texts: Sequence[str]) -> np.ndarray:
         """Mean negative log-likelihood of each bare text, with its end where it has one: (n,) [nats/token]."""

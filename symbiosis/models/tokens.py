@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
@@ -68,6 +69,13 @@ def sanitized(tokenizer: PreTrainedTokenizerBase, turn: str, **how) -> list[int]
     """Token ids of a user turn in a chat template; control tokens come from the template alone."""
     turns, how = [{"role": "user", "content": turn}], how | {"add_generation_prompt": True, "return_dict": False}
     return tokenizer.apply_chat_template(turns, sanitize_control_tokens=True, **how)
+
+
+@lru_cache(maxsize=4)
+def tokens_that_hold(tokenizer: PreTrainedTokenizerBase, texts: tuple[str, ...]) -> tuple[int, ...]:
+    """Ids of the tokens in which one of the texts stands: of a line end also the one that begins with a full stop."""
+    said = tokenizer.batch_decode([[i] for i in range(len(tokenizer))]) if texts else []
+    return tuple(i for i, token in enumerate(said) if any(text in token for text in texts))
 
 
 def apart(tokenizer: PreTrainedTokenizerBase, text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from symbiosis.errors import SymbiosisError
 from symbiosis.models.devices import resolved_precision
-from symbiosis.models.loading import LanguageModel
+from symbiosis.models.loading import LanguageModel, end_tokens
 from symbiosis.settings import derive_seed
 
 MEMORY = 0.4  # vLLM's share of the GPU; the rest is for the models that are trained and scored in this process
@@ -37,11 +37,11 @@ def generate(lm: LanguageModel, prompts, sampling, *, seed: int, samples: int) -
     require_engine("vllm")
     from vllm import SamplingParams
 
-    stops = lm.model.generation_config.eos_token_id
+    stops = end_tokens(lm, sampling.stops)
     asked = [
         SamplingParams(
             n=samples, temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_new_tokens,
-            seed=derive_seed(seed, i, "vllm") % 2**31, stop_token_ids=stops if isinstance(stops, list) else [stops],
+            seed=derive_seed(seed, i, "vllm") % 2**31, stop_token_ids=stops,
         )
         for i in range(len(prompts))
     ]  # fmt: skip

@@ -53,6 +53,31 @@ def test_cold_sampling_equals_the_library_greedy_token_for_token(generator):
         assert text == " ".join(tokenizer.decode(ids, skip_special_tokens=True).split())
 
 
+@pytest.mark.parametrize("engine", ["transformers", "refill"])
+def test_a_text_ends_at_the_first_stop_and_is_not_cut_there(generator, engine):
+    tokenizer = generator.tokenizer
+    prompts = loading.token_ids(tokenizer, ["Write.", "A text about the moon.", "x", "Shares fell"])
+    how = {"temperature": 1e-6, "top_p": 1.0, "max_new_tokens": 12, "batch_size": 3, "engine": engine}
+    whole = generate(generator, prompts, Sampling(**how), seed=0)
+    common = max("abcdefghijklmnopqrstuvwxyz", key=lambda letter: sum(letter in text[1:] for text in whole))
+    found = generate(generator, prompts, Sampling(**how, stops=(common, "never so")), seed=0)
+    assert found == [text.partition(common)[0].strip() for text in whole]
+    assert any(common in text for text in whole) and not any(
+        t.cut for t, w in zip(found, whole, strict=True) if common in w
+    )
+    assert [t.cut for t, w in zip(found, whole, strict=True) if common not in w] == [
+        w.cut for w in whole if common not in w
+    ]
+
+
+def test_nothing_is_drawn_behind_a_token_that_holds_a_stop(generator):
+    ends = loading.end_tokens(generator, ("t", "x"))
+    own, said = ends[:1], [generator.tokenizer.decode([i]) for i in ends[1:]]
+    assert own == [generator.tokenizer.eos_token_id] and len(said) > 2  # also tokens of several letters
+    assert all("t" in token or "x" in token for token in said)
+    assert loading.end_tokens(generator) == own
+
+
 def test_several_samples_of_a_prompt_are_side_by_side_and_read_as_if_asked_one_by_one(generator):
     _model, tokenizer = generator
     cold = SETTINGS.model_copy(update={"temperature": 1e-6})

@@ -50,6 +50,44 @@ def test_its_answers_are_of_the_prompts_in_order_samples_side_by_side(generator)
     assert cold.answers(prompts, seed=0, samples=2) == [text for text in one for _ in range(2)] and one[0] != one[1]
 
 
+# --- plain texts that it goes on from ------------------------------------------------------------------------------
+@pytest.fixture
+def small_writer(generator, monkeypatch):
+    """The Generator with words of several tokens for two classes, a completion for each question, and line ends."""
+    words = {"label_words": {"World": ("World", "capital"), "Sports": ("final", "match")}}
+    prompts = read_prompts("news_completion")
+    own = type(prompts)(**prompts.model_dump() | words)
+    monkeypatch.setattr(Generator, "prompts", own)
+    return replace(generator, settings=SETTINGS.model_copy(update={"prompts": "news_completion"}))
+
+
+def test_a_label_goes_on_from_the_text_and_its_words_are_summed(small_writer):
+    model, tokenizer = small_writer.lm
+    words = [" World", " capital", " final", " match", " Business", " Sci/Tech"]
+    prefixes = [[0, *ids] for ids in loading.token_ids(tokenizer, [f"{text}\nTopic:" for text in TEXTS])]
+    prefixes = [[tokenizer.eos_token_id, *row[1:]] for row in prefixes]  # this model begins its documents with its end
+    by_word = np.exp(label_log_probs_one_by_one(model, prefixes, loading.token_ids(tokenizer, words)))
+    expected = np.stack([by_word[:, :2].sum(1), by_word[:, 2:4].sum(1), by_word[:, 4], by_word[:, 5]], axis=1)
+    np.testing.assert_allclose(small_writer.label_probs(TEXTS), expected, atol=1e-5)
+    mean = expected.mean(0)
+    odds = expected / mean
+    calibrated = replace(small_writer, reference=np.log(mean)).label_probs(TEXTS)
+    np.testing.assert_allclose(calibrated, odds / odds.sum(1, keepdims=True), atol=1e-5)
+
+
+def test_a_text_goes_on_from_a_beginning_and_is_learned_there_with_its_end(small_writer):
+    tokenizer = small_writer.lm.tokenizer
+    turns = small_writer.write_turns([0, 1])
+    (row, _), (given, _) = small_writer.answered(turns, ["Shares fell.", "The match."])
+    assert tokenizer.decode(row[1:given]) == turns[0] == small_writer.read(turns[0])
+    assert tokenizer.decode(row[given:]) == " Shares fell.\n\n" and row[0] == tokenizer.eos_token_id
+    cut, _ = small_writer.answered(turns[:1], [Written("Shares fell.", cut=True)])
+    assert tokenizer.decode(cut[0][given:]) == " Shares fell."
+    texts = with_(small_writer, max_new_tokens=40).answers(turns * 8, seed=0)
+    assert len(set(texts)) > 8 and not any("\n" in text for text in texts)
+    assert small_writer.kl_to(small_writer.lm, n=4, seed=0) == 0
+
+
 # --- what it learns -------------------------------------------------------------------------------------------------
 def test_weighted_answers_of_weight_zero_teach_the_generator_nothing(generator):
     asked, answers = ["Write.", "Write more."], ["Shares fell.", "A probe landed on the moon."]

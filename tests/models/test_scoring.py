@@ -65,8 +65,45 @@ def test_shorten_leaves_short_texts_untouched(student):
     ],
 )
 def test_labels_have_an_end_where_one_begins_another(rows, ended):
-    found = scoring.told_apart(whole_words(*"abcdefgh"), rows, [str(row) for row in rows], [2], "student")
-    assert found == [row + [2] * ended for row in rows]
+    words = scoring.LabelWords(rows, list(range(len(rows))))
+    found = scoring.told_apart(whole_words(*"abcdefgh"), words, [str(row) for row in rows], [2], "student")
+    assert found.rows == found.first == [row + [2] * ended for row in rows]
+
+
+def test_a_class_is_as_likely_as_all_of_its_words():
+    p = np.array([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1]])
+    np.testing.assert_allclose(np.exp(scoring.summed(np.log(p), [0, 0, 1, 2])), [[0.3, 0.3, 0.4], [0.8, 0.1, 0.1]])
+    one_each = np.log(p)
+    assert scoring.summed(one_each, [0, 1, 2, 3]) is one_each  # to the bit
+    words = scoring.LabelWords([[5], [6], [7, 8]], [0, 0, 1])
+    assert words.first == [[5], [7, 8]]
+
+
+def test_beliefs_are_calibrated_by_hand():
+    p, mean = np.array([[0.8, 0.2], [0.6, 0.4]]), np.array([0.7, 0.3])
+    odds = p / mean
+    expected = odds / odds.sum(1, keepdims=True)
+    np.testing.assert_allclose(np.exp(scoring.calibrated(np.log(p), np.log(mean))), expected)
+    assert expected.argmax(1).tolist() == [0, 1]  # raw, the first label took both texts
+    np.testing.assert_allclose(np.exp(scoring.calibrated(np.log(p), np.log([0.5, 0.5]))), p)
+    assert scoring.calibrated(p, None) is p
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ({"a": ["won", "Won"], "b": ["match"]}, "'won' and 'Won' as the same; take another word in label_words"),
+        ({"a": ["won", "Billing"], "b": ["match"]}, "know the label 'Billing'; take another word in label_words"),
+        ({"a": ["won", "match"], "b": ["match won"]}, "reads the label word 'match' as the beginning of 'match won'"),
+    ],
+)
+def test_words_that_cannot_be_summed_are_refused_in_a_sentence(words, message, monkeypatch):
+    tokenizer, prompts = whole_words("won", "match", "news:", lowercase=True), read_prompts()
+    own = type(prompts)(**prompts.model_dump() | {"label_words": {name: tuple(of) for name, of in words.items()}})
+    monkeypatch.setattr(Student, "prompts", own)
+    with pytest.raises(scoring.LabelError, match=message) as refused:
+        Student(loading.LanguageModel(None, tokenizer), list(words), SETTINGS)
+    assert len(str(refused.value)) < 300
 
 
 @pytest.mark.parametrize(
