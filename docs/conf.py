@@ -3,6 +3,10 @@
 import tomllib
 from pathlib import Path
 
+import nbformat
+
+from symbiosis.pages import finished
+
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 
 project = PROJECT["name"].capitalize()
@@ -19,3 +23,14 @@ html_title = "Symbiosis"
 html_show_sourcelink = False
 html_sidebars = {"**": []}
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False, "secondary_sidebar_items": ["page-toc"]}
+
+
+def _read_notebook(app, docname, source):
+    """A notebook shows what it drew, not the committed picture of it, and finds the other pictures from here."""
+    if docname.startswith("notebooks/"):
+        notebook = nbformat.reads(source[0], as_version=4)
+        source[0] = nbformat.writes(finished(notebook)).replace("](../reports/", "](../../reports/")
+
+
+def setup(app):
+    app.connect("source-read", _read_notebook)

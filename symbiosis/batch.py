@@ -14,7 +14,6 @@ import hashlib
 import json
 import re
 import shlex
-import statistics
 import subprocess
 import sys
 import time
@@ -31,10 +30,10 @@ from symbiosis.settings import InteractionSettings, RunSettings, Settings, make_
 from symbiosis.store.folders import locked, sha256, write_atomic
 
 NOTEBOOKS = {"symbiosis": "03_symbiosis_loop", "interaction": "04_model_interaction"}  # the others: 02_baselines
-REPORTS = {  # notebooks that read all runs of a scale; 05 asks what only the miniature's known truth can answer
-    "miniature": ("05_ratio_or_diversity", "06_analysis", "07_paper_figures"),
-    "interaction": ("04_model_interaction",),
-    "other": ("06_analysis", "07_paper_figures"),
+REPORTS = {  # notebooks that read all runs of a scale; 05, 12 ask what only the miniature's known truth can answer
+    "miniature": ("05_ratio_or_diversity", "06_analysis", "07_paper_figures", "11_regimes", "12_recursion"),
+    "interaction": ("04_model_interaction", "09_theory_many_models"),
+    "other": ("06_analysis", "07_paper_figures", "11_regimes"),
 }
 MADE = ("miniature",)  # initial models that are pre-trained here (initial.MAKERS, whose import takes seconds)
 DECIDES_BASE = ("student", "generator")  # a study that sets a key of these begins with models of its own
@@ -63,7 +62,7 @@ class Run(NamedTuple):
     @property
     def folder(self) -> str:
         """From the repository's root; the folder the run itself chooses."""
-        return f"{params.reports_dir(self.scale)}/runs/{self.scale}/{self.study}/{self.arm}-s{self.seed}"
+        return f"{params.LOCAL}/runs/{self.scale}/{self.study}/{self.arm}-s{self.seed}"
 
     @property
     def finished(self) -> bool:
@@ -153,18 +152,17 @@ def check(planned: Sequence[Run], args: Sequence[str] = ()) -> None:
                 f"ARGS: {key} says which run it is, as SCALE, STUDY, ARMS and FIRST_SEED do; take it out; what should "
                 f"stand beside other runs needs a scale or a method of its own, a file in {params.OWN}"
             )
+    scale = planned[0].scale
+    if set(NAMES_A_RUN[1:]) & set(params.files()[scale]):
+        raise BatchError(
+            f"params/**/{scale}.yaml: the batch sets {', '.join(NAMES_A_RUN[1:])}; take them out of the file"
+        )
     chosen = {run: run.settings(args) for run in planned}
-    for run, settings in chosen.items():
-        if f"{settings.reports_dir}/runs/{settings.folder}" != run.folder:
-            raise BatchError(
-                f"params/**/{run.scale}.yaml: the batch sets {', '.join(NAMES_A_RUN[1:])}; take them out of the file"
-            )
-    if args and (changed := _changes(chosen)) and _is_published(run := planned[0]):
+    if args and (changed := _changes(chosen)) and (place := _table_with(scale)):
         key, old, new = changed
         raise BatchError(
-            f"ARGS: {key} is {old!r} in the runs of scale '{run.scale}' in {params.reports_dir(run.scale)}/results.csv "
-            f"and {new!r} here; copy the scale's file to {params.OWN}/NAME.yaml, set it and `scale: NAME` there, and "
-            "give SCALE=NAME"
+            f"ARGS: {key} is {old!r} in the runs of scale '{scale}' in {place}/results.csv and {new!r} here; copy the "
+            f"scale's file to {params.OWN}/NAME.yaml, set it and `scale: NAME` there, and give SCALE=NAME"
         )
 
 
@@ -177,15 +175,16 @@ def _changes(chosen: Mapping[Run, Settings]) -> tuple[str, Any, Any] | None:
     return None
 
 
-def _is_published(run: Run) -> bool:
-    """Whether a run of this scale, as its files set it today, stands in results.csv."""
-    for run_id in {row["run_id"] for row in _table_rows("results.csv", run.scale) if row["scale"] == run.scale}:
-        _, study, name = run_id.partition("@")[0].split("/")
-        arm, _, seed = name.rpartition("-s")
-        with contextlib.suppress(KeyError, SymbiosisError):
-            if Run(run.scale, study, arm, int(seed)).settings().run_id == run_id:
-                return True
-    return False
+def _table_with(scale: str) -> str:
+    """Where results.csv has a run of this scale as its files set it today: among the published ones, here, or ''."""
+    for place in (params.PUBLISHED, params.LOCAL):
+        for run_id in {row["run_id"] for row in _table_rows("results.csv", scale, place) if row["scale"] == scale}:
+            _, study, name = run_id.partition("@")[0].split("/")
+            arm, _, seed = name.rpartition("-s")
+            with contextlib.suppress(KeyError, SymbiosisError):
+                if Run(scale, study, arm, int(seed)).settings().run_id == run_id:
+                    return place
+    return ""
 
 
 def plan(
@@ -260,21 +259,41 @@ def merge(run: Run, args: Sequence[str] = ()) -> None:
 
     Prints their `mark`.
     """
+    _collect(run, params.LOCAL)
+    print(mark(run.scale))
+
+
+def publish(run: Run, args: Sequence[str] = ()) -> None:
+    """`merge` into the published tables, then every figure, table and claim from them: for the author alone.
+
+    Raises WorldError where one table, or one paired comparison, would hold what does not belong together.
+    """
+    merged = _collect(run, params.PUBLISHED)
+    print(f"{len(merged)} runs of {run.scale} are now in {params.PUBLISHED}/results.csv")
+    for name in report_notebooks(run.scale):
+        executed = root() / params.LOCAL / "published" / run.scale / f"{name}.ipynb"
+        executed.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "symbiosis.execute", f"notebooks/{name}.ipynb", str(executed)]
+        subprocess.run(
+            [*command, "-p", "scale", run.scale, "-p", "reports_dir", params.PUBLISHED], check=True, cwd=root()
+        )
+
+
+def _collect(run: Run, into: str) -> list[str]:
     from symbiosis.analysis import costs, lesson_measures
     from symbiosis.store import results
 
-    reports = params.reports_dir(run.scale)
-    results.collect(reports, run.scale)
-    if not any(row["scale"] == run.scale for row in _table_rows("results.csv", run.scale)):
-        raise BatchError(f"{reports}: no run of scale '{run.scale}' is finished, so there is nothing to report")
-    lesson_measures.collect(reports, run.scale, run.study)
-    costs.collect(reports, run.scale, run.study)
-    print(mark(run.scale))
+    merged = results.collect(params.LOCAL, run.scale, into=into)
+    if not merged:
+        raise BatchError(f"{params.LOCAL}: no run of scale '{run.scale}' is finished, so there is nothing to report")
+    lesson_measures.collect(params.LOCAL, run.scale, run.study, into=into)
+    costs.collect(params.LOCAL, run.scale, run.study, into=into)
+    return merged
 
 
 def mark(scale: str) -> str:
     """Checksums of the finished runs of a scale, and of what the tables hold for its reports."""
-    found = sorted((root() / params.reports_dir(scale) / "runs" / scale).glob("*/*/record.json"))
+    found = sorted((root() / params.LOCAL / "runs" / scale).glob("*/*/record.json"))
     lines = [f"{sha256(path.with_name('rows.csv'))} {path.parent.relative_to(root())}" for path in found]
     for name in ("results.csv", "records.csv", "measures.csv", "null_bands.csv", "costs.csv"):
         rows = json.dumps(list(_table_rows(name, scale)))
@@ -284,7 +303,7 @@ def mark(scale: str) -> str:
 
 def in_step(scale: str) -> bool:
     """Whether the reports' tables still are what the last merge left, and the runs what it found."""
-    merged = root() / params.reports_dir(scale) / "runs" / scale / "merged.txt"
+    merged = root() / params.LOCAL / "runs" / scale / "merged.txt"
     try:
         return merged.is_file() and merged.read_text().rstrip("\n") == mark(scale)
     except (OSError, ValueError, KeyError, csv.Error):
@@ -300,9 +319,9 @@ def out_of_step(scale: str) -> list[str]:
     return [str(changed.relative_to(root()))]
 
 
-def _table_rows(name: str, scale: str) -> Iterator[dict[str, str]]:
+def _table_rows(name: str, scale: str, place: str = params.LOCAL) -> Iterator[dict[str, str]]:
     """The lines of a long table that reports of a scale read; the paper's figures show all interacting models, too."""
-    path = root() / params.reports_dir(scale) / name
+    path = root() / place / name
     with path.open(newline="") if path.is_file() else contextlib.nullcontext([]) as lines:
         for row in csv.DictReader(lines):
             of = (row["scale"] if "scale" in row else row["run_id"].partition("/")[0]) or ""
@@ -359,34 +378,44 @@ def status(folder: Path) -> str:
 def progress(planned: Sequence[Run], minutes: float, done: int, total: int) -> str:
     """One line about the whole batch: runs that are there, and the time the steps left take at the pace so far."""
     finished = sum(run.finished for run in planned)
-    left = minutes / done * (total - done)
-    return f"batch: {finished} of {len(planned)} runs done, {minutes:.1f} minutes so far, about {left:.1f} minutes left"
+    left = f", about {minutes / done * (total - done):.1f} minutes left" if done else ""
+    return f"{finished} of {len(planned)} runs done, {minutes:.1f} minutes so far{left}"
 
 
-def estimate(planned: Sequence[Run]) -> str:
-    """One line before a batch: what the runs that are not there take on one core, at the pace of those in records.csv.
+def expected(planned: Sequence[Run]) -> str:
+    """What a batch would run: how many runs are left, of which arms, and their time by the published runs.
 
-    A scale of which no run is recorded goes by the `minutes` of profiles/scales.yaml, where it has any.
+    A scale of which no run is published goes by the `minutes` of profiles/scales.yaml, where it has any.
     """
-    took: dict[str, list[float]] = {}
-    for scale in {run.scale for run in planned}:
-        for record in _table_rows("records.csv", scale):
-            took.setdefault(scale, []).append(float(record["wall_s"]) / 60)
-    pace = {
-        run.scale: statistics.median(took.get(run.scale) or [needs(run.scale).get("minutes", 0)]) for run in planned
-    }
     left = [run for run in planned if not run.finished]
-    hours = sum(pace[run.scale] for run in left) / 60
-    told = ", ".join(f"{minutes:.1f} minutes a run of {scale}" for scale, minutes in sorted(pace.items()) if minutes)
-    return f"{len(left)} runs are left, about {hours:.1f} hours of one core ({told})" if told else ""
+    took: dict[str, list[float]] = {}
+    for row in _table_rows("records.csv", planned[0].scale, params.PUBLISHED):
+        took.setdefault(row["run_id"].split("/")[2].rpartition("-s")[0], []).append(float(row["wall_s"]))
+    known = [sum(took[run.arm]) / len(took[run.arm]) for run in left if run.arm in took]
+    seconds = sum(known) / len(known) if known else 60 * needs(planned[0].scale).get("minutes", 0)
+    time_ = f", about {seconds / 60 * len(left):.0f} minutes of one core" if seconds else ""
+    arms = ", ".join(dict.fromkeys(run.arm for run in planned))
+    return f"{len(planned) - len(left)} of {len(planned)} runs are done; left: {len(left)}{time_}\narms: {arms}"
+
+
+def say(line: str) -> None:
+    """Put a line in the place of the last one, on a terminal; elsewhere, as in a log, each stands by itself."""
+    moving = sys.stderr.isatty()
+    print(f"\r\x1b[K{line}" if moving else line, end="" if moving else "\n", file=sys.stderr, flush=True)
+
+
+def report_study(planned: Sequence[Run]) -> str:
+    """The study that the reports begin with: main where a run of it is finished here, else the batch's first."""
+    main = (root() / params.LOCAL / "runs" / planned[0].scale / "main").glob("*/record.json")
+    return "main" if any(main) else planned[0].study
 
 
 def table(planned: Sequence[Run]):
-    """A pandas frame of COLUMNS and `folder`: a row per run, planned or found in reports/runs of the same scales."""
+    """A pandas frame of COLUMNS and `folder`: a row per run, planned or found beside those of the same scales."""
     import pandas as pd
 
     scales = {run.scale for run in planned}
-    places = [root() / params.reports_dir(scale) / "runs" / scale for scale in scales]
+    places = [root() / params.LOCAL / "runs" / scale for scale in scales]
     found = {str(path.relative_to(root())) for place in places for path in place.glob("*/*-s*")}
     lines = [_line(folder) for folder in sorted(found | {run.folder for run in planned})]
     return pd.DataFrame(lines, columns=[*COLUMNS, "folder"])
@@ -399,7 +428,8 @@ def _line(folder: str) -> dict[str, Any]:
         return line
     rows = csv.DictReader((place / "rows.csv").read_text().splitlines())
     accuracy = [row["value"] for row in rows if row["metric"] == "accuracy"]  # in the order of generations
-    return line | json.loads((place / "record.json").read_text()) | {"accuracy": "".join(accuracy[-1:])}
+    line |= json.loads((place / "record.json").read_text()) | {"accuracy": "".join(accuracy[-1:])}
+    return line | {"commit": str(line["commit"] or "")[:10]}
 
 
 def last_lines(folder: Path) -> str:
@@ -414,30 +444,32 @@ def last_lines(folder: Path) -> str:
 
 
 def report(planned: Sequence[Run]) -> None:
-    """Write batch.csv and index.html beside the scale's tables; print the failures, each with its cause."""
-    lines, reports = table(planned), root() / params.reports_dir(planned[0].scale)
-    write_atomic(reports / "batch.csv", lines[[*COLUMNS]].to_csv(index=False).encode())
+    """Write batch.csv, the page of the scale and an index of all pages; print failures with their causes, then results.
+
+    A page holds the scale's headline figures, a line per run and a link to each executed notebook.
+    """
+    lines, place, scale = table(planned), root() / params.LOCAL, planned[0].scale
+    write_atomic(place / "batch.csv", lines[[*COLUMNS]].to_csv(index=False).encode())
     for folder in lines.loc[lines["status"] == FAILED, "folder"]:
         print(f"FAILED: {folder}\n{last_lines(root() / folder)}\n")
     result = summary(planned)
-    write_atomic(reports / "index.html", index_page(lines, sorted({run.scale for run in planned}), result).encode())
-    print("\n".join(["", *result, ""]))
-    print(f"{_tally(lines)}: {(reports / 'batch.csv').relative_to(root())}, {(reports / 'index.html').as_uri()}")
+    write_atomic(place / f"{scale}.html", scale_page(lines, scale, result).encode())
+    write_atomic(place / "index.html", index_page(place).encode())
+    print("\n".join(["", *result, f"{_tally(lines)}; open {(place / f'{scale}.html').as_uri()}"]))
 
 
 def summary(planned: Sequence[Run]) -> list[str]:
-    """Final accuracy by arm over the seeds of this batch, beside the last commit's rows of the same runs.
+    """Final accuracy by arm over the seeds of this batch, beside the published rows of the same runs.
 
-    The last line says whether the rows are the committed ones, digit by digit, or by how much accuracies differ.
+    The lines after it say whether the rows are the published ones, digit by digit, or by how much accuracies differ,
+    and whether the verdicts are.
     """
     import pandas as pd
 
     from symbiosis.analysis.tables import arm_name, order
 
-    reports = params.reports_dir(planned[0].scale)
-    told = subprocess.run(["git", "show", f"HEAD:{reports}/results.csv"], cwd=root(), capture_output=True, text=True)
     published: dict[str, dict] = {}
-    for row in csv.DictReader(told.stdout.splitlines()):
+    for row in _table_rows("results.csv", planned[0].scale, params.PUBLISHED):
         published.setdefault(row["run_id"], {})[row["generation"], row["metric"]] = float(row["value"] or "nan")
     lines = []
     for run in [run for run in planned if run.finished]:
@@ -447,23 +479,41 @@ def summary(planned: Sequence[Run]) -> list[str]:
         last = max((key for key in ours if key[1] == "accuracy"), key=lambda key: int(key[0]), default=None)
         equal = str(sorted(ours.items())) == str(sorted(theirs.items()))
         lines.append((run.arm, ours.get(last), theirs.get(last), bool(theirs), equal))
-    table = pd.DataFrame(lines, columns=["arm", "here", "committed", "known", "equal"])
+    table = pd.DataFrame(lines, columns=["arm", "here", "published", "known", "equal"])
     table = table[table["here"].notna()]
     if table.empty:
         return []
-    means = table.groupby("arm")[["here", "committed"]].mean().loc[order(table)]
+    means = table.groupby("arm")[["here", "published"]].mean().loc[order(table)]
     head = "final test accuracy, mean of these seeds"
     width = max(map(len, [head, *map(arm_name, means.index)]))
-    said = [f"{head:{width}}  here   committed"]
+    said = [f"{head:{width}}  here   published"]
     for arm, mean in means.iterrows():
-        committed = "" if pd.isna(mean["committed"]) else f"  {mean['committed']:.3f}"
-        said.append(f"{arm_name(arm):{width}}  {mean['here']:.3f}{committed}")
+        theirs = "" if pd.isna(mean["published"]) else f"  {mean['published']:.3f}"
+        said.append(f"{arm_name(arm):{width}}  {mean['here']:.3f}{theirs}")
     known = table[table["known"]]
     if len(known):
-        off = (known["here"] - known["committed"]).abs().max()
+        off = (known["here"] - known["published"]).abs().max()
         last = "" if known["equal"].all() else f"; accuracies differ by at most {off:.4f}, see docs/faq.md"
-        said.append(f"{known['equal'].sum()} of {len(known)} runs equal the committed rows, digit by digit{last}")
-    return said
+        said.append(f"{known['equal'].sum()} of {len(known)} runs equal the published rows, digit by digit{last}")
+    return said + agreement(planned[0].scale)
+
+
+def agreement(scale: str) -> list[str]:
+    """How many verdicts on the claims of a scale that its runs here decide are the published ones; [] without any."""
+    from symbiosis.analysis import claims, verdicts
+
+    found = []
+    for place in (params.LOCAL, params.PUBLISHED):
+        if not (root() / place / "results.csv").is_file():
+            return []
+        ledger = claims.ledger(place)
+        found.append(ledger[ledger["scale"] == scale].set_index("claim")["verdict"])
+    here = found[0][found[0] != verdicts.UNDECIDED]
+    same = here == found[1].reindex(here.index)
+    where = f"{params.PUBLISHED}/claims.md"
+    return [f"{same.sum()} of the {len(here)} claims that the runs here decide are decided so in {where}"] * bool(
+        len(here)
+    )
 
 
 def _tally(lines) -> str:
@@ -476,27 +526,26 @@ HEADLINES = ("accuracy_comparison", "accuracy_named")  # figures that stand abov
 
 def headline_figures(scale: str) -> list[Path]:
     """The HEADLINES of a scale; those of the miniature's main study stand beside the folders of the others."""
-    place = root() / params.reports_dir(scale) / "figures"
+    place = root() / params.LOCAL / "figures"
     folders = [place / scale, *sorted((place / scale).glob("*")), *([place] if scale == "miniature" else [])]
     return [path for name in HEADLINES for folder in folders if (path := folder / f"{name}.png").is_file()]
 
 
-def index_page(lines, scales: Sequence[str], result: Sequence[str] = ()) -> str:
-    """The batch as one page: its result, failures, links to the reports, a line per run with a link to its notebook."""
+def scale_page(lines, scale: str, result: Sequence[str] = ()) -> str:
+    """A scale's page: its result, failures, links to the reports, a line per run with a link to its notebook."""
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-    cells = [new_markdown_cell(f"# Batch: {', '.join(scales)}\n\n{_tally(lines)}")]
+    cells = [new_markdown_cell(f"# {scale}\n\n{_tally(lines)}. [All scales](index.html)")]
     if result:
         shown = [new_output("stream", text="\n".join(result))]
-        for path in [path for scale in scales for path in headline_figures(scale)]:
+        for path in headline_figures(scale):
             shown.append(new_output("display_data", {"image/png": base64.b64encode(path.read_bytes()).decode()}))
         cells.append(new_code_cell(outputs=shown))
     for folder in lines.loc[lines["status"] == FAILED, "folder"]:
         log = new_output("stream", text=last_lines(root() / folder))
         cells += [new_markdown_cell(f"## Failed: {folder}"), new_code_cell(outputs=[log])]
-    places = [root() / params.reports_dir(scale) / "runs" / scale for scale in scales]
-    notebooks = [path for place in places for path in sorted(place.glob("*.ipynb"))]
-    links = "\n".join(f"- [{path.parent.name}: {path.stem}]({page_of(path)})" for path in notebooks)
+    notebooks = sorted((root() / params.LOCAL / "runs" / scale).glob("*.ipynb"))
+    links = "\n".join(f"- [{path.stem}]({page_of(path)})" for path in notebooks)
     pages = {folder: page_of(root() / folder / "run.ipynb") for folder in lines.query("status == @DONE")["folder"]}
     names = [
         f'<a href="{pages[f]}">{i}</a>' if f in pages else i for i, f in zip(lines.run_id, lines.folder, strict=True)
@@ -504,13 +553,22 @@ def index_page(lines, scales: Sequence[str], result: Sequence[str] = ()) -> str:
     runs = lines.assign(run_id=names)[[*COLUMNS]].to_html(index=False, escape=False, na_rep="")
     cells.append(new_markdown_cell(f"## Reports\n\n{links}\n\n## Runs"))
     cells.append(new_code_cell(outputs=[new_output("display_data", {"text/html": runs})]))
-    return as_html(new_notebook(cells=cells), "Batch")
+    return as_html(new_notebook(cells=cells), scale)
+
+
+def index_page(place: Path) -> str:
+    """Links to the pages of all scales in a folder of reports."""
+    from nbformat.v4 import new_markdown_cell, new_notebook
+
+    pages = sorted(path for path in place.glob("*.html") if path.name != "index.html")
+    links = "\n".join(f"- [{path.stem}]({path.name})" for path in pages)
+    return as_html(new_notebook(cells=[new_markdown_cell(f"# Scales that were run here\n\n{links}")]), "Scales")
 
 
 # ---- the steps as commands
 
 
-STEPS = {"bases": make_bases, "params": print_params, "merge": merge}
+STEPS = {"bases": make_bases, "params": print_params, "merge": merge, "publish": publish}
 
 
 def main() -> None:

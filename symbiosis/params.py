@@ -13,7 +13,9 @@ from typing import Any
 from symbiosis.settings import SettingsError, arm_of, nearest, read_params, root
 
 Parameters = dict[str, Any]
-OWN = "params/own"  # scales and methods of a reader, which git ignores, as it does reports/own
+OWN = "params/own"  # scales and methods of a reader, which git ignores
+PUBLISHED = "reports"  # tables and figures of the project: only `make publish` changes them
+LOCAL = "reports/local"  # runs, and what comes of them under the same names; git ignores it
 PLACES = ("params", OWN)
 
 
@@ -26,15 +28,9 @@ def files() -> dict[str, Parameters]:
     return {path.stem: read_params(path) for path in paths if path.stem != "studies"}
 
 
-def reports_dir(scale: str) -> str:
-    """Where runs, tables and figures of a scale go: of a reader's scale beside the published ones, not among them."""
-    return "reports/own" if (root() / OWN / f"{scale}.yaml").is_file() else "reports"
-
-
 def of_run(scale: str, study: str, arm: str, seed: int) -> Parameters:
     """All that a run of a batch sets: what its scale sets, then its arm, its study and the seed."""
-    place = {"reports_dir": reports_dir(scale)} if reports_dir(scale) != "reports" else {}
-    return files()[scale] | all_arms()[arm] | study_world(study) | {"seed": seed} | place
+    return files()[scale] | all_arms()[arm] | study_world(study) | {"seed": seed, "reports_dir": LOCAL}
 
 
 def read_studies() -> dict[str, Any]:

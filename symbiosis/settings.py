@@ -61,7 +61,7 @@ class Settings(BaseModel):
 
     scale: Name = field(UNREPORTED, "name of the size; 'smoke' never enters results.csv")
     seed: int = field(0, "world, splits, initialisation, order and sampling", ge=0, lt=2**63)
-    reports_dir: Place = field("reports", "where runs and reports go; relative to the repository's root")
+    reports_dir: Place = field("reports/local", "where runs and reports go; relative to the repository's root")
 
     # models
     student: Place = field("miniature", "'miniature', 'probe', 'minilm', a local folder, or a hub id")
@@ -88,7 +88,7 @@ class Settings(BaseModel):
 
     @property
     def folder(self) -> str:
-        """Of the run, below reports/runs; at the smoke size every setting has its own."""
+        """Of the run, below reports_dir/runs; at the smoke size every setting has its own."""
         return self.run_id if self.scale == UNREPORTED else f"{self.scale}/{self.study}/{self.name}"
 
     @property
@@ -216,13 +216,33 @@ class RunSettings(Settings):
     scored_share: Part = field(0.5, "random share of the pool scored per generation")
     skip_hardest_share: float = field(0.0, "share of the scored texts, hardest first, passed over", ge=0, lt=0.5)
     max_similarity: Part = field(1.0, "hard texts sharing more of their words than this are picked once; 1 picks all")
-    generator_update: Literal["none", "sft", "pool_lm", "influence", "dpo"] = field(
+    generator_update: Literal["none", "sft", "pool_lm", "influence", "dpo", "teach"] = field(
         "sft", "step D: what the Generator learns from, if it learns"
     )
     update_temperature: Positive = field(
         1.0, "tau of `influence` [standard deviations of its scores]; larger is closer"
     )
     dpo_beta: Positive = field(0.1, "weight of the KL that `dpo` stays close by")
+    dev_loss: Literal["plain", "calibrated"] = later(
+        "plain", "calibrated: influence sees the dev loss after a temperature and a bias per class are fitted"
+    )
+    teach_when: Literal["start", "between", "both"] = later(
+        "start", "`teach`: before generation 1, or after each lesson, for what this Student lacks then"
+    )
+    teach_rounds: Count = later(14, "`teach`: rounds of lessons, Students really taught, drafts valued, policy steps")
+    teach_drafts: Annotated[Whole, Field(ge=4)] = later(600, "`teach`: drafts valued and learned from in a round")
+    teach_speed: Positive = later(2.0, "`teach`: AdamW step size, in generator_learning_rates")
+    teach_reward: Literal["calibrated", "plain", "label"] = later(
+        "calibrated", "`teach`: which dev loss of the Students drafts are to lower; label: none, a control"
+    )
+    teach_held_out: Literal["dev", "pool"] = later(
+        "dev", "`teach`: on which texts; pool: random pool texts with the frozen Generator's labels, no label is used"
+    )
+    teach_label_weight: Weight = later(0.7, "`teach`: weight of the frozen Generator's belief in the asked label")
+    teach_kl: Weight = later(0.05, "`teach`: weight of the KL to the frozen Generator [1/nat per text]")
+    teach_snapshots: Literal["last", "mixture"] = later(
+        "last", "`teach`: who writes, the last round's Generator or those of its second half in equal parts"
+    )
     generator_epochs: Count = field(2, "passes of step D")
     generator_learning_rate: Rate = field(5e-4, "AdamW step size of step D")
     generator_lora_rank: Size = field(0, "rank of LoRA adapters in step D; 0 trains all weights")
@@ -242,9 +262,17 @@ class RunSettings(Settings):
 
     @property
     def needs_feedback(self) -> bool:
-        """Whether steps C and D have a purpose: something explains hard texts, or is them, or the Generator learns."""
-        uses = self.teaching_share + self.pool_share > 0 or self.generator_update != "none"
+        """Whether steps C and D have a purpose: something explains hard texts, or is them, or teaches the Generator."""
+        uses = self.teaching_share + self.pool_share > 0 or self.generator_update not in ("none", "teach")
         return self.method == "symbiosis" and uses
+
+    @property
+    def taught_after(self) -> list[int]:
+        """The generations after which the Generator learns to write by `teach`; 0 is before the first lesson."""
+        if self.method != "symbiosis" or self.generator_update != "teach":
+            return []
+        between = range(1, self.generations)
+        return {"start": [0], "between": [*between], "both": [0, *between]}[self.teach_when]
 
     @model_validator(mode="after")
     def _has_the_rows_it_needs(self):
@@ -312,6 +340,10 @@ class RunSettings(Settings):
             raise ValueError(
                 f"teaching_share, pool_share: {self.teaching_share} and {self.pool_share} are more than one lesson; "
                 "lower one of them"
+            )
+        if self.generator_update == "teach" and self.teach_when == "between" and self.generations == 1:
+            raise ValueError(
+                "teach_when: 'between' one generation and no other is no time; raise generations, or start"
             )
         if self.generator_update in ("influence", "dpo") and self.candidates < 2:
             raise ValueError(f"candidates: generator_update '{self.generator_update}' compares drafts; give 2 or more")

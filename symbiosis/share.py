@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from symbiosis import params
 from symbiosis.data.lesson import load_lesson
 from symbiosis.data.readers import DataError
 from symbiosis.errors import SymbiosisError
@@ -100,15 +101,15 @@ written by `{Path(settings["generator"]).name}`, whose licence may say more.
 
 
 def main(words: list[str]) -> None:
-    """RUN, as `miniature/main/symbiosis-s11` below reports/runs, or its folder; into reports/share."""
+    """RUN, as `miniature/main/symbiosis-s11` below reports/local/runs, or its folder; into reports/local/share."""
     run = (words[0] if words else "").strip("/")
-    folder = next(
-        (path for path in (root() / "reports/runs" / run, Path(run)) if (path / "record.json").is_file()), None
-    )
+    runs = root() / params.LOCAL / "runs"
+    folder = next((path for path in (runs / run, Path(run)) if (path / "record.json").is_file()), None)
     if not run or folder is None:
-        raise SystemExit(f"RUN: no finished run '{run}'; name one below reports/runs, as miniature/main/symbiosis-s11")
+        example = f"{params.LOCAL}/runs, as miniature/main/symbiosis-s11"
+        raise SystemExit(f"RUN: no finished run '{run}'; name one below {example}")
     try:
-        out = share(folder, root() / "reports/share" / "-".join(folder.resolve().parts[-3:]))
+        out = share(folder, root() / params.LOCAL / "share" / "-".join(folder.resolve().parts[-3:]))
     except SymbiosisError as error:
         raise SystemExit(str(error)) from None
     print(f"{out}: read README.md, above all its terms, then: hf upload OWNER/NAME {out} --repo-type dataset")

@@ -47,7 +47,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=30, help="of plain processes that compute")
     parser.add_argument("--kernel", type=int, default=0, help="of a notebook's kernel under papermill")
     parser.add_argument("--papermill", type=int, default=0, help="of papermill itself")
-    parser.add_argument("--command", default="", help="a shell line that runs a batch into reports/runs, killed too")
+    parser.add_argument(
+        "--command", default="", help="a shell line that runs a batch into reports/local/runs, killed too"
+    )
     parser.add_argument("--command-kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
@@ -152,7 +154,7 @@ class Harness:
                 break
             else:  # killed itself, or given up on a run that was; what it left behind may still hold that run's lock
                 process = shell(command, trees[1], log)
-        for there in sorted(trees[0].glob("reports/runs/*/*/*/rows.csv")):
+        for there in sorted(trees[0].glob("reports/local/runs/*/*/*/rows.csv")):
             self._compare(there.parent, trees[1] / there.parent.relative_to(trees[0]), "command")
 
     def _point_of_batch(self, tree: Path) -> Callable[[], bool]:
@@ -161,7 +163,7 @@ class Harness:
             return after(lambda: True, self.rng.uniform(2, 40))
 
         def whole_and_half() -> tuple[int, int]:
-            names = [path.name for path in tree.glob("reports/runs/*/*/*/state/*")]
+            names = [path.name for path in tree.glob("reports/local/runs/*/*/*/state/*")]
             half = sum(name.startswith(".") for name in names)
             return len(names) - half, half
 
@@ -173,7 +175,7 @@ class Harness:
         below = process.children(recursive=True)
         victim = self.rng.choice(below) if below and self.rng.random() < 0.5 else process
         name = "command" if victim is process else "below command"
-        hits = [at_work(state.parent, None) for state in tree.glob("reports/runs/*/*/*/state")]
+        hits = [at_work(state.parent, None) for state in tree.glob("reports/local/runs/*/*/*/state")]
         if not kill(victim):
             return False
         hit = max(hits, key=lambda stage: stage not in ("between stages", LAST), default="before the first stage")

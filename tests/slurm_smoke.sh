@@ -103,7 +103,7 @@ quick="--slurm-init-seconds-before-status-checks 5 --latency-wait 5"  # jobs of 
   > "$log" 2>&1 & batch=$!
 
 # Cancel the first job that has taught its first lesson.
-folder=reports/runs/tiny/main
+folder=reports/local/runs/tiny/main
 stages() { (cd "$1/state" && stat -c '%n %i %Y' */result.json | sort); }  # name, inode, time: a stage made again differs
 until first=$(ls -d $folder/*/state/student-1/result.json 2>/dev/null | head -n 1) && [ -n "$first" ]; do
   kill -0 "$batch" 2>/dev/null || { tail -n 40 "$log"; say "the batch ended before anything could be canceled"; exit 1; }

@@ -20,6 +20,7 @@ from symbiosis.batch import Run
 from symbiosis.pretrain import initial
 from symbiosis.settings import SettingsError, make_settings
 from symbiosis.store import results
+from symbiosis.store.worlds import WorldError
 
 ROOT = Path(__file__).resolve().parents[1]
 PLANTED = "<script>alert('from a lesson')</script>"
@@ -30,6 +31,7 @@ def repo(tmp_path, monkeypatch):
     """A repository without runs: the files that say what a batch is."""
     for name in ("params", "profiles", "notebooks"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("own"))
+    (tmp_path / "reports").mkdir()
     shutil.copy(ROOT / "Snakefile", tmp_path)
     monkeypatch.chdir(tmp_path)
     for cached in (params.files, params.all_arms):
@@ -70,10 +72,11 @@ def runs_in(said):
 
 def test_snakemake_plans_the_runs_that_are_not_there(repo):
     plan = batch.plan("miniature", ["main", "labeller_weak"], seeds=2)
+    shutil.copy(ROOT / "reports/records.csv", repo / "reports")
     for run in plan[1:4]:
         finish(repo, run)
     said = snakemake("-n", scale="miniature", study="main labeller_weak", seeds=2)
-    assert f"3 of {len(plan)} runs are done" in said
+    assert re.search(rf"^3 of {len(plan)} runs are done; left: \d+, about \d+ minutes of one core$", said, flags=re.M)
     left = [run for run in plan if run not in plan[1:4]]
     assert sorted(runs_in(said)) == sorted(f"{r.scale}/{r.study}/{r.arm}-s{r.seed}" for r in left)
     assert len(left) == 2 * 10 + 2 * 7 - 3
@@ -209,9 +212,11 @@ def test_a_scale_of_ones_own_stays_beside_the_published_ones(published, monkeypa
     (published / "params/own/mine.yaml").write_text("scale: mine\ntask: data/news\nepochs: 1\n")
     params.files.cache_clear()
     _, (run,), _ = asked(SCALE="mine", ARGS="-p epochs 3")
-    assert run.folder == "reports/own/runs/mine/main/real-s1" and run.settings().reports_dir == "reports/own"
+    assert run.folder == "reports/local/runs/mine/main/real-s1" and run.settings().reports_dir == params.LOCAL
     batch.report([run])
-    assert (published / "reports/own/index.html").is_file() and not (published / "reports/index.html").exists()
+    batch.report(batch.plan("miniature", arms=["real"], seeds=1))
+    index = (published / "reports/local/index.html").read_text()
+    assert re.findall(r'href="([^"#]+)"', index) == ["mine.html", "miniature.html"]
     (published / "params/odd.yaml").write_text("scale: odd\nreports_dir: elsewhere\n")
     params.files.cache_clear()
     with pytest.raises(batch.BatchError, match=r"odd\.yaml: the batch sets study, method, variant, seed, reports_dir"):
@@ -258,7 +263,6 @@ def test_a_run_is_made_again_where_its_parameters_changed_and_only_there(repo):
 @pytest.fixture
 def published(repo):
     """A repository with the published tables."""
-    (repo / "reports").mkdir()
     for name in ("results.csv", "records.csv"):
         shutil.copy(ROOT / "reports" / name, repo / "reports")
     return repo
@@ -285,33 +289,36 @@ def test_a_scale_is_out_of_step_when_a_run_or_a_line_changed_whatever_the_dates(
     (published / run.folder).mkdir(parents=True)
     own.to_csv(published / run.folder / "rows.csv", index=False)
     (published / run.folder / "record.json").write_text(json.dumps(record))
-    tables = {name: (published / "reports" / name).read_bytes() for name in ("results.csv", "records.csv")}
+    here = published / "reports/local"
+    for name in ("results.csv", "records.csv"):  # of many runs whose folders are gone
+        shutil.copy(published / "reports" / name, here)
+    tables = {name: (here / name).read_bytes() for name in ("results.csv", "records.csv")}
 
     def merged():
         monkeypatch.setattr(sys, "argv", ["batch", "merge", "miniature", "main", "all", "0"])
         batch.main()
-        (published / "reports/runs/miniature/merged.txt").write_text(capsys.readouterr().out)
+        (here / "runs/miniature/merged.txt").write_text(capsys.readouterr().out)
 
     def is_in_step(of="miniature"):
         return batch.in_step(of)
 
     def is_merged_by_snakemake():
-        return "merging the runs of miniature" in snakemake("-n", target="reports/runs/miniature/merged.txt")
+        return "merging the runs of miniature" in snakemake("-n", target="reports/local/runs/miniature/merged.txt")
 
     assert not is_in_step()
     merged()
     assert is_in_step() and not is_in_step("agnews_small") and not is_merged_by_snakemake()
     for name, before in tables.items():  # the very rows that are published: their records stay, too
-        assert (published / "reports" / name).read_bytes() == before
+        assert (here / name).read_bytes() == before
     os.utime(published / run.folder / "rows.csv", (1, 1))
-    os.utime(published / "reports/results.csv")
-    tiny_lines(published / "reports/results.csv", lambda lines: [one for one in lines if "agnews_small" not in one])
+    os.utime(here / "results.csv")
+    tiny_lines(here / "results.csv", lambda lines: [one for one in lines if "agnews_small" not in one])
     assert is_in_step()
     for name in tables:  # a deleted line comes back
-        tiny_lines(published / "reports" / name, lambda lines: [one for one in lines if "/main/real-s11@" not in one])
+        tiny_lines(here / name, lambda lines: [one for one in lines if "/main/real-s11@" not in one])
         assert not is_in_step()
         merged()
-        assert is_in_step() and "/main/real-s11@" in (published / "reports" / name).read_text()
+        assert is_in_step() and "/main/real-s11@" in (here / name).read_text()
     whole = (published / run.folder / "rows.csv").read_text()
     for text in (whole.replace("0.", "0.1", 1), whole):  # another run there, then the first one brought back
         (published / run.folder / "rows.csv").write_text(text)
@@ -320,12 +327,12 @@ def test_a_scale_is_out_of_step_when_a_run_or_a_line_changed_whatever_the_dates(
         merged()
         assert is_in_step()
     for damage in ("a,line,of,too,many,fields" * 3, "short\n", "\0"):
-        whole = (published / "reports/results.csv").read_text()
-        (published / "reports/results.csv").write_text(damage + whole)
+        whole = (here / "results.csv").read_text()
+        (here / "results.csv").write_text(damage + whole)
         assert not is_in_step()
-        (published / "reports/results.csv").write_text(whole + damage)
+        (here / "results.csv").write_text(whole + damage)
         batch.in_step("miniature")  # of another scale or of none: merging reads the whole table strictly
-        (published / "reports/results.csv").write_text(whole)
+        (here / "results.csv").write_text(whole)
     assert is_in_step()
     shutil.move(published / run.folder, published / "elsewhere")
     assert not is_in_step()
@@ -368,33 +375,68 @@ def stood(repo):
         yield repo, plan
 
 
-def test_a_batch_ends_with_its_result_beside_the_committed_rows(repo, monkeypatch):
+def test_a_batch_ends_with_its_result_beside_the_published_rows(repo):
     plan = batch.plan("miniature", arms=["real", "static"], seeds=2)
     for run in plan:
         finish(repo, run)
-    rows = ["run_id,generation,metric,value"]
+    lines = ["run_id,scale,generation,metric,value"]
     for run in plan[:3]:
-        final = 0.75 if run != plan[1] else 0.5
-        rows += [f"{run.settings().run_id},{g},{m},{v}" for g, m, v in ((0, "accuracy", 0.5), (1, "tail_mass", 0.1))]
-        rows.append(f"{run.settings().run_id},1,accuracy,{final}")
-    said = type("Said", (), {"stdout": "\n".join(rows), "returncode": 0})
-    monkeypatch.setattr(batch.subprocess, "run", lambda *_, **__: said)
+        final, run_id = 0.75 if run != plan[1] else 0.5, run.settings().run_id
+        lines += [f"{run_id},miniature,{g},{m},{v}" for g, m, v in ((0, "accuracy", 0.5), (1, "tail_mass", 0.1))]
+        lines.append(f"{run_id},miniature,1,accuracy,{final}")
+    (repo / "reports/results.csv").write_text("\n".join(lines))
     head, real, static, last = batch.summary(plan)
-    assert head.split()[-2:] == ["here", "committed"]
+    assert head.split()[-2:] == ["here", "published"]
     assert real.split() == ["Real", "data", "0.750", "0.625"] and static.split()[-2:] == ["0.750", "0.750"]
-    assert (
-        last
-        == "2 of 3 runs equal the committed rows, digit by digit; accuracies differ by at most 0.2500, see docs/faq.md"
-    )
-    said.stdout = ""  # no clone of the project: only what is here
+    off = "accuracies differ by at most 0.2500, see docs/faq.md"
+    assert last == f"2 of 3 runs equal the published rows, digit by digit; {off}"
+    (repo / "reports/results.csv").unlink()  # only what is here
     assert batch.summary(plan)[1].split() == ["Real", "data", "0.750"] and len(batch.summary(plan)) == 3
     assert batch.summary(batch.plan("miniature", arms=["recursive"], seeds=1)) == []
+
+
+def test_a_batch_ends_with_how_many_of_its_verdicts_are_the_published_ones(published):
+    """The published rows themselves, and rows in which Students who read real data do not learn."""
+    (published / "reports/local").mkdir()
+    assert batch.agreement("miniature") == []  # nothing was merged yet
+    rows = results.read_table(published / "reports/results.csv", results.COLUMNS, results.NUMBERS)
+    for method, differs in (("none", False), ("real", True)):
+        changed = rows.assign(
+            value=rows["value"].mask((rows["method"] == method) & (rows["metric"] == "accuracy"), 0.1)
+        )
+        (published / "reports/local/results.csv").write_bytes(results.csv_bytes(changed, results.COLUMNS))
+        same, decided = map(int, re.findall(r"^(\d+) of the (\d+) claims", batch.agreement("miniature")[0])[0])
+        assert (same < decided) == differs and decided > 20
+
+
+def test_local_runs_touch_nothing_published_and_publishing_is_refused_across_processors(published, capsys):
+    """What a user's merge leaves, and what the author's does with a run of the same seed on another processor."""
+    before = {path: path.read_bytes() for path in (published / "reports").glob("*.csv")}
+    rows = results.read_table(published / "reports/results.csv", results.COLUMNS, results.NUMBERS)
+    records = results.read_records(published / "reports")
+    run_id = records.loc[
+        records["hardware"].ne("") & records["run_id"].str.contains("/main/static-s11@"), "run_id"
+    ].item()
+    run, own = Run("miniature", "main", "static", 11), rows[rows["run_id"] == run_id]
+    record = {"run_id": run_id, "commit": "c", "dirty": False, "device": "cpu", "threads": 1, "wall_s": 9}
+    record |= {"peak_memory_gib": 1, "versions": {"torch": "2", "transformers": "5"}, "hardware": "Another CPU"}
+    (published / run.folder).mkdir(parents=True)
+    own.assign(value=own["value"] * 0.999).to_csv(published / run.folder / "rows.csv", index=False)
+    (published / run.folder / "record.json").write_text(json.dumps(record | {"settings": run.parameters()}))
+    batch.merge(run)
+    assert {path: path.read_bytes() for path in before} == before
+    here = results.read_table(published / "reports/local/results.csv", results.COLUMNS, results.NUMBERS)
+    assert set(here["run_id"]) == {run_id}
+    with pytest.raises(WorldError, match=r"static-s11@\w+: ran on .* so their difference is not of the methods alone"):
+        batch.publish(run)
+    assert {path: path.read_bytes() for path in before} == before
+    assert results.collect(params.PUBLISHED) == []  # notebooks that read the published tables never merge into them
 
 
 def test_batch_csv_and_its_page_say_how_each_run_stands(stood, capsys):
     repo, plan = stood
     batch.report(plan)
-    with open(repo / "reports" / "batch.csv") as file:
+    with open(repo / "reports/local/batch.csv") as file:
         table = {line["run_id"].split("@")[0]: line for line in csv.DictReader(file)}
     names = [f"{run.scale}/{run.study}/{run.arm}-s{run.seed}" for run in plan]
     assert [table[name]["status"] for name in names] == ["done", "running", "failed", "missing"]
@@ -404,10 +446,10 @@ def test_batch_csv_and_its_page_say_how_each_run_stands(stood, capsys):
     printed = capsys.readouterr().out
     assert f"FAILED: {plan[2].folder}\nSettingsError: {PLANTED}\n\n" in printed  # the sentence alone
     assert "1 done, 1 running, 1 failed, 1 missing" in printed
-    page = (repo / "reports" / "index.html").read_text()
+    page = (repo / "reports/local/miniature.html").read_text()
     assert f"Failed: {plan[2].folder}" in page and "&lt;script&gt;" in page and "<script" not in page
     (link,) = re.findall(r'href="(html/[^"]+)"', page)
-    assert "A run" in (repo / "reports" / link).read_text() and "<td>0.75</td>" in page
+    assert "A run" in (repo / "reports/local" / link).read_text() and "<td>0.75</td>" in page
 
 
 def test_of_a_log_without_a_sentence_the_last_lines_are_shown(tmp_path):
@@ -417,10 +459,10 @@ def test_of_a_log_without_a_sentence_the_last_lines_are_shown(tmp_path):
 
 
 def test_the_page_links_the_reports_of_the_scale(repo):
-    (repo / "reports/runs/miniature").mkdir(parents=True)
-    nbformat.write(nbformat.v4.new_notebook(), repo / "reports/runs/miniature/06_analysis.ipynb")
+    (repo / "reports/local/runs/miniature").mkdir(parents=True)
+    nbformat.write(nbformat.v4.new_notebook(), repo / "reports/local/runs/miniature/06_analysis.ipynb")
     batch.report(batch.plan("miniature", arms=["real"], seeds=1))
-    assert '<a href="html/miniature/06_analysis.html">' in (repo / "reports" / "index.html").read_text()
+    assert '<a href="html/miniature/06_analysis.html">' in (repo / "reports/local/miniature.html").read_text()
 
 
 def test_a_finished_run_whose_last_attempt_failed_is_a_failure(repo):
@@ -443,10 +485,16 @@ def test_a_run_finished_by_hand_is_not_a_failure_of_the_batch(repo):
     assert batch.status(folder) == "failed"
 
 
-def test_progress_is_one_line_with_the_time_left(stood):
+def test_progress_is_one_line_with_the_time_left_which_moves_on_a_terminal(stood, monkeypatch, capsys):
     _, plan = stood
+    for terminal, expected in ((False, "a\nb\n"), (True, "\r\x1b[Ka\r\x1b[Kb")):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal)
+        for line in "ab":
+            batch.say(line)
+        assert capsys.readouterr().err == expected
+    assert batch.progress(plan, 0, 0, 1) == "1 of 4 runs done, 0.0 minutes so far"
     line = batch.progress(plan, minutes=2.0, done=1, total=4)
-    assert line == "batch: 1 of 4 runs done, 2.0 minutes so far, about 6.0 minutes left"
+    assert line == "1 of 4 runs done, 2.0 minutes so far, about 6.0 minutes left"
 
 
 def test_a_plan_says_how_long_it_will_take(repo):
@@ -454,14 +502,12 @@ def test_a_plan_says_how_long_it_will_take(repo):
     finish(repo, plan[0])
     (repo / "reports" / "records.csv").write_text("run_id,wall_s\n" + "".join(
         f"{scale}/main/real-s{seed}@0,{wall}\n"
-        for scale, seed, wall in (("miniature", 1, 60), ("miniature", 2, 72), ("miniature", 3, 600), ("paper", 1, 9999))
+        for scale, seed, wall in (("miniature", 1, 60), ("miniature", 2, 84), ("paper", 1, 9999))
     ))  # fmt: skip
-    assert batch.estimate(plan) == "5 runs are left, about 0.1 hours of one core (1.2 minutes a run of miniature)"
-    planned = batch.plan("smollm", arms=["real"], seeds=15)
-    minutes = batch.needs("smollm")["minutes"]
-    told = f"15 runs are left, about {minutes / 4:.1f} hours of one core ({minutes:.1f} minutes a run of smollm)"
-    assert batch.estimate(planned) == told
-    assert batch.estimate(batch.plan("paper", arms=["static"])) == ""
+    assert batch.expected(plan).startswith("1 of 6 runs are done; left: 5, about 6 minutes of one core\n")
+    told = f"left: 15, about {15 * batch.needs('smollm')['minutes']:.0f} minutes of one core"
+    assert told in batch.expected(batch.plan("smollm", arms=["real"], seeds=15))
+    assert "minutes" not in batch.expected(batch.plan("paper", arms=["static"]))
 
 
 # ---- verify
@@ -469,7 +515,7 @@ def test_a_plan_says_how_long_it_will_take(repo):
 
 def test_verify_finds_every_planted_difference_and_no_other(tmp_path, monkeypatch, capsys):
     reports = tmp_path / "reports"
-    shutil.copytree(ROOT / "reports", reports, ignore=shutil.ignore_patterns("runs", "html", "*.pdf", "*.png"))
+    shutil.copytree(ROOT / "reports", reports, ignore=shutil.ignore_patterns("runs", "local", "*.pdf", "*.png"))
     page = (ROOT / "docs/results.md").read_text()
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/results.md").write_text(page.replace("| Real data | 0.9", "| Real data | 0.8"))
@@ -479,11 +525,11 @@ def test_verify_finds_every_planted_difference_and_no_other(tmp_path, monkeypatc
         (reports / name).write_text(text.replace("5", "6", 1))
     rows = results.read_table(reports / "results.csv", results.COLUMNS, results.NUMBERS)
     for number, run_id in enumerate(rows["run_id"].unique()[:2]):
-        own, folder = rows[rows["run_id"] == run_id], reports / "runs" / run_id.split("@")[0]
+        own, folder = rows[rows["run_id"] == run_id], reports / "local/runs" / run_id.split("@")[0]
         folder.mkdir(parents=True)
         (folder / "record.json").touch()
         own.assign(value=own["value"] + 1e-15 * number).to_csv(folder / "rows.csv", index=False)
-        changed = f"reports/runs/{run_id.split('@')[0]}/rows.csv"
+        changed = f"reports/local/runs/{run_id.split('@')[0]}/rows.csv"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(verify, "root", lambda: tmp_path)
     assert verify.main() == 1

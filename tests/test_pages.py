@@ -1,5 +1,7 @@
 """Pages of executed notebooks work offline and obey nothing a model wrote."""
 
+import base64
+import json
 import os
 import re
 
@@ -78,6 +80,15 @@ def test_a_cell_that_spans_rows_keeps_the_next_row_under_its_headings(notebook):
     assert '<th rowspan="2">2</th>' in text and '<td colspan="2">static</td>' in text
 
 
+def test_settings_and_record_stand_below_a_run(notebook):
+    path = notebook()
+    record = {"run_id": "r", "hardware": PLANTED, "settings": {"epochs": 2}, "products": {"rows.csv": "0" * 64}}
+    path.with_name("record.json").write_text(json.dumps(record))
+    text = page(path)
+    assert "<tr><th>epochs</th><td>2</td></tr>" in text and "<th>hardware</th><td>&lt;script&gt;" in text
+    assert "0" * 64 not in text and not obeyed(text)
+
+
 def test_a_page_is_made_again_only_when_its_notebook_is_new(notebook):
     path = notebook()
     place = path.parents[4] / pages.page_of(path)
@@ -85,3 +96,41 @@ def test_a_page_is_made_again_only_when_its_notebook_is_new(notebook):
     assert page(path) == "kept"
     os.utime(path, ns=(place.stat().st_mtime_ns + 10**9,) * 2)
     assert "A run" in page(path)
+
+
+def test_progress_bars_and_pictures_that_were_drawn_anew_are_left_out():
+    widget = shown({pages.WIDGET: {"model_id": "x"}, "text/plain": "writing:   0%|          | 0/38"})
+    bar = nbformat.v4.new_output("stream", name="stderr", text="training:  12%|#  | 1/8\r")
+    told = nbformat.v4.new_output("stream", name="stderr", text="a warning")
+    picture = "![old](../reports/figures/a.png)"
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_markdown_cell(f"drawn {picture}"),
+            nbformat.v4.new_code_cell(
+                'gallery.show("a", reports)', outputs=[widget, bar, told, shown({"image/png": PNG})]
+            ),
+            nbformat.v4.new_markdown_cell(f"see [06](06_analysis.ipynb) {picture}"),
+            nbformat.v4.new_code_cell("plot(my_run)", outputs=[shown({"image/png": PNG})]),
+        ]
+    )
+    drawn, code, kept, _ = pages.finished(notebook).cells
+    assert drawn.source == "drawn " and picture in kept.source
+    assert [output.get("name", "figure") for output in code.outputs] == ["stderr", "figure"]
+    page = pages.as_html(notebook, "a page")
+    assert "see 06" in page and "0/38" not in page and "reports/figures" not in page
+
+
+def test_an_executed_notebook_gives_the_pictures_of_its_text_cells(tmp_path, monkeypatch):
+    (tmp_path / "params").mkdir(), (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path)
+    cells = []
+    for name in ("figures/notebooks/one", "figures/of_runs"):
+        cells += [nbformat.v4.new_markdown_cell(f"![a](../reports/{name}.png)")]
+        cells += [nbformat.v4.new_code_cell("draw()", outputs=[shown({"image/png": PNG})])]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "01_a.ipynb")
+    place = tmp_path / "reports/figures/notebooks"
+    assert pages.write_pictures(tmp_path / "01_a.ipynb") == [place / "one.png"]
+    assert (place / "one.png").read_bytes() == base64.b64decode(PNG)
+    source = json.loads((place / "one.json").read_text())
+    assert source == {"notebook": "notebooks/01_a.ipynb", "code_sha256": pages.code_sha256(cells[1:2])}
+    assert [path.name for path in place.parent.rglob("*.png")] == ["one.png"]

@@ -83,6 +83,37 @@ def test_a_cell_is_its_base_and_the_lines_in_which_it_differs():
     assert len(crossed) == 5 * 6 + 1 and params.study_cells("rare_tail") == {}
 
 
+def test_every_rung_of_the_ladder_spends_as_many_labels_in_every_arm():
+    for labels in (16, 32, 128, 512):
+        rung = [settings_of(run) for run in batch.plan("miniature", [f"ladder_{labels}"], seeds=1)]
+        assert len(rung) == 6 + (labels < 512) and {(one.dev_size, one.train_size) for one in rung} == {
+            (labels, labels)
+        }
+        for one in rung:  # of 512 rows 256 or more come in turn: three lessons use all
+            assert one.real_share == 1 or (
+                one.dev_rows_in_turn and one.generations * min(one.dev_rows, labels) >= labels
+            )
+
+
+def test_what_is_chosen_is_crossed_with_what_is_done():
+    cells = {
+        tuple(arm.split("-")[1].split("_")): cell for arm, cell in params.study_cells("choice_and_writing").items()
+    }
+    crossed = {names: cell for names, cell in cells.items() if len(names) == 2}
+    factors = (
+        {"first_lesson_sources", "feedback", "feedback_student"},
+        {"teaching_share", "pool_share", "candidates", "hard_examples"},
+    )
+    assert len(crossed) == 4 * 3 and len(cells) == 12 + 3
+    for factor, keys in enumerate(factors):
+        levels = {}
+        for names, cell in crossed.items():
+            levels.setdefault(names[factor], []).append({key: cell.get(key) for key in keys})
+        for level in levels.values():
+            assert all(other == level[0] for other in level)
+        assert len({str(level[0]) for level in levels.values()}) == (4, 3)[factor]
+
+
 def test_twins_are_the_same_arm_in_the_same_world():
     for study in params.read_studies()["studies"]:
         for arm, twin in params.study_twins(study).items():
@@ -122,10 +153,10 @@ def test_a_study_changes_the_world_for_every_arm_alike():
         assert len(planned) == 2 * len({str(params.all_arms()[run.arm]) for run in planned})  # no arm twice
         for run in planned:
             settings = settings_of(run)
-            assert run.folder == f"reports/runs/{settings.folder}" and settings.study == study
+            assert run.folder == f"reports/local/runs/{settings.folder}" and settings.study == study
             assert settings.model_dump().items() >= world.items()
         normal = RunSettings().model_dump() | params.files()[scale]
-        assert all(normal[key] != value for key, value in world.items())
+        assert not world or any(normal[key] != value for key, value in world.items())
 
 
 def test_a_misspelt_arm_is_refused_with_the_nearest_name():

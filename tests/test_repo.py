@@ -1,6 +1,5 @@
-"""What the repository promises around the code: one set of versions, complete params files, clean notebooks."""
+"""What the repository promises around the code: one set of versions, complete params files, links that lead on."""
 
-import ast
 import itertools
 import json
 import os
@@ -11,7 +10,6 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
-import nbformat
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -22,17 +20,21 @@ from symbiosis.settings import InteractionSettings, RunSettings, SettingsError, 
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 OF_THE_RUN = {"method", "variant", "study", "seed", "reports_dir", "keep_checkpoints"}  # no business of a scale
 OF_THE_ARM = {  # what arms set, or leave at defaults that are the same at every size
-    "dev_rows", "attributes", "recursive_start", "mixing",
+    "dev_rows", "dev_rows_as", "dev_rows_in_turn", "dev_prompts_share", "label_keep", "choose_again", "static_size",
+    "class_weights", "written_share",
+    "attributes", "recursive_start", "mixing",
     "real_share", "real_rows_from", "weak_accuracy", "subtopic_power",
     "label_noise", "probe_hidden_states", "first_lesson_sources", "teaching_share",
     "pool_share", "candidates", "soft_labels", "feedback",
     "feedback_student", "hard_examples", "scored_share", "skip_hardest_share", "max_similarity", "generator_update",
-    "update_temperature", "dpo_beta", "generator_lora_rank", "entities", "alpha", "beta", "writer_weights", "symbiotic",
+    "update_temperature", "dpo_beta", "dev_loss", "teach_when", "teach_rounds", "teach_drafts", "teach_speed",
+    "teach_reward", "teach_held_out", "teach_label_weight", "teach_kl", "teach_snapshots", "generator_lora_rank",
+    "entities", "alpha", "beta", "writer_weights", "symbiotic",
 }  # fmt: skip
 OF_THE_MACHINE = {"num_processes", "sharding", "gradient_accumulation_steps", "generation_engine"}
+OF_REAL_WEIGHTS = {"schedule", "warmup_steps"}  # models made here are trained without
 
 
 def kept_files(*also):
@@ -109,7 +111,8 @@ def test_every_scale_sets_all_that_has_a_smoke_size():
         kind = InteractionSettings if name.startswith("interaction") else RunSettings
         own = {"mixing", "candidates"} if kind is InteractionSettings else set()
         assert given["scale"] == name
-        assert set(given) - OF_THE_MACHINE == set(kind.model_fields) - OF_THE_RUN - OF_THE_MACHINE - (OF_THE_ARM - own)
+        may = OF_THE_MACHINE | OF_REAL_WEIGHTS
+        assert set(given) - may == set(kind.model_fields) - OF_THE_RUN - may - (OF_THE_ARM - own)
 
 
 def test_every_arm_can_run_at_every_scale_or_says_why_not():
@@ -127,10 +130,11 @@ def test_every_arm_can_run_at_every_scale_or_says_why_not():
             except SettingsError as error:
                 refused.setdefault(name, []).append(f"{arm}: {error}")
     others = {name: [line for line in lines if not line.startswith("world-")] for name, lines in refused.items()}
-    assert set(others) == {"smollm", "paper", "interaction_paper"}
+    assert set(others) == {"smollm", "paper", "interaction_smollm", "interaction_paper"}
     known = (
         "weak_accuracy, probe_hidden_states: need the known truth",
         "4 different tasks",
+        "leaves no other row of lesson_size 120",
     )
     for lines in others.values():
         assert all(any(words in line for words in known) for line in lines), lines
@@ -150,37 +154,6 @@ def test_the_paper_scale_is_the_published_setting():
     assert (chosen.feedback, chosen.generator_update) == ("lm_loss", "sft")
     for name in ("task", "student", "generator"):
         assert re.fullmatch(r"[0-9a-f]{40}", getattr(chosen, f"{name}_revision")), name
-
-
-# --- notebooks -----------------------------------------------------------------------------------------------------
-def code_cells(path):
-    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-
-
-def parameters(path):
-    """Name -> default of a notebook's parameters cell."""
-    body = ast.parse(code_cells(path)[0].source).body
-    return {(n.target if isinstance(n, ast.AnnAssign) else n.targets[0]).id: ast.literal_eval(n.value) for n in body}
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_begins_with_its_parameters_and_stores_no_output(path):
-    cells = code_cells(path)
-    assert "parameters" in cells[0].metadata.get("tags", []) and parameters(path)
-    assert not [cell.id for cell in cells if cell.outputs or cell.execution_count]
-    assert "papermill" not in nbformat.read(path, as_version=4).metadata
-
-
-@pytest.mark.parametrize("name", ["01_data", "02_baselines", "03_symbiosis_loop", "04_model_interaction"])
-def test_the_parameters_cell_is_short_and_says_what_the_settings_say(name):
-    path = ROOT / "notebooks" / f"{name}.ipynb"
-    kind = InteractionSettings if name == "04_model_interaction" else RunSettings
-    assert len(code_cells(path)[0].source.splitlines()) <= 20
-    given = parameters(path) | ({"method": "symbiosis"} if name == "02_baselines" else {})
-    defaults = kind().model_dump()
-    assert {key: (value, type(value)) for key, value in given.items()} == {
-        key: (defaults[key], type(defaults[key])) for key in given
-    }
 
 
 # --- make ----------------------------------------------------------------------------------------------------------
@@ -232,7 +205,8 @@ def test_make_studies_leaves_no_arm_and_no_study_out(handed_over):
     studies = params.read_studies()["studies"]
     of_studies = [arm for name in studies for arm in (*params.study_cells(name), *params.arms_of(name))]
     assert {*arms, *of_studies} == set(params.all_arms())
-    assert set(second["BATCH_STUDY"].split()) == set(studies) - {"main", "recursion_5", "interaction"}
+    elsewhere = {"main", "recursion_5", "interaction"} | {name for name in studies if name.startswith("real_weights")}
+    assert set(second["BATCH_STUDY"].split()) == set(studies) - elsewhere
 
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -1,9 +1,10 @@
 """The claims ledger: what the Symbiosis paper, its results sheet and this project say, and what the numbers say to it.
 
-The claims stand in claims.yaml, which says what its verbs mean; `verdicts` has the rule that decides them.
-reports/claims.md is written from here.
+The claims stand in claims.yaml, which says what its verbs mean, and those of new studies, a line each, in ledger.yaml
+beside the families of tests; `verdicts` has the rule that decides them. reports/claims.md is written from here.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,19 +16,25 @@ import pandas as pd
 
 from symbiosis.analysis import hidden_states
 from symbiosis.analysis.interaction import beyond_baseline, rank_agreement, read_scan, scan_rows
-from symbiosis.analysis.statistics import MIN_SEEDS, holm
+from symbiosis.analysis.statistics import ALPHA, MARGIN, MIN_SEEDS
 from symbiosis.analysis.tables import LAST, PUBLISHED, SeedValues, arm_name, markdown_table
 from symbiosis.analysis.verdicts import (
     CONTRADICTED,
+    EXPLORATORY,
+    FREE_SEEDS,
+    NOT_DECIDABLE,
     SUPPORTED,
     UNDECIDED,
     Claim,
     Finding,
     Part,
+    both_ends,
     combine,
-    decide,
     deciding,
     in_words,
+    judge,
+    measure,
+    reason,
 )
 from symbiosis.settings import read_yaml, resolve
 from symbiosis.store import results
@@ -39,9 +46,12 @@ PUBLISHED_TEST_ROWS = 500  # the smallest test set that gives every published fi
 REGIME_STUDY = "rare_tail"  # the named regime: the pool rarely shows what the test asks for
 LEDGER = read_yaml(Path(__file__).with_name("ledger.yaml"))
 SCALES = LEDGER["scales"]  # in the order of the ledger
+FAMILIES = LEDGER["families"]  # name: correction, number of seeds, what it holds
+CONFIRMATORY = "confirmatory"
 LEDGER_COLUMNS = (
-    "scale", "claim", "source", "statement", "test", "study", "numbers",
-    "estimate", "low", "high", "n", "p", "p_holm", "verdict",
+    "scale", "claim", "source", "statement", "test", "study", "family", "evidence", "numbers",
+    "estimate", "low", "high", "n", "p", "p_holm", "corrected_low", "corrected_high",
+    "margin", "p_equivalence", "verdict", "why",
 )  # fmt: skip
 NamedFormula = tuple[str, Callable[[SeedValues], pd.Series]]  # what the ledger calls the number, and the number
 
@@ -75,6 +85,13 @@ def over_time(arm: str, since: int, metric: str = "accuracy") -> NamedFormula:
     """A metric of the last generation less that of generation `since` (-2: the one before the last)."""
     name = f"{arm_name(arm)}, last - " + ("the one before" if since == -2 else f"generation {since}")
     return name, lambda values: values(arm, LAST, metric) - values(arm, since, metric)
+
+
+def growth_beyond(arms: Sequence[str], since: int, metric: str = "accuracy") -> NamedFormula:
+    """Growth of the first arm from generation `since` to the last, less that of the second in the same time."""
+    arm, rival = (over_time(name, since, metric)[1] for name in arms)
+    name = f"growth since generation {since}, {' - '.join(map(arm_name, arms))}"
+    return name, lambda values: arm(values) - rival(values)
 
 
 def over_teacher(arm: str) -> NamedFormula:
@@ -118,6 +135,7 @@ def theory_agreement(metric: str) -> NamedFormula:
 VERBS: dict[str, Callable[..., NamedFormula]] = {
     **dict.fromkeys(("lead", "trails", "ties"), between_arms),
     **dict.fromkeys(("rises", "falls", "stays"), over_time),
+    "outgrows": growth_beyond,
     "beats_teacher": over_teacher,
     "gains": gains,
     "outlasts": early_falls,
@@ -125,20 +143,48 @@ VERBS: dict[str, Callable[..., NamedFormula]] = {
     "follows_theory": theory_agreement,
 }
 BELOW_ZERO = ("trails", "falls", "tail_loses")
+OTHER_UNITS = ("outlasts", "tail_loses", "follows_theory")  # their numbers are no accuracies
 
 
 def read_part(line: Mapping[str, Any]) -> Part:
-    """A line of `parts`: its verb comes first, `name`, `above` and `within` are for all verbs."""
+    """A line of `parts`: its verb comes first, `name`, `above`, `within` and `margin` are for all verbs."""
     options = dict(line)
     verb = next(iter(options))
     name, above, within = options.pop("name", ""), options.pop("above", 0.0), options.pop("within", None)
+    of_accuracy = options.get("metric", "accuracy") == "accuracy" and verb not in OTHER_UNITS
+    margin = options.pop("margin", MARGIN if of_accuracy else 0.0)
     region = (-math.inf, 0.0) if verb in BELOW_ZERO else (above, math.inf) if within is None else (-within, within)
     own_name, formula = VERBS[verb](options.pop(verb), **options)
-    return Part(name or own_name, formula, *region)
+    return Part(name or own_name, formula, *region, margin)
+
+
+def registered_claim(slug: str, line: Mapping[str, Any]) -> Claim:
+    """A line of `registered` in ledger.yaml, which says how it reads; ResultsError names the key that is wrong."""
+    where, own = f"ledger.yaml: registered: {slug}", set(line)
+    needed, known = {"family", "study", "arm", "margin", "says"}, {"beats", "level_with", "metric", "scale"}
+    if own - needed - known or needed - own or len(own & {"beats", "level_with"}) != 1:
+        raise ResultsError(f"{where}: give {', '.join(sorted(needed))}, and either beats or level_with: [rivals]")
+    for key, among in (("family", FAMILIES), ("scale", SCALES)):
+        if key in line and line[key] not in among:
+            raise ResultsError(f"{where}: {key}: '{line[key]}' is not among {', '.join(among)}; add it to ledger.yaml")
+    if not 0 < line["margin"] < 1:
+        raise ResultsError(f"{where}: margin: {line['margin']!r}; a number above 0 and below 1, 0.02 is 2 points")
+    rivals = line.get("beats", line.get("level_with"))
+    verb = {"lead": None} if "beats" in line else {"ties": None, "within": line["margin"]}
+    metric = {"metric": line["metric"]} if "metric" in line else {}
+    parts = [
+        read_part({**verb, next(iter(verb)): [line["arm"], r], "margin": line["margin"], **metric}) for r in rivals
+    ]
+    region = "is above 0" if "beats" in line else f"lies within {line['margin']:g} on either side of 0"
+    test = (
+        f"{' and '.join(part.name for part in parts)}, final {line.get('metric', 'accuracy')}, seed by seed, {region}."
+    )
+    options = {"study": line["study"], "family": line["family"], "scale": line.get("scale", "")}
+    return Claim(slug, "this project", line["says"], test, tuple(parts), **options)
 
 
 def read_claims() -> tuple[Claim, ...]:
-    """The claims of claims.yaml, in its order."""
+    """The claims of claims.yaml in its order, then those registered in ledger.yaml."""
     by_source = read_yaml(Path(__file__).with_name("claims.yaml"))
     claims = []
     for source, of_source in by_source.items():
@@ -148,7 +194,7 @@ def read_claims() -> tuple[Claim, ...]:
                 each, lines = entry.pop("each_part", [{}]), entry.pop("parts", [])
                 parts = tuple(read_part(filled(line, w)) for w in each for line in lines)
                 claims.append(Claim(filled(slug, words), source, parts=parts, **entry))
-    return tuple(claims)
+    return (*claims, *(registered_claim(*entry) for entry in (LEDGER["registered"] or {}).items()))
 
 
 def filled(value: Any, words: Mapping[str, Any]) -> Any:
@@ -170,9 +216,11 @@ def ledger(reports_dir: str | Path) -> pd.DataFrame:
 
     No claim speaks of scales that are not among SCALES.
 
-    Columns: scale, claim (slug), source, statement, test, study; numbers (every part, as text); estimate, low, high
-    (95% over seeds), n seeds and p of the part that decides; p_holm (over all parts of all claims of the scale);
-    verdict. Accuracies are shares, losses nats.
+    Columns: scale, claim (slug), source, statement, test, study; family (of tests, as in FAMILIES), evidence
+    (confirmatory, exploratory, or published); numbers (every part, as text); then of the part that decides: estimate,
+    low, high (95% over seeds), n seeds, p; p_holm and the interval corrected_low, corrected_high by which the verdict
+    goes (over all parts of all claims of the family in this scale), margin and p_equivalence (two one-sided tests; a
+    region with two ends is its own margin); verdict, why (of what is undecided). Accuracies are shares, losses nats.
 
     Raises ResultsError where results.csv is missing or damaged.
     """
@@ -190,34 +238,39 @@ def ledger(reports_dir: str | Path) -> pd.DataFrame:
 
 
 def scale_rows(scale: str, studies: Mapping[str, pd.DataFrame]) -> list[dict]:
-    """Claims that a scale can speak to, against its studies {study: rows with `arm`}; Holm over all their parts."""
+    """Claims that a scale can speak to, against its studies {study: rows with `arm`}, corrected family by family."""
     nothing = pd.DataFrame(columns=["arm", "seed", "generation", "metric", "value"])
-    claims = asked_of(studies)
-    findings = [[decide(part, studies.get(claim.study, nothing)) for part in claim.parts] for claim in claims]
-    adjusted = iter(holm([finding.p for of_claim in findings for finding in of_claim]))
-    return [
-        _ledger_row(scale, claim, of_claim, [next(adjusted) for _ in of_claim])
-        for claim, of_claim in zip(claims, findings, strict=True)
-    ]
+    claims, judged = asked_of(studies, scale), {}
+    for family in dict.fromkeys(claim.family for claim in claims):
+        of_family = [claim for claim in claims if claim.family == family]
+        measured = [measure(part, studies.get(claim.study, nothing)) for claim in of_family for part in claim.parts]
+        findings = iter(judge(measured, FAMILIES[family].get("seeds", 0)))
+        judged |= {claim.slug: list(itertools.islice(findings, len(claim.parts))) for claim in of_family}
+    return [_ledger_row(scale, claim, judged[claim.slug]) for claim in claims]
 
 
-def asked_of(studies: Mapping[str, pd.DataFrame]) -> list[Claim]:
+def asked_of(studies: Mapping[str, pd.DataFrame], scale: str = "") -> list[Claim]:
     """Claims about interaction where that study was run (its scales hold nothing else), all others elsewhere."""
     alone = {"interaction", "mixtures"}
-    return [claim for claim in CLAIMS if claim.parts and {claim.study} & alone == set(studies) & alone]
+    here = [claim for claim in CLAIMS if claim.parts and claim.scale in ("", scale)]
+    return [claim for claim in here if {claim.study} & alone == set(studies) & alone]
 
 
-def _ledger_row(scale: str, claim: Claim, findings: list[Finding], p_holm: list[float]) -> dict:
+def _ledger_row(scale: str, claim: Claim, findings: Sequence[Finding]) -> dict:
     if claim.undecidable:
-        findings = [replace(finding, verdict=UNDECIDED) for finding in findings]
+        findings = [replace(one, verdict=UNDECIDED, why=NOT_DECIDABLE) for one in findings]
     verdict = combine([finding.verdict for finding in findings])
-    i = deciding(verdict, findings)
-    one = findings[i]
+    one = findings[deciding(verdict, findings)]
+    n = len(one.values)
+    sure = claim.family != EXPLORATORY and n == FAMILIES[claim.family].get("seeds", n) >= FREE_SEEDS
     names = {"scale": scale, "claim": claim.slug, "source": claim.source, "statement": claim.statement}
-    numbers = {"estimate": one.estimate, "low": one.low, "high": one.high, "n": len(one.values), "p": one.p}
     in_text = [*map(in_words, findings), *([f"not decidable: {claim.undecidable}"] if claim.undecidable else [])]
-    text = {"test": claim.test, "study": claim.study, "numbers": "; ".join(in_text)}
-    return names | text | numbers | {"p_holm": p_holm[i], "verdict": verdict}
+    names |= {"test": claim.test, "study": claim.study, "family": claim.family}
+    names |= {"evidence": CONFIRMATORY if sure else EXPLORATORY, "numbers": "; ".join(in_text)}
+    numbers = {name: getattr(one, name) for name in ("estimate", "low", "high", "p", "p_holm", "p_equivalence")}
+    numbers |= {"n": n, "corrected_low": one.corrected[0], "corrected_high": one.corrected[1]}
+    numbers["margin"] = one.part.high if both_ends(one.part) else one.part.margin or math.nan
+    return names | numbers | {"verdict": verdict, "why": reason(findings)}
 
 
 # ---- the published table against its own sentences
@@ -236,7 +289,13 @@ def published_rows() -> list[dict]:
 
 def _published_row(claim: Claim) -> dict:
     row = {"scale": PUBLISHED_SCALE, "claim": claim.slug, "source": claim.source, "statement": claim.statement}
-    row |= {"test": claim.published.get("test", claim.test), "study": "", "n": 1}
+    row |= {
+        "test": claim.published.get("test", claim.test),
+        "study": "",
+        "evidence": PUBLISHED_SCALE,
+        "n": 1,
+        "why": "",
+    }
     if "numbers" in claim.published:
         return row | {name: claim.published[name] for name in ("numbers", "verdict")}
     sums = [published_sum(side, weights) for one in claim.published["sums"] for side, weights in one.items()]
@@ -250,18 +309,20 @@ def published_sum(side: str, weights: Mapping[str, float]) -> dict:
 
         standard error = sqrt(sum_i w_i^2 x_i (100 - x_i) / PUBLISHED_TEST_ROWS) points, of independent draws of rows
 
-    side: 'above' or 'below' 0. Contradicted where the sum is not on that side at all; supported from 1.96 standard
-    errors on. `numbers` is the sum as one does it by hand.
+    side: 'above' or 'below' 0: contradicted where the sum is not on that side at all, supported from 1.96 standard
+    errors on. 'near' 0: supported where the sum and 1.96 standard errors on either side lie within MARGIN, contradicted
+    where they lie wholly outside. `numbers` is the sum as one does it by hand.
     """
     total = sum(weight * FIGURES[name] for name, weight in weights.items())
     measured = [(weight, FIGURES[name]) for name, weight in weights.items() if name != "guessing"]
     error = math.sqrt(sum(w**2 * x * (100 - x) for w, x in measured) / PUBLISHED_TEST_ROWS)
-    beyond = total if side == "above" else -total
-    verdict = CONTRADICTED if beyond <= 0 else SUPPORTED if beyond > 1.96 * error else UNDECIDED
+    beyond, reach = {"above": total, "below": -total, "near": 100 * MARGIN - abs(total)}[side], 1.96 * error
+    wrong = beyond < -reach if side == "near" else beyond <= 0
+    verdict = CONTRADICTED if wrong else SUPPORTED if beyond > reach else UNDECIDED
     factors = {name: f"{abs(w):g} x " if abs(w) != 1 else "" for name, w in weights.items()}
     terms = [("- " if w < 0 else "+ ") + f"{factors[x]}{FIGURES[x]:.2f} ({x})" for x, w in weights.items()]
     words = f"{' '.join(terms).removeprefix('+ ')} = {total:+.2f} points ({total / error:+.1f} SE of {error:.1f})"
-    bounds = {"estimate": total, "low": total - 1.96 * error, "high": total + 1.96 * error}
+    bounds = {"estimate": total, "low": total - reach, "high": total + reach}
     return {name: value / 100 for name, value in bounds.items()} | {"verdict": verdict, "numbers": words}
 
 
@@ -274,7 +335,9 @@ def markdown(ledger: pd.DataFrame) -> str:
     ours = ledger[ledger["scale"] != PUBLISHED_SCALE].drop_duplicates("claim")
     tests = [[f"`{row.claim}`", row.test, row.study] for row in ours.itertuples()]
     end = ["## How each claim is decided\n\n" + markdown_table(["Claim", "Test", "Study"], tests)] if tests else []
-    return LEDGER["head"].format(min_seeds=MIN_SEEDS) + "\n" + "\n".join(sections + end)
+    families = [f"* `{name}`: {entry['says']}" for name, entry in FAMILIES.items()]
+    head = LEDGER["head"].format(min_seeds=MIN_SEEDS, free_seeds=FREE_SEEDS, families="\n".join(families))
+    return head + "\n" + "\n".join(sections + end)
 
 
 def write_claims(reports_dir: str | Path) -> Path:
@@ -285,15 +348,48 @@ def write_claims(reports_dir: str | Path) -> Path:
 
 
 def _section(scale: str, rows: pd.DataFrame) -> str:
-    counts = rows["verdict"].value_counts()
-    tally = ", ".join(f"{counts.get(name, 0)} {name}" for name in (SUPPORTED, CONTRADICTED, UNDECIDED))
-    text = f"## {SCALES.get(scale, scale)} (`{scale}`)\n\n{tally[0].upper() + tally[1:]}.\n\n"
+    text = f"## {SCALES.get(scale, scale)} (`{scale}`)\n\n"
     if scale == PUBLISHED_SCALE:
         lines = [[r.source, f"{r.statement} `{r.claim}`", r.test, r.numbers, r.verdict] for r in rows.itertuples()]
         head = LEDGER["published_head"].format(test_rows=PUBLISHED_TEST_ROWS) + "\n"
-        return text + head + markdown_table(["Source", "Claim", "Test", "Numbers", "Verdict"], lines)
-    lines = [[r.source, f"{r.statement} `{r.claim}`", r.numbers, _p(r.p_holm), r.verdict] for r in rows.itertuples()]
-    return text + markdown_table(["Source", "Claim", "Numbers (95% interval)", "p", "Verdict"], lines)
+        return f"{text}{_tally(rows)}\n\n{head}" + markdown_table(
+            ["Source", "Claim", "Test", "Numbers", "Verdict"], lines
+        )
+    lacking = rows["numbers"].map(lambda numbers: all(": not run: " in part for part in numbers.split("; ")))
+    run = rows[~lacking]
+    for (evidence, family), part in run.groupby(["evidence", "family"]):
+        words = "Exploratory" if evidence == family else f"{evidence.capitalize()}, family `{family}`"
+        lines = [[r.source, f"{r.statement} `{r.claim}`", r.numbers, _interval(r), _p(r.p_holm), _verdict(r)]
+                 for r in part.itertuples()]  # fmt: skip
+        columns = ["Source", "Claim", "Numbers (95% interval)", "Corrected interval", "p", "Verdict"]
+        text += f"**{words}.** {_tally(part)}\n\n{markdown_table(columns, lines)}\n"
+    few = run[(run["verdict"] != UNDECIDED) & (run["n"] < FREE_SEEDS)]
+    alone = run[(run["p"] < ALPHA) & (run["p_holm"] >= ALPHA) & (run["why"] != NOT_DECIDABLE)]
+    lists = {
+        f"Decided on fewer than {FREE_SEEDS} seeds, to be run again on 20": few,
+        "Decided before the correction and not after it": alone,
+        "Not run": rows[lacking],
+    }
+    return text + "\n".join(f"{words}: {_slugs(some)}.\n" for words, some in lists.items() if len(some))
+
+
+def _slugs(rows: pd.DataFrame) -> str:
+    return ", ".join(f"`{claim}`" for claim in rows["claim"])
+
+
+def _tally(rows: pd.DataFrame) -> str:
+    counts = rows["verdict"].value_counts()
+    return ", ".join(f"{counts[name]} {name}" for name in (SUPPORTED, CONTRADICTED, UNDECIDED) if name in counts) + "."
+
+
+def _interval(row: Any) -> str:
+    return "-" if math.isnan(row.corrected_low) else f"[{row.corrected_low:+.3f}, {row.corrected_high:+.3f}]"
+
+
+def _verdict(row: Any) -> str:
+    near = f"within {row.margin:g}: p {_p(row.p_equivalence)}" if row.p_equivalence < ALPHA else ""  # nan: not tested
+    notes = "; ".join(filter(None, (row.why, near)))
+    return row.verdict + (f" ({notes})" if notes else "")
 
 
 def _p(p: float) -> str:

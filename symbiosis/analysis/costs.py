@@ -24,7 +24,6 @@ import pandas as pd
 
 from symbiosis.analysis.tables import arm_name, markdown_table, means_over_seeds, order
 from symbiosis.data.lesson import load_lesson
-from symbiosis.settings import resolve
 from symbiosis.store.results import COLUMNS, finished_runs, from_record, merge_into, one_at_a_time, select
 from symbiosis.store.stages import metric
 
@@ -37,15 +36,15 @@ COUNTED_SINCE = ("label_calls", "pool_scored")  # counts that runs without `cpu_
 
 
 @one_at_a_time
-def collect(reports_dir: str | Path, scale: str | None = None, study: str | None = None) -> list[str]:
+def collect(reports_dir: Path, scale: str | None = None, study: str | None = None, *, into: Path) -> list[str]:
     """Merge the costs of finished runs (of one scale, one study) into costs.csv; the run_ids merged, sorted.
 
     Columns and rule are those of `results.collect`. Runs of method interaction, and those whose lessons were cleared
     away, are passed over.
     """
-    folders = [folder for folder in finished_runs(resolve(reports_dir), scale, study) if (folder / "lessons").is_dir()]
+    folders = [folder for folder in finished_runs(reports_dir, scale, study) if (folder / "lessons").is_dir()]
     folders = [folder for folder in folders if folder.parts[-2] != "interaction"]
-    return merge_into(resolve(reports_dir) / "costs.csv", map(run_rows, folders)) if folders else []
+    return merge_into(into / "costs.csv", map(run_rows, folders)) if folders else []
 
 
 def run_rows(folder: Path) -> pd.DataFrame:

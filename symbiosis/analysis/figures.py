@@ -1,12 +1,16 @@
 """The kinds of picture, a function each: tables in, an `ax` or a figure out. `gallery` says which are published.
 
 A line is a mean over seeds with 95% t-intervals as bars. Fewer than MIN_SEEDS seeds have no interval that says
-anything: they are drawn as thin lines, each seed by itself.
+anything: they are drawn as thin lines, each seed by itself. More than MAX_LINES lines are a dot plot of their ends.
+An axis of shares that leaves 0 out says where it begins.
 """
 
+import itertools
+import math
 import textwrap
 import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,6 +24,7 @@ from matplotlib.ticker import MaxNLocator
 
 from symbiosis.analysis.statistics import MIN_SEEDS
 from symbiosis.analysis.tables import STYLES, arm_name, last_generation, means_over_seeds, order
+from symbiosis.store.results import ResultsError, step_losses
 from symbiosis.theory.checks import mean_and_error
 
 METRIC_NAME = STYLES["metrics"]
@@ -31,7 +36,7 @@ DIVERGING = LinearSegmentedColormap.from_list("diverging", ["#d55e00", "#f8dcc8"
 AXIS_NAME = {"vendi": "effective texts", "mauve": "1 is like real text"}  # where the unit is 1; else the unit
 
 DODGE, SPREAD = 0.05, 0.7  # of the step between values of x: between neighbouring lines, and in all
-MANY_ARMS = 8  # more do not fit into a legend: their names stand in a panel of final values
+MAX_LINES = 7  # of a panel; more arms are shown by their final values, each beside its name
 DOTTED = {"color": "0.4", "linewidth": 0.9, "linestyle": ":", "zorder": 0}  # what lines are read against
 NEAR_CHANCE = 0.2  # accuracy further above guessing leaves the line of guessing out of the figure
 
@@ -39,23 +44,52 @@ NEAR_CHANCE = 0.2  # accuracy further above guessing leaves the line of guessing
 # ---- style
 
 
-def use_style() -> None:
-    """seaborn 'ticks' at the sizes of a paper column, in the one font that comes with matplotlib: the same anywhere."""
+def use_style(width: str = "text") -> None:
+    """seaborn 'ticks' in the one font that comes with matplotlib, at sizes for print: the same anywhere.
+
+    width: of every figure from now on, a key of `widths` in styles.yaml, column [3.3 inch] or text [7 inch]. No type is
+    under 7 pt at either, if the figure is printed at its own size.
+    """
     colors = plt.cycler(color=[color for color, _ in THEORY_STYLES])
-    sns.set_theme(style="ticks", font="DejaVu Sans", rc=STYLES["page"] | {"axes.prop_cycle": colors})
+    sizes = {"figure.figsize": (STYLES["widths"][width], 2.9)}
+    if width == "column":
+        sizes |= {key: 7 for key in STYLES["page"] if key.endswith("size")}
+    sns.set_theme(style="ticks", font="DejaVu Sans", rc=STYLES["page"] | sizes | {"axes.prop_cycle": colors})
+
+
+def is_column() -> bool:
+    """Whether figures are as wide as a column of print."""
+    return plt.rcParams["figure.figsize"][0] < STYLES["widths"]["text"]
 
 
 def new_figure(panels: int = 1, height: float = 2.9, columns: int = 0, **shared) -> tuple[Figure, np.ndarray]:
-    """A figure of a page's width [7 inch] and its axes (panels,), side by side or in lines of `columns`.
+    """A figure of the width of `use_style` and its axes (panels,), side by side or in lines of `columns`.
 
-    height: of the whole figure [inch]; shared: sharex, sharey of `plt.subplots`.
+    height: of the whole figure at text width [inch]; in a column, half as many panels stand side by side, and all of
+    them where they share an axis. shared: sharex, sharey of `plt.subplots`.
     """
     columns = columns or panels
-    size = {"figsize": (7.0, height), "layout": "constrained", "squeeze": False}
-    fig, axes = plt.subplots(-(-panels // columns), columns, **size, **shared)
+    lines = -(-panels // columns)
+    if is_column() and not shared:
+        columns = -(-columns // 2)
+    grown = -(-panels // columns) / lines
+    size = {"figsize": (plt.rcParams["figure.figsize"][0], height * (1 + 0.8 * (grown - 1))), "squeeze": False}
+    fig, axes = plt.subplots(-(-panels // columns), columns, layout="constrained", **size, **shared)
     for ax in axes.flat[panels:]:
         ax.set_axis_off()
     return fig, axes.flat[:panels]
+
+
+def say_zoom(ax: Axes, axis: str = "y") -> None:
+    """An axis of shares begins at 0 where that costs a quarter of it at most; else its label says where it begins."""
+    low, high = getattr(ax, f"get_{axis}lim")()
+    step = 0.05 if high - low > 0.1 else 0.01
+    low = 0.0 if low < high / 4 else math.floor(low / step) * step
+    getattr(ax, f"set_{axis}lim")(low, min(high, 1.02))
+    if low > 0:
+        name = getattr(ax, f"get_{axis}label")()
+        between = "\n" if axis == "x" and is_column() else " "
+        getattr(ax, f"set_{axis}label")(f"{name}{between}(axis from {low:.2f})")
 
 
 def line_style(name: str, color: str, marker: str, dashes: str = "-") -> dict:
@@ -141,7 +175,7 @@ def plot_panels(
     for (value, title), ax in zip(panels.items(), axes, strict=True):
         for name, n in plot_means(rows[rows[by[0]] == value], styles, ax, tuple(by[1:])).items():
             drawn[name] = drawn.get(name, []) + n
-        ax.set_title(title)
+        ax.set_title(textwrap.fill(title, 20) if is_column() else title)
     return drawn
 
 
@@ -166,9 +200,12 @@ def add_legend(axes: Sequence[Axes], seeds: Mapping[str, Sequence[int]], columns
     most = max(seeds.values(), key=list(seeds.values()).count)
     names = {name: f"{name} ({n.rpartition(' ')[0]})" for name, n in seeds.items() if n != most}
     title = f"{bars},\n{most}" + (" unless noted" if names else "")
+    if is_column():
+        columns = min(columns or 2, 2 if max(map(len, entries)) <= 25 else 1)
     legends, place = axes[0].figure, {"loc": "outside lower center", "ncols": columns}
     if columns:
         title = title.replace("\n", " ")
+        legends.set_figheight(legends.get_figheight() + (0.14 * -(-len(entries) // columns) if is_column() else 0))
     else:
         ends = sorted(seeds, key=lambda name: -entries[name].get_ydata()[-1])
         entries = {name: entries[name] for name in [*ends, *(name for name in entries if name not in seeds)]}
@@ -180,39 +217,54 @@ def add_legend(axes: Sequence[Axes], seeds: Mapping[str, Sequence[int]], columns
 def plot_accuracy(rows: pd.DataFrame, classes: int | None, styles: Mapping[str, dict] | None = None) -> Figure:
     """Test accuracy per generation, a line per arm; dotted: guessing one of `classes` (None: not known, no line).
 
-    More than MANY_ARMS arms have their names in a second panel, which shows the last generation alone.
+    More than MAX_LINES arms are shown by their last generation alone, the best on top.
     """
     rows = rows[rows["metric"] == "accuracy"]
     styles = styles or arm_styles(rows)
-    many = len(styles) > MANY_ARMS
-    fig, axes = new_figure(1 + many, 0.22 * len(styles) + 0.8 if many else 3.0)
-    seeds = plot_means(rows, styles, axes[0])
-    _mark_chance(classes, axes[0], beside=many)
-    axes[0].set_ylabel(METRIC_NAME["accuracy"])
-    if not many:
-        add_legend(axes, seeds)
+    if len(styles) > MAX_LINES:
+        fig, (ax,) = new_figure(height=0.75 + 0.19 * len(styles))
+        plot_final(rows, styles, ax)
+        _mark_chance(classes, ax, "x")
+        say_zoom(ax, "x")
         return fig
-    at_end = means_over_seeds(rows[rows["generation"] == last_generation(rows)], ["generation", "arm"])
-    at_end = at_end.dropna(subset="mean").sort_values("mean", ascending=False)
-    shown = [styles[arm] for arm in at_end["arm"]]
-    names = [style["label"] for style in shown]
-    plot_forest(at_end.assign(name=names, text=[f"n = {n}" for n in at_end["n"]]), shown, axes[1])
-    axes[1].set(xlabel=f"{METRIC_NAME['accuracy']}, generation {at_end['generation'].iloc[0]}")
+    fig, (ax,) = new_figure(height=3.0)
+    seeds = plot_means(rows, styles, ax)
+    _mark_chance(classes, ax)
+    ax.set_ylabel(METRIC_NAME["accuracy"])
+    say_zoom(ax)
+    add_legend([ax], seeds)
     return fig
 
 
-def _mark_chance(classes: int | None, ax: Axes, beside: bool) -> None:
-    """A dotted line at guessing, named beside it or in the legend; its number alone where the data lie far above."""
+def plot_final(rows: pd.DataFrame, styles: Mapping[str, dict], ax: Axes) -> None:
+    """Forest plot of one metric at the last generation that all arms reached, a line per arm, the highest on top."""
+    last, metric = last_generation(rows), rows["metric"].iloc[0]
+    ends = means_over_seeds(rows[rows["generation"] == last], ["generation", "arm"]).dropna(subset="mean")
+    ends = ends.sort_values("mean", ascending=False)
+    usual = ends["n"].mode()[0]
+    noted = ["" if n == usual else f"n = {n}" for n in ends["n"]]
+    shown = [styles[arm] for arm in ends["arm"]]
+    plot_forest(ends.assign(name=[style["label"] for style in shown], text=noted), shown, ax)
+    unless = " unless noted" if any(noted) else ""
+    name = f"{METRIC_NAME.get(metric, metric)}, generation {last},{chr(10) if is_column() else ' '}"
+    ax.set_xlabel(f"{name}{seeds_text([usual])}{unless}")
+
+
+def _mark_chance(classes: int | None, ax: Axes, axis: str = "y") -> None:
+    """A dotted line at guessing, named in the legend, or its number alone where the data lie far above.
+
+    On the x axis of a forest plot, which has no legend, it is named below.
+    """
     if classes is None:
         return
     name, chance = f"guessing one of {classes}", 1 / classes
-    if ax.get_ylim()[0] > chance + NEAR_CHANCE:
+    near = getattr(ax, f"get_{axis}lim")()[0] < chance + NEAR_CHANCE
+    if near:
+        (ax.axhline if axis == "y" else ax.axvline)(chance, label=name, **DOTTED)
+    if axis == "x":
+        ax.set_xlabel(f"{ax.get_xlabel()}\n{'dotted: ' if near else ''}{name}{'' if near else f' is {chance:.2g}'}")
+    elif not near:
         ax.plot([], [], " ", label=f"{name} is {chance:.2g}")
-        return
-    ax.axhline(chance, label=name, **DOTTED)
-    if beside:
-        place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "top", "fontsize": 7.5}
-        ax.annotate(name, (1, chance - 0.01), **place)
 
 
 def plot_metrics(rows: pd.DataFrame, metrics: Sequence[str], height: float, band: pd.DataFrame | None = None) -> Figure:
@@ -232,7 +284,40 @@ def plot_metrics(rows: pd.DataFrame, metrics: Sequence[str], height: float, band
         ax.set_ylabel(AXIS_NAME.get(metric, unit))
         if band is not None and metric in band.index:
             ax.axhspan(*band.loc[metric, ["low", "high"]], color="0.88", zorder=0, label="lessons of real text, 95%")
+        if unit == "share":
+            say_zoom(ax)
     add_legend(axes, seeds, 4)
+    return fig
+
+
+def loss_by_step(run_folders: Sequence[str | Path]) -> Figure:
+    """Training losses of the Student by step, a panel per loss, where means over generations would hide a spike.
+
+    A thick line is an arm's mean over its runs, a thin one a run; dotted: the next lesson, with its generation above.
+    Published for symbiosis and static as Figure 2 of the Symbiosis paper. ResultsError where arms differ in steps.
+    """
+    losses = step_losses(run_folders)
+    borders = losses.groupby(["run_id", "generation"])["step"].max().unstack()
+    if len(borders.drop_duplicates()) > 1:
+        other = borders.drop_duplicates().index[:2]
+        raise ResultsError(f"{' and '.join(other)}: their generations are not of equally many steps; draw them apart")
+    ends = [0, *borders.iloc[0]]
+    fig, axes = new_figure(2, 2.9)
+    for name, unit, ax in zip(("label_loss", "lm_loss"), ("nats, log scale", "nats/token"), axes, strict=True):
+        for arm, style in arm_styles(losses).items():
+            by_run = losses[losses["arm"] == arm].pivot(index="step", columns="run_id", values=name)
+            ax.plot(by_run, color=style["color"], linewidth=0.5, alpha=0.35)
+            label = f"{style['label']} (n = {by_run.shape[1]})"
+            ax.plot(by_run.mean(axis=1), color=style["color"], linewidth=1.2, label=label)
+        for border in ends[1:-1]:
+            ax.axvline(border + 0.5, **DOTTED)
+        for generation, (begin, end) in enumerate(itertools.pairwise(ends), 1):
+            place = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom", "fontsize": 7}
+            name_of = "generation 1" if generation == 1 else str(generation)
+            ax.annotate(name_of, ((begin + end + 1) / 2, 1.0), color="0.4", **place)
+        ax.set(xlabel="training step", ylabel=f"{METRIC_NAME[f'train_{name}']} [{unit}]")
+    axes[0].set_yscale("log")  # it falls by two orders, and its rise at a border is small
+    axes[0].legend()
     return fig
 
 
@@ -266,7 +351,7 @@ def plot_forest(table: pd.DataFrame, styles: Sequence[dict], ax: Axes) -> None:
     ax.set_ylim(y + 0.4, 0.6)
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
-    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
 
 
 def plot_paired(table: pd.DataFrame) -> Figure:
@@ -289,7 +374,9 @@ def plot_ablation(effects: pd.DataFrame) -> Figure:
 
     Points are mean differences from the reference level over the pairs of cells, bars 95% t-intervals over seeds.
     """
-    spaced = effects.astype({"level": str}).replace({"level": "_", "factor": "_"}, " ", regex=True)
+    switches = {"True": "on", "False": "off"}
+    spaced = effects.astype({"level": str}).replace({"level": switches, "reference": switches})
+    spaced = spaced.replace({"level": "_", "factor": "_"}, " ", regex=True)
     pairs = spaced["pairs"].map(lambda n: f" ({n} pair)" if n == 1 else f" ({n} pairs)")
     table = spaced.assign(name=spaced["level"] + pairs, group=spaced["factor"] + ", against " + spaced["reference"])
     fig, (ax,) = new_figure(height=0.75 + 0.17 * (len(table) + 1.3 * table["group"].nunique()))
@@ -298,8 +385,9 @@ def plot_ablation(effects: pd.DataFrame) -> Figure:
 
 
 def _plot_differences(table: pd.DataFrame, styles: Sequence[dict], ax: Axes) -> None:
-    p_text = table["p_holm"].map(lambda p: "" if pd.isna(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}")
+    p_text = table["p_holm"].map(lambda p: "" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}")
     plot_forest(table.assign(text=p_text), styles, ax)
+    ax.annotate("Holm's p", (1.01, 1.0), xycoords="axes fraction", va="bottom", fontsize=7)
     ax.axvline(0, **DOTTED)
     ax.set_xlabel(f"difference in accuracy, {seeds_text(table['n'].dropna())}")
 
@@ -322,13 +410,21 @@ def plot_matrix(values: pd.DataFrame, ax: Axes, framed: pd.DataFrame | None = No
 
 def plot_matrices(panels: Mapping[str, pd.DataFrame], framed: Sequence[pd.DataFrame], label: str, **style) -> Figure:
     """Matrices of entities by tasks, {title: values}, side by side on one colour scale with its label at the right."""
-    fig, axes = new_figure(len(panels), 2.5)
+    lines, columns = next(iter(panels.values())).shape
+    fig, axes = _matrix_axes(len(panels), 0.8, lines / columns)
     for (title, values), frame, ax in zip(panels.items(), framed, axes, strict=True):
         plot_matrix(values, ax, frame, annot=True, square=True, linewidths=1, **style)
         ax.set(title=title, xlabel="task", ylabel="entity" if ax is axes[0] else "")
-        ax.tick_params(labelleft=ax is axes[0])
+        ax.tick_params(labelleft=ax is axes[0] or is_column())
     fig.colorbar(axes[0].collections[0], ax=list(axes), label=label, shrink=0.8)
     return fig
+
+
+def _matrix_axes(panels: int, around: float, aspect: float) -> tuple[Figure, np.ndarray]:
+    """Axes for matrices `aspect` times as high as wide, with `around` [inch] for their texts; in a column, stacked."""
+    beside = 1 if is_column() else panels
+    height = around + (plt.rcParams["figure.figsize"][0] - 1.3) / beside * aspect
+    return new_figure(panels, height * panels / beside, beside)
 
 
 def plot_surface(surfaces: Mapping[str, np.ndarray], shares: Sequence[float]) -> Figure:
@@ -336,7 +432,7 @@ def plot_surface(surfaces: Mapping[str, np.ndarray], shares: Sequence[float]) ->
 
     A star marks the largest value, whose place the title gives; a circle marks alpha = beta = 0.5. Grey: no limit.
     """
-    fig, axes = new_figure(len(surfaces), 2.6)
+    fig, axes = _matrix_axes(len(surfaces), 0.8, 1.0)
     top, middle = max(np.nanmax(values) for values in surfaces.values()), np.interp(0.5, shares, range(len(shares)))
     names = [f"{share:.1f}" for share in shares]
     for (title, values), ax in zip(surfaces.items(), axes, strict=True):
@@ -350,8 +446,8 @@ def plot_surface(surfaces: Mapping[str, np.ndarray], shares: Sequence[float]) ->
         ticks = np.arange(0, len(shares), 2)
         ax.set_xticks(ticks + 0.5, names[::2])
         ax.set_yticks(ticks + 0.5, names[::2])
-        ax.tick_params(labelleft=ax is axes[0])
-    axes[0].set_ylabel("beta, private share\nof the real part")
+        ax.tick_params(labelleft=ax is axes[0] or is_column())
+    axes[0].set_ylabel("beta, private share" + ("" if is_column() else "\nof the real part"))
     fig.colorbar(axes[0].collections[0], ax=list(axes), label="relative efficiency", shrink=0.85)
     return fig
 
@@ -369,7 +465,8 @@ def plot_regimes(table: pd.DataFrame, worlds: Mapping[str, tuple[str, str]]) -> 
     )
     limit = float(np.clip(100 * means.abs().max(axis=None), 2, 15))  # small differences stay pale, one large hides none
     fig, (ax,) = new_figure(height=1.4 + 0.34 * len(rows))
-    texts = means.map(lambda mean: f"{100 * mean:+.1f}".replace("-", "−"))
+    digits = 0 if is_column() else 1
+    texts = means.map(lambda mean: f"{100 * mean:+.{digits}f}".replace("-", "−"))
     style = {"cmap": DIVERGING, "vmin": -limit, "vmax": limit, "annot": texts, "fmt": "", "linewidths": 3}
     plot_matrix(100 * means, ax, (low > 0) | (high < 0), **style)
     hatched = {"facecolor": "none", "edgecolor": "0.8", "hatch": "////", "linewidth": 0, "zorder": 0}
@@ -377,22 +474,26 @@ def plot_regimes(table: pd.DataFrame, worlds: Mapping[str, tuple[str, str]]) -> 
     seeds = [seeds_text(table.loc[table["study"] == study, "n"]) for study in rows]
     names = [f"{worlds[study][0]}\n{n}" for study, n in zip(rows, seeds, strict=True)]
     ax.set_yticks(np.arange(len(rows)) + 0.5, names, fontsize=7)
-    ax.set_xticks(np.arange(len(rivals)) + 0.5, [textwrap.fill(arm_name(arm), 14) for arm in rivals], fontsize=7)
+    heads = [textwrap.fill(arm_name(arm), 18 if is_column() else 14) for arm in rivals]
+    ax.set_xticks(np.arange(len(rivals)) + 0.5, heads, fontsize=7)
     ax.xaxis.tick_top()
+    ax.tick_params(axis="x", labelrotation=90 if is_column() else 0)
     ax.set(xlabel="", ylabel="")
     ax.tick_params(length=0)
     groups = [worlds[study][1] for study in rows]
     for group in dict.fromkeys(groups):  # upright at the left, a line between groups
         first, size = groups.index(group), groups.count(group)
-        upright = {"rotation": 90, "ha": "center", "va": "center", "transform": ax.get_yaxis_transform()}
+        place = {"xytext": (-88, 0), "textcoords": "offset points", "xycoords": ax.get_yaxis_transform()}
         name = textwrap.fill(group, 9 if size < 2 else 20)
-        ax.text(-0.22, first + size / 2, name, weight="bold", fontsize=7.5, **upright)
+        upright = {"rotation": 90, "ha": "center", "va": "center", "weight": "bold", "fontsize": 7.5}
+        ax.annotate(name, (0, first + size / 2), **place, **upright)
         if first:
             ax.axhline(first, color="black", linewidth=1.5)
-    place = {"location": "bottom", "shrink": 0.5, "aspect": 40, "pad": 0.03}
+    place = {"location": "bottom", "shrink": 1.0 if is_column() else 0.5, "aspect": 40, "pad": 0.03}
     extend = "both" if 100 * means.abs().max(axis=None) > limit else "neither"
     bar = fig.colorbar(ax.collections[0], ax=ax, extend=extend, **place)
-    bar.set_label("lead over the rival [points of accuracy]; framed: 95% interval excludes 0")
+    framed = "framed: 95% interval excludes 0"
+    bar.set_label(f"lead over the rival [points of accuracy]{'; ' if not is_column() else chr(10)}{framed}")
     bar.outline.set_visible(False)
     return fig
 
@@ -451,7 +552,7 @@ def plot_influence(changes: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 def text_table(frame: pd.DataFrame):
     """Texts as a reader wants them in a notebook: whole, wrapped, left-aligned; HTML in them is shown, not obeyed."""
-    cell = {"text-align": "left", "white-space": "pre-wrap", "vertical-align": "top"}
+    cell = {"text-align": "left", "white-space": "pre-wrap", "vertical-align": "top", "padding": "2px 8px"}
     head = {"selector": "th", "props": [("text-align", "left")]}
     shown = frame.style.format(escape="html", precision=2).hide(axis="index")
     return shown.set_properties(**cell).set_table_styles([head])

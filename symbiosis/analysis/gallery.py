@@ -1,12 +1,15 @@
 """Every published figure, by the name of its file, and how they are saved.
 
 A figure is drawn from the long tables alone, and beside its file stands a source: the runs, the commits and the sha256
-of the rows it shows. The same rows give the same bytes. Notebooks 04 to 06 say how each is read.
+of the rows it shows. The same rows give the same bytes. The notebooks say how each is read.
 """
 
+import contextlib
+import html
 import io
+import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +20,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from symbiosis.analysis import claims, figures, hidden_states, lesson_measures, studies
+from symbiosis.analysis import claims, figures, hidden_states, lesson_measures, studies, tables
 from symbiosis.analysis import interaction as interaction_tables
 from symbiosis.analysis.tables import STYLES, last_generation, means_over_seeds, order
 from symbiosis.data.world import LABEL_NAMES, World
+from symbiosis.measures.lessons import subtopic_shares
 from symbiosis.params import study_cells, study_twins
 from symbiosis.settings import resolve
 from symbiosis.store.folders import write_atomic
-from symbiosis.store.results import ResultsError, read_records, read_studies, rows_digest
+from symbiosis.store.results import NotRun, read_records, read_studies, rows_digest
 from symbiosis.theory.next_token import types_alive
 
 DEFAULT_SCALE, DEFAULT_STUDY = "miniature", "main"
@@ -36,10 +40,6 @@ LEVER_PANELS = (  # quality, diversity, complexity of lessons; what was not meas
 )  # fmt: skip
 RECURSION_PANELS = ("lm_loss", "word_tail_mass", "mean_words", "distinct_2_1k", "vendi", "mauve")
 LEVEL_MARKERS = "vsoD^P*"  # from the poorest level to the richest, which is the darkest
-
-
-class NotRun(ResultsError):
-    """What a figure shows has not been run."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,7 @@ def ratio_or_diversity(reports: Reports) -> Drawn:
         ax.legend(handles[::-1], labels[::-1], title=title, loc="lower right")
         ax.set(title=f"{lever}, {figures.seeds_text(means['n'])}", xlabel="share of real rows")
     axes[0].set_ylabel(figures.METRIC_NAME["accuracy"])
+    figures.say_zoom(axes[0])
     return fig, used
 
 
@@ -176,10 +177,7 @@ def recursion_real_text(reports: Reports) -> Drawn:
     lessons, band = reports.lessons("recursion_5")
     losses = reports.rows(["lm_loss"], study="recursion_5")
     used = pd.concat([losses, lessons[lessons["metric"].isin(RECURSION_PANELS)]])
-    fig = figures.plot_metrics(used, RECURSION_PANELS, 2.1, band)
-    for ax in fig.axes:
-        ax.set_ylim(0, None)
-    return fig, used
+    return figures.plot_metrics(used, RECURSION_PANELS, 2.1, band), used
 
 
 def inside_students(reports: Reports) -> Drawn:
@@ -191,23 +189,19 @@ def inside_students(reports: Reports) -> Drawn:
 
 def plot_hidden_states(students: pd.DataFrame) -> Figure:
     """`inside_students` of any Students in a table of `hidden_states.by_student`."""
-    names = {"density": "density of MLP units", "effective_rank": "effective rank of hidden states"}
-    fig, axes = figures.new_figure(2, 3.2)
-    for (measure, name), ax in zip(names.items(), axes, strict=True):
-        for group, color in (("tail", "0.4"), ("head", "0.75")):
+    names = {"density": "density of MLP units", "effective_rank": "effective rank\nof hidden states"}
+    groups = {"tail": "rare subtopics", "head": "frequent subtopics"}
+    fig, axes = figures.new_figure(4, 4.6, 2, sharey="row")
+    for (measure, name), row in zip(names.items(), axes.reshape(2, 2), strict=True):
+        row[0].set_ylabel(name)
+        for (group, title), ax in zip(groups.items(), row, strict=True):
             values = students.assign(value=students[f"{measure}_{group}"])
-            base = values.loc[values["arm"] == "base", "value"].mean()
-            ax.axhline(base, color=color, linestyle=":", label=f"base, {group}")
             styles = figures.arm_styles(values[~values["arm"].isin(["random", "base"])])
-            styles = {arm: style | {"label": f"{style['label']}, {group}"} for arm, style in styles.items()}
-            if group == "tail":
-                seeds = figures.plot_means(values, styles, ax)
-                continue
-            for arm, style in styles.items():
-                means = values[values["arm"] == arm].groupby("generation")["value"].mean()
-                ax.plot(means, color=style["color"], linestyle="--", alpha=0.5)
-        ax.set_ylabel(name)
-    figures.add_legend(axes[1:], seeds)
+            seeds = figures.plot_means(values, styles, ax)
+            base = values.loc[values["arm"] == "base", "value"].mean()
+            ax.axhline(base, label="before any training", **figures.DOTTED)
+            ax.set_title(title if measure == "density" else "")
+    figures.add_legend(axes, seeds, 3)
     return fig
 
 
@@ -274,6 +268,7 @@ def plot_similarity(rows: pd.DataFrame, panels: dict[str, str]) -> Figure:
     rows = rows[rows["metric"].isin(styles)]
     seeds = figures.plot_panels(rows, panels, styles, axes, ("arm", "generation", "metric"))
     axes[0].set_ylabel("cosine of answers")
+    figures.say_zoom(axes[0])
     figures.add_legend(axes, seeds, 2)
     return fig
 
@@ -430,13 +425,61 @@ def draw(name: str, reports: Reports) -> tuple[Figure, pd.DataFrame | dict]:
     return FIGURES[name].draw(reports, **FIGURES[name].options)
 
 
-def show(name: str, reports: Reports) -> None:
-    """A figure in a notebook, or a sentence that says why there is none."""
+# ---- in a notebook
+
+
+@contextlib.contextmanager
+def section(title: str = "", *, named: str = "") -> Iterator[None]:
+    """A part about runs: where they have not been made, it ends with a line that says so, of what is `named`."""
+    if title:
+        print(title)
     try:
-        draw(name, reports)
+        yield
     except NotRun as reason:
-        print(reason)
+        print(f"{named}: {reason}" if named else reason)
+
+
+def show(name: str, reports: Reports | None = None) -> None:
+    """A figure in a notebook; NotRun where there is none."""
+    draw(name, reports)
     plt.show()
+
+
+def show_table(table: pd.DataFrame) -> None:
+    """A table of numbers in a notebook: three decimals, p to two digits, a dash for what is not known."""
+    from IPython.display import display
+
+    p_values = {name: "{:.2g}" for name in ("p", "p_holm") if name in table}
+    shown = table.style.format(p_values, precision=3, na_rep="-")
+    display(shown.hide() if isinstance(table.index, pd.RangeIndex) else shown)
+
+
+def show_folded(title: str, text: str) -> None:
+    """Plain text in a notebook that opens where its title is clicked."""
+    from IPython.display import HTML, display
+
+    display(HTML(f"<details><summary>{html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>"))
+
+
+def plot_subtopics(texts: Sequence[str], world: World | None) -> Figure:
+    """Share of texts of every subtopic, class by class; the tail in vermilion. NotRun where no world tells them."""
+    if world is None:
+        raise NotRun("The truth behind these texts is not known: no figure.")
+    shares = subtopic_shares(texts, world)
+    fig, (ax,) = figures.new_figure(height=0.17 * len(shares) + 0.6)
+    tail, head = "#d55e00", "#0072b2"
+    ax.barh(shares["class"] + ": " + shares["subtopic"], shares["share"], color=np.where(shares["tail"], tail, head))
+    ax.set(xlabel="share of the texts")
+    ax.invert_yaxis()
+    return fig
+
+
+def interacting(reports_dir: str | Path) -> list[Reports]:
+    """Every scale that has runs of models that train on each other's outputs; a line where none has."""
+    scales = interaction_tables.read_scales(reports_dir)
+    if not scales:
+        print("results.csv holds no run of models that train on each other's outputs.")
+    return [Reports(reports_dir, scale, interaction_tables.STUDY) for scale in scales]
 
 
 # ---- saving
@@ -462,15 +505,25 @@ def save(name: str, reports: Reports) -> tuple[Path, pd.DataFrame | dict]:
     return stem.with_suffix(".pdf"), used
 
 
-def save_table(
-    table: pd.DataFrame, name: str, reports_dir: str | Path, rows: pd.DataFrame, *, readable: pd.DataFrame
-) -> Path:
-    """tables/[folder/]name.csv (all digits), .tex (`readable`, booktabs), name.json; returns the .tex."""
-    stem = resolve(reports_dir) / "tables" / _place(rows) / name
-    write_atomic(stem.with_suffix(".csv"), table.to_csv(index=False, lineterminator="\n").encode())
-    shown = readable.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
-    write_atomic(stem.with_suffix(".tex"), shown.to_latex(hrules=True).encode())
-    _write_source(stem, source_of(rows, reports_dir))
+def save_tables(reports: Reports) -> dict[Path, pd.DataFrame]:
+    """All of `tables.TABLES` that can be made of the main study and of the named world: {.tex: rows it shows}."""
+    written = {}
+    for study, name in itertools.product((DEFAULT_STUDY, claims.REGIME_STUDY), tables.TABLES):
+        if study not in reports.by_study or (study != DEFAULT_STUDY and name not in tables.PAIRED_TESTS):
+            continue
+        table = tables.table(name, reports.by_study, study)
+        if len(table.numbers):
+            written[save_table(table, name, reports.folder)] = table.rows
+    return written
+
+
+def save_table(table: tables.Table, name: str, reports_dir: str | Path) -> Path:
+    """tables/[folder/]name.csv (all digits), .md and .tex (as people read it), .json (its source); returns the .tex."""
+    folder = "worlds" if table.rows["study"].nunique() > 1 else ""
+    stem = resolve(reports_dir) / "tables" / _place(table.rows, folder) / name
+    for suffix, text in table.formats().items():
+        write_atomic(stem.with_suffix(f".{suffix}"), text.encode())
+    _write_source(stem, source_of(table.rows, reports_dir))
     return stem.with_suffix(".tex")
 
 

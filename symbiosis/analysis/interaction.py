@@ -1,4 +1,4 @@
-"""Numbers behind notebook 04: tables of the experiment beside the linear theory and the published losses.
+"""Numbers behind notebooks 04 and 09: tables of the experiment beside the linear theory and the published losses.
 
 A cell of the experiment is a pair (entities, alpha): K entities, of whose training text the share alpha is synthetic.
 The arm of two entities at alpha = 0.5 is `interaction-k2_alpha050`. Losses of entity k on task j, both counted from 1,
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from symbiosis import params
 from symbiosis.analysis.statistics import mean_interval
 from symbiosis.analysis.tables import LAST, SeedValues, difference_table, last_generation, with_interval
 from symbiosis.settings import resolve
@@ -244,8 +245,9 @@ def scan_mixtures(every: int = 1) -> pd.DataFrame:
 
 
 def read_scan(reports_dir: str | Path) -> pd.DataFrame:
-    """mixtures.csv of the reports folder: what `python -m symbiosis.analysis.interaction` wrote (one minute)."""
-    return pd.read_csv(resolve(reports_dir) / "mixtures.csv")
+    """mixtures.csv: what `python -m symbiosis.analysis.interaction` wrote (one minute); published, if not here."""
+    places = (resolve(place) / "mixtures.csv" for place in (reports_dir, params.PUBLISHED))
+    return pd.read_csv(next((path for path in places if path.is_file()), "mixtures.csv"))
 
 
 def scan_rows(scan: pd.DataFrame) -> pd.DataFrame:
@@ -274,4 +276,4 @@ def _marked(scan: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    scan_mixtures().to_csv(resolve("reports") / "mixtures.csv", index=False, lineterminator="\n")
+    scan_mixtures().to_csv(resolve(params.PUBLISHED) / "mixtures.csv", index=False, lineterminator="\n")

@@ -36,20 +36,19 @@ DRAWS = 100  # lessons of real text behind a null band
 
 # --- from runs to reports/measures.csv -------------------------------------------------------------------------------
 @one_at_a_time
-def collect(reports_dir: str | Path, scale: str | None = None, study: str | None = None) -> list[str]:
+def collect(reports_dir: Path, scale: str | None = None, study: str | None = None, *, into: Path) -> list[str]:
     """Merge the lessons of finished runs (of one scale, one study) into measures.csv; the run_ids merged, sorted.
 
     Columns and rule are those of `results.collect`. Each study's null band comes into null_bands.csv. Runs of method
     interaction have no lessons of this kind, and others may have been cleared of their texts: both are passed over.
     """
-    reports_dir = resolve(reports_dir)
     folders = [folder for folder in finished_runs(reports_dir, scale, study) if (folder / "lessons").is_dir()]
     folders = [folder for folder in folders if folder.parts[-2] != "interaction"]
     if not folders:
         return []
-    merged = merge_into(reports_dir / "measures.csv", map(run_rows, folders))
+    merged = merge_into(into / "measures.csv", map(run_rows, folders))
     firsts = {folder.parts[-3:-1]: folder for folder in reversed(folders)}
-    _merge_bands(reports_dir / "null_bands.csv", pd.concat(map(band_of_run, firsts.values())))
+    _merge_bands(into / "null_bands.csv", pd.concat(map(band_of_run, firsts.values())))
     return merged
 
 

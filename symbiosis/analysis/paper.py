@@ -15,7 +15,10 @@ from symbiosis.store import results
 from symbiosis.store.folders import write_atomic
 
 SCALE = "miniature"
-CLAIM_COLUMNS = ["scale", "claim", "study", "estimate", "low", "high", "n", "p", "p_holm", "verdict"]
+CLAIM_COLUMNS = [
+    "scale", "claim", "study", "family", "evidence", "estimate", "low", "high", "n", "p", "p_holm",
+    "corrected_low", "corrected_high", "margin", "p_equivalence", "verdict", "why",
+]  # fmt: skip
 TEX_HEAD = r"""% \symbiosis{key} prints the number of that key: \input{numbers}, then e.g. \symbiosis{regime-static}.
 \newcommand{\symbiosis}[1]{\csname symbiosis@#1\endcsname}
 \newcommand{\symbiosisnumber}[2]{\expandafter\def\csname symbiosis@#1\endcsname{#2}}

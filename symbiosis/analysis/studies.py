@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from symbiosis.analysis.statistics import ROUNDING, holm, mean_interval
+from symbiosis.analysis.statistics import MARGIN, mean_interval
 from symbiosis.analysis.tables import (
     SeedValues,
     difference_table,
@@ -30,7 +29,7 @@ from symbiosis.analysis.tables import (
 from symbiosis.data.world import World
 from symbiosis.measures.diversity import entropy
 from symbiosis.settings import RunSettings
-from symbiosis.store.results import ResultsError
+from symbiosis.store.results import NotRun, ResultsError
 
 DEFAULTS = {name: field.default for name, field in RunSettings.model_fields.items()}
 BEST = "symbiosis-best"
@@ -76,7 +75,6 @@ DEV_ARMS = ("static-dev", "symbiosis-best_influence")
 LEVERS_CROSSED = ("diversity", "quality")
 EFFECTS = ("real_share", "level", "interaction")
 LEAST_SEEDS = 3  # two are left when the jackknife leaves one out, the fewest that tell effect from noise
-MARGIN = 0.02  # accuracy that may be lost and still counts as no loss
 FALLEN = 0.05  # share of its first value that a measure must have lost to count as fallen
 
 
@@ -185,18 +183,21 @@ def _with_pool_free(rows_by_study: Mapping[str, pd.DataFrame], study: str) -> pd
 
 
 def beyond_teacher(rows: pd.DataFrame, since: int = 3) -> pd.DataFrame:
-    """Does an arm still move after generation `since`, and does its Student end above the teacher's own labels?
+    """Does an arm still move after generation `since`, more than real data do, and does it end above its teacher?
 
-        accuracy(last) - accuracy(since)   and   accuracy(last) - generator_accuracy(0), of the same run
+        accuracy(last) - accuracy(since),   the same less that of `real`,   accuracy(last) - generator_accuracy(0)
 
     rows: the long table of a study, with `arm`. Columns arm, comparison, and those of `difference_table`. An arm
-    without a Generator has no line of the second kind.
+    without a Generator has no line of the third kind.
     """
     values, compared = SeedValues(rows), {}
     if since >= values.last:
         raise ResultsError(f"since: {since} is not before the last generation, {values.last}")
     for arm in order(rows):
         compared[arm, f"last generation - generation {since}"] = values(arm), values(arm, since)
+        if arm != "real":
+            growth, of_real = (values(one) - values(one, since) for one in (arm, "real"))
+            compared[arm, f"growth since generation {since} - that of real data"] = growth, of_real
         compared[arm, "Student - Generator at generation 0"] = values(arm), values(arm, 0, "generator_accuracy")
     return difference_table(["arm", "comparison"], compared)
 
@@ -237,7 +238,7 @@ def read_factorial(rows: pd.DataFrame, cells: Mapping[str, Mapping[str, Any]], l
     arms = [arm for arm in cells if level[arm] is not None]
     rows = rows[rows["arm"].isin(arms)]
     if rows.empty:
-        raise ResultsError(f"results.csv: none of the cells of lever '{lever}' has been run")
+        raise NotRun(f"results.csv: none of the cells of lever '{lever}' has been run")
     values, shares = SeedValues(rows), {arm: cells[arm]["real_share"] for arm in arms}
     levels = sorted({level[arm] for arm in arms if shares[arm] < 1})
     final = pd.DataFrame({arm: values(arm) for arm in arms}).T  # arms by seeds
@@ -261,47 +262,41 @@ def factorial_effects(layout: pd.DataFrame) -> pd.DataFrame:
         x[s, r, l] = seed s + A[r] + B[l] + AB[r, l] + noise,   P_k x: the part of x that belongs to effect k
         v_k     = mean over cells of <P_k x_s, P_k x_s'>, averaged over pairs of seeds s != s'
         share_k = v_k / (v_A + v_B + v_AB)
-        F       = [S ||P_k mean_s x_s||^2 / df_k] / [sum_s ||P_k (x_s - mean x)||^2 / (df_k (S - 1))]
 
     layout: of one lever. Only cells with synthetic rows (real_share below 1) are crossed, and only seeds that all of
     these have are used.
 
     A product of two different seeds has no noise in it on average, so v_k is the variance of the cells' true values and
     may come out a little below 0 where there is no effect. Shares sum to 1; their bounds are those of the jackknife
-    over seeds, not cut to [0, 1].
+    over seeds, not cut to [0, 1]. An F test of so few seeds would have to take their scatter in all cells for alike.
 
-    Columns effect, df, rms (sqrt v_k, 0 where v_k is below 0; unit of the value), share, low, high (95%), F, p, p_holm
-    (over the three), n seeds. p is nan where seeds agree to rounding. ResultsError names cells that were not run, or
-    says that there are fewer than two levels of a factor or fewer than LEAST_SEEDS seeds.
+    Columns effect, rms (sqrt v_k, 0 where v_k is below 0; unit of the value), share, low, high (95%), n seeds.
+    ResultsError names cells that were not run, or says that there are fewer than two levels of a factor or fewer than
+    LEAST_SEEDS seeds.
 
-    Fisher 1935, The Design of Experiments (seeds as blocks, each effect against its own scatter); Miller 1974,
-    Biometrika 61:1 (jackknife). The noise-free share from products of seeds is this project's choice.
+    Miller 1974, Biometrika 61:1 (jackknife). The noise-free share from products of seeds is this project's choice.
     """
     x = _crossed(layout)
-    seeds, reals, levels = x.shape
-    free = np.array([reals - 1, levels - 1, (reals - 1) * (levels - 1)])
-    parts = _parts(x)
+    seeds, parts = len(x), _parts(x)
     without = np.array([_shares(np.delete(parts, s, axis=1)) for s in range(seeds)])
     pseudo_values = seeds * _shares(parts) - (seeds - 1) * without
     table = pd.DataFrame(map(mean_interval, pseudo_values.T), columns=["share", "low", "high"])
     table.insert(0, "effect", EFFECTS)
-    table.insert(1, "df", free)
-    table.insert(2, "rms", np.sqrt(_variances(parts).clip(0)))
-    f, p = _f_tests(parts, free)
-    return table.assign(F=f, p=p, p_holm=holm(p), n=seeds)
+    table.insert(1, "rms", np.sqrt(_variances(parts).clip(0)))
+    return table.assign(n=seeds)
 
 
 def _crossed(layout: pd.DataFrame) -> np.ndarray:
     """(S, R, L) values of the cells with synthetic rows, of the seeds that all of these have."""
     crossed = layout[layout["real_share"] < 1]
     if missing := missing_cells(crossed):
-        raise ResultsError(f"cells not run: {', '.join(missing)}; an effect needs all of them")
+        raise NotRun(f"cells not run: {', '.join(missing)}; an effect needs all of them")
     table = crossed.pivot(index="seed", columns=["real_share", "level"], values="value").dropna().sort_index(axis=1)
     shape = crossed["real_share"].nunique(), crossed["level"].nunique()
     if min(shape) < 2 or table.shape[1] != shape[0] * shape[1]:
         raise ResultsError(f"layout: {table.shape[1]} cells are not {shape[0]} shares crossed with {shape[1]} levels")
     if len(table) < LEAST_SEEDS:
-        raise ResultsError(f"layout: {len(table)} seeds have all cells; run at least {LEAST_SEEDS}")
+        raise NotRun(f"layout: {len(table)} seeds have all cells; run at least {LEAST_SEEDS}")
     return table.to_numpy().reshape(-1, *shape)
 
 
@@ -322,15 +317,6 @@ def _variances(parts: np.ndarray) -> np.ndarray:
 def _shares(parts: np.ndarray) -> np.ndarray:
     v = _variances(parts)
     return v / v.sum() if v.sum() > 0 else np.full(len(v), np.nan)
-
-
-def _f_tests(parts: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(3,) F and p; nan where an effect does not scatter over seeds."""
-    seeds, mean = parts.shape[1], parts.mean(axis=1, keepdims=True)
-    effect = seeds * (mean[:, 0] ** 2).sum(axis=(1, 2)) / free
-    error = ((parts - mean) ** 2).sum(axis=(1, 2, 3)) / (free * (seeds - 1))
-    f = np.where(error > ROUNDING**2, effect / np.maximum(error, ROUNDING**2), np.nan)
-    return f, stats.f.sf(f, free, free * (seeds - 1))
 
 
 def smallest_diversity(layout: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from symbiosis.settings import read_yaml
 from symbiosis.store.results import ResultsError
 
 STYLES = read_yaml(Path(__file__).with_name("styles.yaml"))
+P = ("p", "p_holm")
 LAST = -1  # generations below 0 count from the end, as indices do
 
 # Accuracy in percent before any training and after the last generation, by arm: the results sheet of the Symbiosis
@@ -143,30 +145,93 @@ def readable(summary: pd.DataFrame) -> pd.DataFrame:
     return table.reindex(order(summary))
 
 
-# ---- the tables of README.md, of the paper, of notebook 06
+# ---- the tables of docs/results.md, of the paper, of notebook 06: as people read them, in every format
 
 
-def markdown_final(worlds: Mapping[str, pd.DataFrame]) -> str:
+class Table(NamedTuple):
+    """Numbers with all digits, the same as people read them, and the rows of results.csv behind them."""
+
+    numbers: pd.DataFrame
+    readable: pd.DataFrame
+    rows: pd.DataFrame
+
+    def formats(self) -> dict[str, str]:
+        """{suffix: text}: csv of the numbers, md and tex (booktabs) of what is read."""
+        style = self.readable.style.hide(axis="index").format(escape="latex")
+        numeric = [column.str.match(r"[-<\d]").all() for _, column in self.readable.items()]
+        sides = "".join("r" if right else "l" for right in numeric)
+        return {
+            "csv": self.numbers.to_csv(index=False, lineterminator="\n"),
+            "md": markdown(self.readable),
+            "tex": style.format_index(escape="latex", axis="columns").to_latex(hrules=True, column_format=sides),
+        }
+
+
+WORLDS = {  # by scale: the studies that are columns of its main table; without any, it has a column per seed
+    "miniature": {"pool as the test": "main", "pool rarely shows it": "rare_tail"},
+    "agnews_small": {},
+}
+PAIRED_TESTS = {  # file: the arms that all others are compared with
+    "paired": ("static", "recursive"),
+    "paired_controls": ("pseudo_label", "symbiosis-random", "symbiosis-frozen"),
+    "paired_best": ("symbiosis-best",),
+}
+TABLES = ("final_accuracy", "main_table", *PAIRED_TESTS)
+
+
+def table(name: str, by_study: Mapping[str, pd.DataFrame], study: str = "main") -> Table:
+    """One of TABLES, of a scale's {study: rows}; its rows are empty where nothing can be said."""
+    rows = by_study[study][by_study[study]["metric"] == "accuracy"]
+    if name == "final_accuracy":
+        numbers = final_accuracy(rows)
+        return Table(numbers, readable_final(numbers), rows)
+    if name in PAIRED_TESTS:
+        numbers = paired_table(rows, baselines=PAIRED_TESTS[name])
+        used = rows[rows["arm"].isin({*numbers["arm"], *numbers["baseline"]})]
+        return Table(numbers, readable_paired(numbers), used)
+    named = {column: by_study[of] for column, of in WORLDS.get(rows["scale"].iloc[0], {}).items() if of in by_study}
+    if not named:
+        single = run_table(rows)
+        return Table(single, by_seed(single), rows)
+    final = pd.concat([_final(of).assign(world=column) for column, of in named.items()])
+    used = pd.concat([of[of["metric"] == "accuracy"] for of in named.values()])
+    return Table(final[["world", "arm", "mean", "low", "high", "n"]], by_world(final), used)
+
+
+def _final(rows: pd.DataFrame) -> pd.DataFrame:
+    return summarise(rows, "accuracy").query("generation == generation.max()")
+
+
+def by_world(final: pd.DataFrame) -> pd.DataFrame:
     """Last generation's accuracy of every arm, 'mean [low, high]', a column per world; a dash where it was not run."""
-    columns = {}
-    for name, rows in worlds.items():
-        final = summarise(rows, "accuracy").query("generation == generation.max()").set_index("arm")
-        columns[name] = intervals(final)
-    arms = order(pd.concat(list(worlds.values()))[["arm"]])
-    return _arms_markdown(pd.DataFrame(columns).reindex(arms), "method")
+    cells = final.assign(cell=intervals(final.reset_index(drop=True)).to_numpy())
+    worlds = list(final["world"].unique())
+    return _by_arm(cells.pivot(index="arm", columns="world", values="cell")[worlds], "method")
 
 
-def markdown_by_seed(rows: pd.DataFrame) -> str:
+def by_seed(single: pd.DataFrame) -> pd.DataFrame:
     """Final accuracy of every single run with its Wilson interval, for scales of too few seeds: arms by seeds."""
-    single = run_table(rows)
-    single["cell"] = intervals(single, columns=("value", "low", "high"))
-    return _arms_markdown(single.pivot(index="arm", columns="seed", values="cell").reindex(order(rows)), "seed")
+    cells = single.assign(cell=intervals(single, columns=("value", "low", "high")))
+    return _by_arm(cells.pivot(index="arm", columns="seed", values="cell"), "seed")
 
 
-def _arms_markdown(table: pd.DataFrame, corner: str) -> str:
-    table = table.fillna("-")
-    lines = [[arm_name(arm), *cells] for arm, cells in zip(table.index, table.to_numpy(), strict=True)]
-    return markdown_table([corner, *map(str, table.columns)], lines).rstrip("\n")
+def _by_arm(cells: pd.DataFrame, corner: str) -> pd.DataFrame:
+    cells = cells.reindex(order(cells.reset_index())).fillna("-").rename(columns=str).rename_axis(columns=None)
+    return cells.rename(index=arm_name).rename_axis(corner).reset_index()
+
+
+def readable_paired(table: pd.DataFrame) -> pd.DataFrame:
+    """`paired_table` as people read it: differences in points of accuracy with 95% t-intervals over seeds."""
+    points = table[["mean", "low", "high"]] * 100
+    p = {name: table[name].map(lambda p: "-" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}") for name in P}
+    columns = {"Arm": table["arm"].map(arm_name), "Against": table["baseline"].map(arm_name)}
+    columns |= {"Seeds": table["n"].astype(str), "Difference (points)": intervals(points, 1)}
+    return pd.DataFrame(columns | {"p": p["p"], "p (Holm)": p["p_holm"]})
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table of texts in Markdown, its index left out."""
+    return markdown_table([*map(str, table.columns)], table.to_numpy().tolist())
 
 
 def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

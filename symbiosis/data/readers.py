@@ -99,39 +99,27 @@ def fetch(key: str, name: str, revision: str, splits: Sequence[str]) -> list[Tab
     ]
 
 
-def _content(path: Path) -> bytes:
-    """The bytes of a text file; a file of another kind is named."""
+def _decoded(path: Path) -> str:
+    """The text of a file, with every kind of line end as a line feed; a file of another kind is named."""
     content = path.read_bytes()
     kind = next((kind for start, kind in NOT_TEXT.items() if content.startswith(start)), None)
     if not kind and len(content) > 3 and b"\0\0" in (content[:4:2], content[1:4:2]):
         kind = "UTF-16"
     if kind:
         raise DataError(f"{path}: is {kind}, not UTF-8 text; save or unpack it as UTF-8, or give it its own ending")
-    return content
-
-
-def _decoded(path: Path) -> str:
-    """The text of a file, with every kind of line end as a line feed."""
+    content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     try:
-        text = _content(path).decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: {_wrong_byte(error)}") from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _wrong_byte(error: UnicodeDecodeError) -> str:
-    return f"is not UTF-8 (byte 0x{error.object[error.start]:02x}); save the file as UTF-8"
+        line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
+        raise DataError(f"{path}, line {line}: is not UTF-8 (byte 0x{byte:02x}); save the file as UTF-8") from None
 
 
 def _read_csv(path: Path) -> Table:
     """Columns by the header's names, "Class Index" as class_index; three columns without a header are AG News."""
     columns, rows, start = [], [], 1
     csv.field_size_limit(2**31 - 1)
-    content = _content(path)
-    if b"\n" not in content:
-        content = content.replace(b"\r", b"\n")  # as old Macs end their lines
-    # decoded line by line, so that a wrong byte has a line number
-    reader = csv.reader((line.decode("utf-8-sig") for line in io.BytesIO(content)), strict=True)
+    reader = csv.reader(io.StringIO(_decoded(path)), strict=True)
     try:
         for cells in reader:
             if cells and not columns:
@@ -141,8 +129,6 @@ def _read_csv(path: Path) -> Table:
             if cells:
                 rows.append((start, dict(zip(columns, cells, strict=True))))
             start = reader.line_num + 1
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}, line {start}: {_wrong_byte(error)}") from None
     except (csv.Error, ValueError) as error:
         raise DataError(
             f"{path}, line {start}: cannot be read as CSV ({error}); correct this row, and quote a text that holds "
@@ -169,14 +155,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _read_jsonl(path: Path) -> Table:
     rows = []
-    for number, line in enumerate(_content(path).splitlines(), 1):
+    for number, line in enumerate(_decoded(path).split("\n"), 1):
         if line.strip():
             try:
                 row = json.loads(line, object_pairs_hook=_unique)
                 if not isinstance(row, dict):
                     raise ValueError(f"a {type(row).__name__}")
-            except UnicodeDecodeError as error:
-                raise DataError(f"{path}, line {number}: {_wrong_byte(error)}") from None
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}, line {number}: no JSON object ({error}); correct or delete it") from None
             rows.append((number, row))

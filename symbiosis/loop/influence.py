@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 from torch.nn.functional import cross_entropy
 
 from symbiosis.models.loading import batches_by_length, logit_scale, pad
@@ -24,6 +26,7 @@ BETAS, EPS = (0.9, 0.999), 1e-8  # torch's defaults, with which `training.fit` t
 STEP = 1e-3  # length of the move along q, both ways
 DAMPING = 0.1  # of a tensor's mean squared gradient, see adamw_direction; chosen on the miniature's seeds 0 and 6
 STEPS = 4  # next steps that are averaged: the true changes in two of them have a rank correlation of only 0.8
+SQUARES = 8  # batches of a lesson whose gradients scale `teaching_direction`
 CHECKED, TOLERANCE = 16, 0.05  # candidates scored again with half the STEP; allowed change, in spreads of the scores
 
 Tensors = list[torch.Tensor]  # one per weight tensor of the Student
@@ -224,13 +227,37 @@ def dev_direction(student: Student, step: NextStep, dev) -> Tensors:
     """q of `Influence.of`: d L_dev(theta+) / d (gradient of the batch), divided by -learning_rate."""
     with restored(student) as theta:
         train_step(student, theta, step, batch_loss(step.losses(), step.weight, student.settings.lm_weight))
-        total = [torch.zeros_like(p) for p in student.lm.model.parameters()]
-        for loss in dev_losses(student, dev):
-            for part, g in zip(total, _gradient(loss, student), strict=True):
-                part += g
+        total = dev_gradient(student, dev)
     parts = zip(total, step.m, step.v, clipped(step.gradient), strict=True)
     q = [adamw_direction(d, (m, v, step.t), g, damping=DAMPING) for d, m, v, g in parts]
     return through_clipping(q, step.gradient)
+
+
+def dev_gradient(student: Student, dev) -> Tensors:
+    """Gradient of the sum of `dev_losses`, at the weights as they are."""
+    total = [torch.zeros_like(p) for p in student.lm.model.parameters()]
+    for loss in dev_losses(student, dev):
+        for part, g in zip(total, _gradient(loss, student), strict=True):
+            part += g
+    return total
+
+
+def teaching_direction(student: Student, lesson, dev) -> Tensors:
+    """q with which <q, grad l> is how much a small step on a text of loss l lowers the dev loss, over the step's size.
+
+        q = grad L_dev / sqrt(mean_b g_b^2 + DAMPING * its mean over the tensor),   g_b: gradients of SQUARES batches
+
+    As `adamw_direction` long after the moments have warmed up, without momentum and clipping: no step is singled out.
+    """
+    rows, settings = LessonRows(student, lesson), student.settings
+    batches = bucketed_batches(rows.lengths, settings.batch_size, np.random.default_rng(0))[:SQUARES]
+    squares = [torch.zeros_like(p) for p in student.lm.model.parameters()]
+    for batch in batches:
+        loss = batch_loss(rows.row_losses(batch), rows.weight[batch], settings.lm_weight)
+        for total, g in zip(squares, _gradient(loss, student), strict=True):
+            total += g.square() / len(batches)
+    parts = zip(dev_gradient(student, dev), squares, strict=True)
+    return [d / (v + DAMPING * v.mean()).sqrt().clamp(min=EPS) for d, v in parts]
 
 
 def adamw_direction(
@@ -316,14 +343,49 @@ def joining_losses(rows: LessonRows, which: np.ndarray, step: NextStep) -> np.nd
 def dev_losses(student: Student, dev) -> Iterator[torch.Tensor]:
     """Parts, batch by batch, that sum to the mean -log p(label | text) of dev [nats], as in `Student.evaluate`.
 
-    Each part can be differentiated on its own, so that only one batch's activations are held.
+    Each part can be differentiated on its own, so that only one batch's activations are held. Under `dev_loss:
+    calibrated` p is softmax(e^k * score + b) with the `calibration` (k, b) of these very rows.
     """
     rows, labels = student.questions(dev["text"]), torch.tensor(dev["label"], device=student.lm.device)
-    for batch in batches_by_length(
-        [len(row) for row in rows], 2 * student.settings.batch_size
-    ):  # a lesson's row is two
-        scores = label_scores(student, [rows[i] for i in batch])
+    batches = batches_by_length([len(row) for row in rows], 2 * student.settings.batch_size)  # a lesson's row is two
+    scale, bias = 1.0, 0.0
+    if student.settings.dev_loss == "calibrated":
+        scale, bias = _calibrated(student, rows, labels, batches)
+    for batch in batches:
+        scores = scale * label_scores(student, [rows[i] for i in batch]) + bias
         yield cross_entropy(scores, labels[batch], reduction="sum") / len(rows)
+
+
+def _calibrated(student: Student, rows, labels: torch.Tensor, batches) -> tuple[float, torch.Tensor]:
+    with torch.no_grad():
+        scores = torch.cat([label_scores(student, [rows[i] for i in batch]) for batch in batches])
+    order = np.concatenate(batches)
+    k, bias = calibration(scores.double().cpu().numpy(), labels.cpu().numpy()[order])
+    return float(np.exp(k)), torch.tensor(bias, dtype=scores.dtype, device=scores.device)
+
+
+def calibration(scores: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+    """The k and b (C,) under which labels (n,) are likeliest given scores (n, C): temperature and bias scaling.
+
+        min over k, b of  mean_i -log softmax(e^k * scores_i + b)[label_i],      |k| <= 3, |b_c| <= 5
+
+    by L-BFGS. How sure a model is then no longer counts, only what it can tell apart: the plain loss of an over-sure
+    Student falls when texts with wrong labels make it less sure. The loss's gradient in the model's weights is taken
+    at fixed (k, b), which is exact: at the minimum the loss does not move with them (envelope theorem). Guo et al.
+    2017, arXiv 1706.04599; the bounds, which hold where labels are told apart without an error, are ours.
+    """
+    n, n_classes = scores.shape
+    hit = np.eye(n_classes)[labels]
+    scores = scores - scores.mean(1, keepdims=True)
+
+    def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
+        log_p = log_softmax(np.exp(x[0]) * scores + x[1:], axis=1)
+        residual = (np.exp(log_p) - hit) / n
+        return -log_p[hit > 0].mean(), np.append((residual * scores).sum() * np.exp(x[0]), residual.sum(0))
+
+    bounds = [(-3, 3)] + [(-5, 5)] * n_classes
+    x = minimize(loss, np.zeros(1 + n_classes), jac=True, method="L-BFGS-B", bounds=bounds).x
+    return float(x[0]), x[1:]
 
 
 def label_scores(student: Student, questions: Sequence[Sequence[int]]) -> torch.Tensor:

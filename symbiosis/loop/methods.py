@@ -190,9 +190,13 @@ def as_lesson(state: LoopState, texts: LabeledTexts, origin: str, generation: in
 
 
 def written(state: LoopState, n: int, generation: int) -> Dataset:
-    """n texts the Generator writes from balanced labels."""
-    texts = teaching.write(state.generator, state.balanced_labels(n), seed=state.seed(generation, "write"))
-    return as_lesson(state, texts, "generator", generation, "write", [""] * n)
+    """n texts the Generator, or each of state.writers in equal parts, writes from balanced labels."""
+    writers, seed, parts = state.writers or [state.generator], state.seed(generation, "write"), []
+    for i, labels in enumerate(np.array_split(state.balanced_labels(n), len(writers))):
+        own = derive_seed(seed, i, "snapshot") if i else seed
+        texts = teaching.write(writers[i], labels, seed=own)
+        parts.append(as_lesson(state, texts, "generator", generation, "write", [""] * len(labels)))
+    return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
 
 
 def explained(state: LoopState, sources: Dataset, n: int, generation: int) -> Dataset:

@@ -25,6 +25,7 @@ from symbiosis.loop.methods import (
     teach_another,
     update_generator,
 )
+from symbiosis.loop.policy import cost, snapshots, teach_round, told_in_a_line
 from symbiosis.loop.state import LoopState, seeded
 from symbiosis.measures.lessons import labels_right, whole_lesson
 from symbiosis.models import loading
@@ -123,11 +124,15 @@ def _run_all(folder: Path, state: LoopState, on_stage: Callable[[str], None]) ->
     invalidate(folder / "state", stage_names(settings))
     how_read = _how_texts_are_read(loop.state)
     loop.begin()
+    if 0 in settings.taught_after:
+        loop.teach_to_write(0)  # D before anything is written
     for generation in tqdm(range(1, settings.generations + 1), desc=settings.run_id):
         loop.write_lesson(generation)  # A
         accuracy = loop.train_student(generation)  # B, and the evaluation
         if settings.needs_feedback and generation < settings.generations:
             loop.teach_generator(generation)  # C and D
+        if generation in settings.taught_after:
+            loop.teach_to_write(generation)  # D by what the Students lack
         tqdm.write(f"{settings.run_id} generation {generation}: accuracy {accuracy:.3f}")
     counts = [result["writing_counts"] for result in loop.results if "writing_counts" in result]
     more = {"inputs": inputs, "writing_counts": counts, "precision": precision, **how_read}
@@ -157,12 +162,19 @@ def _sizes(state: LoopState) -> dict[str, int]:
 
 def stage_names(settings: RunSettings) -> list[str]:
     """The stages of a run, in the order in which they are made."""
-    names = ["student-0"]
+    names = ["student-0", *_rounds(settings, 0)]
     for generation in range(1, settings.generations + 1):
         names += [f"lesson-{generation}", f"student-{generation}"]
         if settings.needs_feedback and generation < settings.generations:
             names.append(f"teach-{generation}")
+        names += _rounds(settings, generation)
     return names
+
+
+def _rounds(settings: RunSettings, generation: int) -> list[str]:
+    """The stages in which the Generator learns to write after a generation: a round each."""
+    rounds = range(1, settings.teach_rounds + 1) if generation in settings.taught_after else ()
+    return [f"round-{generation}-{k}" for k in rounds]
 
 
 @dataclass
@@ -256,7 +268,7 @@ class Loop:
             if settings.feedback_student == "foreign":
                 other = teach_another(state, other, generation)
             state.hard = mine_hard_texts(state, generation, other)
-            if settings.generator_update != "none":
+            if settings.generator_update not in ("none", "teach"):
                 state.hard, history = update_generator(state, generation)
                 state.generator.lm.save(out / "model")
                 rows = [_generator_accuracy(state, generation), _generator_kl(state, generation)]
@@ -268,6 +280,30 @@ class Loop:
         state.hard = load_lesson(made / "hard.parquet")
         if (made / "model").is_dir():
             state.generator = replace(state.generator, lm=loading.load(str(made / "model"), device=settings.device))
+
+    def teach_to_write(self, generation: int) -> None:
+        """Step D by `teach`: rounds in which the Generator learns to write what the Student of this generation lacks.
+
+        Every round is a stage and keeps its weights until the run is finished: the next one begins with them, and
+        `teach_snapshots: mixture` writes with some of them.
+        """
+        state, settings = self.state, self.state.settings
+        frozen = replace(state.generator, lm=load_initial("generator", settings))
+        names, made = _rounds(settings, generation), []
+        for k, name in enumerate(names, 1):
+
+            def make(out: Path, k: int = k, name: str = name) -> dict:
+                told = teach_round(state, frozen, generation, k)
+                state.generator.lm.save(out / "model")
+                tqdm.write(f"{name} of {len(names)}: {told_in_a_line(told)}")
+                counts = {"generation": generation, "step": "round", "round": k, **cost(told)}
+                rows = [_generator_kl(state, generation)] if k == len(names) else []
+                return {"rows": rows, "history": [told], "writing_counts": counts}
+
+            made.append(self.stage(name, make))
+            state.generator = replace(state.generator, lm=self._load(made[-1]))
+        if settings.teach_snapshots == "mixture":
+            state.writers = [replace(state.generator, lm=self._load(made[k - 1])) for k in snapshots(len(made))]
 
     def _take_student(self, made: Path) -> None:
         """The weights this stage left, if any."""

@@ -31,6 +31,7 @@ class LoopState:
     accumulated: Dataset | None = None  # the new rows of every generation, where `mixing` asks for them
     written: Dataset | None = None  # all that `static` draws its lessons from, where `static_size` asks for it
     taught: set[str] = field(default_factory=set)  # source ids of all lessons so far
+    writers: Sequence[Generator] = ()  # who write in equal parts instead of the Generator, where there are some
     counts: Counter = field(default_factory=Counter)  # what the writers were asked and gave in this stage
 
     def seed(self, generation: int, stage: str) -> int:

@@ -66,7 +66,9 @@ def chat_ids(
     if not template:
         both = [chat(tokenizer, turn, answer) for turn, answer in zip(turns, answers, strict=True)]
         return [start_ids(tokenizer) + ids for ids in token_ids(tokenizer, both)]
-    return [_chat_ids(tokenizer, template, *pair) for pair in zip(turns, answers, strict=True)]
+    pairs = list(zip(turns, answers, strict=True))
+    ids = {pair: _chat_ids(tokenizer, template, *pair) for pair in dict.fromkeys(pairs)}  # many ask the same
+    return [list(ids[pair]) for pair in pairs]
 
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], answers: Sequence[str]) -> list[list[int]]:

@@ -158,3 +158,32 @@ def _fit(generator: Generator, losses: Callable, rows: list[list[int]], seed: in
     batches = epochs_of([len(row) for row in rows], settings.batch_size, settings.generator_epochs, seed)
     steps = Steps.of("Generator", settings.generator_learning_rate, settings)
     return fit(generator.lm.model, losses, batches, steps)
+
+
+# --- policy gradient -----------------------------------------------------------------------------------------------
+POLICY_STEPS = 4  # AdamW steps over one round's drafts, each of which is learned from once
+
+
+@distributed
+def reinforce(generator: Generator, answered: tuple[list, list], advantages: np.ndarray, *, seed: int) -> list[dict]:
+    """POLICY_STEPS steps up the expected advantage, in place: REINFORCE (Williams 1992) on the Generator's own answers.
+
+        loss = -sum_i A_i * log p(answer_i | user turn_i) / sum_i tokens_i      over a batch [nats/token]
+
+    answered: rows and prompt lengths of `Generator.answered`. A_i, (n,), may have either sign and holds the baseline
+    and the KL term already; log p sums over the answer's tokens. No more than generation_batch_size are read at a time.
+    """
+    (rows, lengths), settings = answered, generator.settings
+    gain = torch.tensor(advantages, dtype=torch.float32, device=generator.lm.device)
+    n_tokens = token_weights(torch.ones_like(gain), rows, lengths)
+
+    def losses(some: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
+        nll, row = token_losses(generator.lm, [rows[i] for i in some], [lengths[i] for i in some], settings)
+        return {"loss": (nll * gain[some][row]).sum() / n_tokens(batch)}
+
+    batches = np.array_split(np.random.default_rng(seed).permutation(len(rows)), POLICY_STEPS)
+    with adapters(generator.lm.model, settings.generator_lora_rank):
+        parts = settings.gradient_accumulation_steps * -(-len(batches[0]) // settings.generation_batch_size)
+        rate = settings.teach_speed * settings.generator_learning_rate
+        steps = Steps("Generator", rate, sharding=settings.sharding, microbatches=parts)
+        return fit(generator.lm.model, losses, batches, steps)

@@ -4,6 +4,7 @@ import csv
 import functools
 import hashlib
 import io
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -12,11 +13,12 @@ from typing import Any
 
 import pandas as pd
 
+from symbiosis import params
 from symbiosis.errors import SymbiosisError
 from symbiosis.settings import UNREPORTED, Settings, arm_of, resolve, short
 from symbiosis.store.folders import disk_errors_said, locked_folder, write_atomic
 from symbiosis.store.stages import check_products, read_json
-from symbiosis.store.worlds import check_same_world, marks, settings_of
+from symbiosis.store.worlds import check_same_processor, check_same_world, marks, settings_of
 
 COLUMNS = ("study", "method", "variant", "scale", "seed", "generation", "metric", "value", "unit", "n", "run_id")
 NUMBERS = {"seed": int, "generation": int, "value": float, "n": int}
@@ -33,12 +35,16 @@ LATER_COLUMNS = {"cpu_s", "precision"}  # a table lacks them as long as no run o
 RESTORE = "restore the file from git, or delete it and collect the runs again"
 HOW_TO_MAKE = (
     "make it with `make reproduce`, or run notebooks/03_symbiosis_loop.ipynb with a file of params/ "
-    "and then notebooks/06_analysis.ipynb"
+    f"and then notebooks/06_analysis.ipynb with reports_dir {params.LOCAL}"
 )
 
 
 class ResultsError(SymbiosisError):
     """Results that cannot be read or used, with the file and the remedy."""
+
+
+class NotRun(ResultsError):
+    """What is asked for has not been run."""
 
 
 # ---- from runs to reports/results.csv and reports/records.csv
@@ -49,42 +55,67 @@ def read_rows(run_folder: str | Path) -> pd.DataFrame:
     return read_table(Path(run_folder) / "rows.csv", COLUMNS, NUMBERS)
 
 
+def step_losses(run_folders: Iterable[str | Path]) -> pd.DataFrame:
+    """Every training step of finished runs: run_id, arm, seed, generation, step (from 1 on), label_loss, lm_loss.
+
+    From what the runs' stages kept; losses are means over a batch. ResultsError where a stage is gone.
+    """
+    lines = []
+    for folder in map(Path, run_folders):
+        run = read_rows(folder).iloc[0]
+        head = (run["run_id"], arm_of(run["method"], run["variant"]), run["seed"])
+        stages = sorted(folder.glob("state/student-*/result.json"), key=lambda path: int(path.parent.name[8:]))
+        taught = [json.loads(path.read_text()) for path in stages]
+        steps = [(int(s["stage"][8:]), loss) for s in taught for loss in s.get("history", [])]
+        if not steps:
+            raise ResultsError(f"{folder}/state: no losses by step; delete the run's folder and run it again")
+        lines += [(*head, g, i, loss["label_loss"], loss["lm_loss"]) for i, (g, loss) in enumerate(steps, 1)]
+    return pd.DataFrame(lines, columns=["run_id", "arm", "seed", "generation", "step", "label_loss", "lm_loss"])
+
+
 def one_at_a_time(collect: Callable[..., list[str]]) -> Callable[..., list[str]]:
-    """collect(reports_dir, ...), which waits for whoever merges into the tables of that folder already."""
+    """collect(reports_dir, ..., into=None), which waits for whoever merges into the tables of that folder already.
+
+    into: folder of the tables, where it is not that of the runs. The published ones change where they are named here.
+    """
 
     @functools.wraps(collect)
-    def alone(reports_dir: str | Path, *args, **named) -> list[str]:
-        place = resolve(reports_dir)
+    def alone(reports_dir: str | Path, *args, into: str | Path | None = None) -> list[str]:
+        place = resolve(into or reports_dir)
+        if into is None and place == resolve(params.PUBLISHED):
+            return []
         with (
             disk_errors_said(place, "free some space, or see that you may write there"),
             locked_folder(place, wait=True),
         ):
-            return collect(place, *args, **named)
+            return collect(resolve(reports_dir), *args, into=place)
 
     return alone
 
 
 @one_at_a_time
-def collect(reports_dir: str | Path, scale: str | None = None) -> list[str]:
+def collect(reports_dir: Path, scale: str | None = None, *, into: Path) -> list[str]:
     """Merge finished runs (of one scale) into results.csv and records.csv; returns the run_ids merged, sorted.
 
-    A run found in reports/runs replaces the rows of the same study, method, variant, scale and seed; all others stay.
+    A run found below reports_dir replaces the rows of the same study, method, variant, scale and seed; all others stay.
     Both files depend only on the runs and on what they held, so a repeat changes no byte, and a run that gave the rows
-    it gave before keeps its record. Scale 'smoke' never enters. WorldError where runs do not belong into one table.
+    it gave before keeps its record. Scale 'smoke' never enters. WorldError where runs do not belong into one table, or
+    into published comparisons.
     """
-    reports_dir = resolve(reports_dir)
     folders = finished_runs(reports_dir, scale)
     if not folders:
         return []
-    tables, path = [read_rows(folder) for folder in folders], reports_dir / "results.csv"
+    tables, path = [read_rows(folder) for folder in folders], into / "results.csv"
     found = [_read_record(folder) for folder in folders]
     before = read_or_empty(path, COLUMNS, NUMBERS)
     after = merge(before, pd.concat(tables, ignore_index=True))
-    records = _merge_records(read_records(reports_dir), [record for record, _ in found], before, after)
+    records = _merge_records(read_records(into), [record for record, _ in found], before, after)
     check_same_world(records, {record["run_id"]: settings for record, settings in found if settings})
+    if into == resolve(params.PUBLISHED):
+        check_same_processor(records)
     merged = merge_into(path, tables)
     columns = [name for name in RECORD_COLUMNS if name not in LATER_COLUMNS or records[name].fillna("").ne("").any()]
-    write_atomic(reports_dir / "records.csv", csv_bytes(records, columns))
+    write_atomic(into / "records.csv", csv_bytes(records, columns))
     return merged
 
 

@@ -58,6 +58,22 @@ def check_same_world(records: pd.DataFrame, found: Mapping[str, Settings]) -> No
                 )
 
 
+def check_same_processor(records: pd.DataFrame) -> None:
+    """WorldError where arms of one scale, study and seed, which are compared in pairs, ran on different processors.
+
+    A line of records.csv that does not say its hardware is not compared.
+    """
+    first: dict[tuple, dict] = {}
+    for record in records[records["hardware"] != ""].sort_values("run_id").to_dict("records"):
+        scale, study, _, seed = _names(record["run_id"])
+        other = first.setdefault((scale, study, seed), record)
+        if other["hardware"] != record["hardware"]:
+            raise WorldError(
+                f"{other['run_id']} and {record['run_id']}: ran on {other['hardware']} and {record['hardware']}, so "
+                "their difference is not of the methods alone; run both on one kind before you publish them"
+            )
+
+
 def _names(run_id: str) -> tuple[str, str, str, str]:
     """(scale, study, arm, seed)"""
     scale, study, name = run_id.partition("@")[0].split("/")

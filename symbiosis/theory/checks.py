@@ -6,6 +6,7 @@ import numpy as np
 from numpy.random import Generator
 
 Curves = dict[str, np.ndarray]
+NULL = 1e-12  # share of the largest below which an eigenvalue of a Gram matrix, or a singular value, is rounding
 
 
 def check_counts(least: int, **counts: int) -> None:
@@ -101,3 +102,10 @@ def max_z(draws: Curves, curves: Curves) -> float:
     if not distances:
         raise ValueError("draws: nothing that scatters has a name in common with the curves")
     return float(max(distances))
+
+
+def gram_rows(gram: np.ndarray) -> np.ndarray:
+    """(..., d, d) rows with this Gram matrix: all that least squares sees of the features."""
+    values, vectors = np.linalg.eigh(gram)
+    values = np.where(values > NULL * values.max(axis=-1, keepdims=True), values, 0.0)
+    return np.sqrt(values)[..., None] * vectors.swapaxes(-1, -2)

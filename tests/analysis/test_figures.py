@@ -1,5 +1,8 @@
 """Every kind of picture shows the numbers of the table it is given."""
 
+import json
+import shutil
+
 import matplotlib
 
 matplotlib.use("agg")
@@ -11,6 +14,9 @@ import pytest
 
 from symbiosis.analysis import figures, studies, tables
 from symbiosis.analysis.statistics import mean_interval
+from symbiosis.loop import runs
+from symbiosis.settings import RunSettings
+from symbiosis.store import results
 from symbiosis.store.results import ResultsError
 
 
@@ -134,20 +140,77 @@ def test_guessing_is_a_line_where_it_is_near_a_number_where_it_is_far_and_absent
     assert texts(ax.get_legend().get_texts()) == ["Real data"]
 
 
-def test_many_arms_have_their_names_beside_their_final_values():
+def test_more_arms_than_a_panel_holds_are_dots_beside_their_names_the_best_on_top():
     ends = {arm: 0.5 + 0.02 * i for i, arm in enumerate(tables.STYLES["arms"])}
-    left, right = figures.plot_accuracy(rows_of(ends), 4).axes
-    assert left.get_legend() is None
-    names = texts(right.get_yticklabels())
-    assert names == [tables.arm_name(arm) for arm in reversed(ends)]  # the best on top
-    assert right.get_lines()[0].get_xdata()[0] == pytest.approx(max(ends.values()) + 0.02)
+    rows = rows_of(ends).query("arm != 'static' or seed < 3")
+    (ax,) = figures.plot_accuracy(rows, 4).axes
+    assert texts(ax.get_yticklabels()) == [tables.arm_name(arm) for arm in reversed(ends)]
+    first = ax.get_lines()[0]
+    assert first.get_xdata()[0] == pytest.approx(max(ends.values()) + 0.02)
+    assert len(ax.collections) == len(ends) - 1  # two seeds have no bar, and their number is said
+    assert [text for text in texts(ax.texts) if text] == ["n = 2"]
+    said = "generation 2, n = 3 seeds unless noted\nguessing one of 4 is 0.25 (axis from 0.45)"
+    assert ax.get_xlabel() == f"test accuracy, {said}"
+
+
+@pytest.mark.parametrize(
+    ("ends", "said", "begins"), [((0.1, 0.9), "share", 0), ((0.54, 0.97), "share (axis from 0.50)", 0.5)]
+)
+def test_an_axis_of_shares_says_where_it_begins_unless_that_is_0(ends, said, begins):
+    _, (ax,) = figures.new_figure()
+    ax.plot([0, 1], ends)
+    ax.set_ylabel("share")
+    figures.say_zoom(ax)
+    assert (ax.get_ylabel(), ax.get_ylim()[0]) == (said, pytest.approx(begins))
+
+
+def test_a_column_has_its_width_smaller_type_and_the_legend_below():
+    figures.use_style("column")
+    fig = figures.plot_accuracy(rows_of({"real": 0.9, "static": 0.6}), 4)
+    assert fig.get_figwidth() == 3.3 and not fig.axes[0].get_legend() and len(fig.legends) == 1
+    fig, axes = figures.new_figure(3, 2.0)
+    assert axes[2].get_subplotspec().rowspan.start == 1 and fig.get_figheight() > 3  # two side by side, one below
+    figures.use_style("text")
+    assert figures.new_figure()[0].get_figwidth() == 7.0
+
+
+# ---- one run
+
+
+def test_losses_by_step_are_those_of_the_run_and_borders_those_of_its_generations(tmp_path):
+    """Their means are what the run reports; the border is where the second lesson begins."""
+    sizes = {"train_size": 48, "lesson_size": 24, "pool_size": 40, "dev_size": 12, "test_size": 20, "student_steps": 5}
+    given = RunSettings(**sizes, scale="tiny", generations=2, epochs=1, method="real", reports_dir=str(tmp_path))
+    reported = runs.run(given)
+    folder = tmp_path / "runs" / given.folder
+    losses = results.step_losses([folder])
+    for name in ("label_loss", "lm_loss"):
+        expected = reported[reported["metric"] == f"train_{name}"].set_index("generation")["value"]
+        assert losses.groupby("generation")[name].mean().to_dict() == pytest.approx(expected.to_dict())
+    steps = losses["generation"].value_counts()
+    for ax, name in zip(figures.loss_by_step([folder]).axes, ("label_loss", "lm_loss"), strict=True):
+        assert line_of(ax, "Real data (n = 1)").get_ydata().tolist() == losses[name].tolist()
+        assert [line.get_xdata()[0] for line in ax.get_lines() if line.get_linestyle() == ":"] == [steps[1] + 0.5]
+        assert texts(ax.texts) == ["generation 1", "2"]
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    path = other / "state/student-2/result.json"
+    stage = json.loads(path.read_text())
+    path.write_text(json.dumps(stage | {"history": stage["history"][1:]}))
+    rows = (other / "rows.csv").read_text()
+    (other / "rows.csv").write_text(rows.replace("/real-s", "/static-s").replace(",real,", ",static,"))
+    with pytest.raises(ResultsError, match="not of equally many steps; draw them apart"):
+        figures.loss_by_step([folder, other])
+    shutil.rmtree(other / "state")
+    with pytest.raises(ResultsError, match="no losses by step"):
+        results.step_losses([other])
 
 
 def test_panels_carry_units_and_the_band_of_real_text():
     rows = pd.concat([rows_of({"real": 0.9}, metric="mean_words"), rows_of({"real": 0.9}, metric="vendi")])
     band = pd.DataFrame({"low": [0.3], "high": [0.4]}, index=["vendi"])
     fig = figures.plot_metrics(rows, ["mean_words", "vendi", "mauve"], 2.0, band)  # mauve was not measured
-    assert [ax.get_ylabel() for ax in fig.axes] == ["share", "effective texts"]
+    assert [ax.get_ylabel() for ax in fig.axes] == ["share (axis from 0.25)", "effective texts (axis from 0.25)"]
     assert not fig.axes[0].patches and fig.axes[1].patches[0].get_height() == pytest.approx(0.1)
     assert texts(fig.legends[0].get_texts()) == ["Real data", "lessons of real text, 95%"]
 
@@ -192,7 +255,7 @@ def test_ablation_figure_groups_levels_under_their_factor():
     ]
     assert order == sorted(order, reverse=True)  # from top to bottom
     assert len(ax.collections) == 2  # two seeds have no bar
-    assert [text for text in texts(ax.texts) if text.startswith("p ")] == ["p = 0.008", "p = 0.200"]
+    assert [text for text in texts(ax.texts) if text[:2] in ("0.", "Ho")] == ["0.008", "0.200", "Holm's p"]
 
 
 # ---- matrices

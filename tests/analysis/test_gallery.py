@@ -15,9 +15,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from test_results import ARMS, run_rows, write_reports, write_run
 
 from symbiosis.analysis import figures, gallery, tables
+from symbiosis.data.world import World
 from symbiosis.store import results
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +43,8 @@ def folder(tmp_path_factory):
 # ---- what is drawn
 
 
-def test_published_figures_are_drawn_from_the_rows_their_sources_name():
+def test_published_figures_are_drawn_from_the_rows_their_sources_name_and_can_be_printed_in_a_column():
+    figures.use_style("column")
     assert {path.stem for path in SOURCES} == NAMES, "a figure that was never published, or is not in the gallery"
     for path in SOURCES:
         source = json.loads(path.read_text())
@@ -49,6 +52,12 @@ def test_published_figures_are_drawn_from_the_rows_their_sources_name():
         fig, used = gallery.draw(path.stem, gallery.Reports(ROOT / "reports", source["scale"][0], study))
         assert results.rows_digest(used) == source["rows_sha256"] and len(used) == source["rows"], path
         assert any(ax.has_data() for ax in fig.axes), path
+        assert fig.get_figwidth() == 3.3 and len(fig.axes) > 0
+        sizes = {text.get_fontsize() for text in fig.findobj(Text) if text.get_text().strip()}
+        assert min(sizes) >= 7, path  # points, at the size it is printed
+        lines = [[line for line in ax.get_lines() if line.get_linestyle() in ("-", "--")] for ax in fig.axes]
+        named = [sum(not line.get_label().startswith("_") and len(line.get_xdata()) > 1 for line in ax) for ax in lines]
+        assert max(named) <= figures.MAX_LINES, path
         plt.close(fig)
 
 
@@ -59,12 +68,41 @@ def test_the_theory_alone_is_a_figure_of_its_own(monkeypatch, tmp_path):
     assert json.loads(path.with_suffix(".json").read_text()) == source and source["settings"] == ["one"]
 
 
-def test_a_figure_of_what_was_not_run_says_so(folder, capsys):
+def test_a_section_about_what_was_not_run_ends_with_a_line(folder, capsys):
     drawn = {"accuracy_comparison", "accuracy_controls", "loss_curves", "lesson_measures"}
     reports = gallery.Reports(folder)
     for name in NAMES - drawn:
-        gallery.show(name, reports)
-        assert capsys.readouterr().out.endswith(": no figure.\n") and not plt.get_fignums()
+        with gallery.section("a scale"):
+            gallery.show(name, reports)
+            raise AssertionError("the section goes on")
+        first, last = capsys.readouterr().out.splitlines()
+        assert first == "a scale" and last.endswith(": no figure.") and not plt.get_fignums()
+    with gallery.section(named="long, miniature"):
+        gallery.show("accuracy_long", reports)
+    assert capsys.readouterr().out.startswith("long, miniature: The study 'long' has not been run")
+    with pytest.raises(results.ResultsError, match="damaged"), gallery.section():
+        raise results.ResultsError("damaged")  # is no run that is missing
+
+
+def test_every_scale_with_interacting_models_is_read(interaction, tmp_path, capsys):
+    assert [reports.scale for reports in gallery.interacting(interaction.folder)] == ["s"]
+    assert gallery.interacting(tmp_path / "none") == [] and "holds no run" in capsys.readouterr().out
+
+
+def test_a_table_has_one_style(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    gallery.show_table(pd.DataFrame({"mean": [0.12345, np.nan], "p": [1e-6, 0.5]}))
+    text = shown[0].to_html()
+    assert "0.123" in text and "0.1235" not in text and "1e-06" in text and ">-<" in text and ">0<" not in text
+
+
+def test_subtopics_of_texts_need_a_known_world():
+    world = World.make(0)
+    fig = gallery.plot_subtopics(["a text"], world)
+    assert len(fig.axes[0].patches) == 4 * len(world.shares)
+    with pytest.raises(gallery.NotRun, match="not known"):
+        gallery.plot_subtopics(["a text"], None)
 
 
 def test_a_study_without_controls_or_lessons_says_so(tmp_path):
@@ -145,9 +183,8 @@ def test_the_public_corpus_is_a_task_without_an_entity():
 
 def save_all(folder):
     """{file: sha256} of a figure and a table."""
-    _, used = gallery.save("accuracy_comparison", gallery.Reports(folder))
-    table = tables.final_accuracy(used)
-    gallery.save_table(table, "final_accuracy", folder, used, readable=tables.readable_final(table))
+    gallery.save("accuracy_comparison", gallery.Reports(folder))
+    gallery.save_table(tables.table("final_accuracy", gallery.Reports(folder).by_study), "final_accuracy", folder)
     files = [path for kind in ("figures", "tables") for path in (folder / kind).rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
 
@@ -156,7 +193,8 @@ def test_the_same_rows_give_the_same_bytes_in_another_process(folder):
     before = save_all(folder)
     assert sorted(before) == [
         "figures/accuracy_comparison.json", "figures/accuracy_comparison.pdf", "figures/accuracy_comparison.png",
-        "tables/final_accuracy.csv", "tables/final_accuracy.json", "tables/final_accuracy.tex",
+        "tables/final_accuracy.csv", "tables/final_accuracy.json", "tables/final_accuracy.md",
+        "tables/final_accuracy.tex",
     ]  # fmt: skip
     for path in before:
         (folder / path).unlink()
@@ -217,8 +255,8 @@ def test_table_is_booktabs_with_latex_escaped(folder):
 
 
 def save_small_table(folder, *rows):
-    table, rows = pd.DataFrame({"a": [1]}), results.with_arm(pd.concat(rows))
-    return gallery.save_table(table, "t", folder, rows, readable=table)
+    table, rows = pd.DataFrame({"a": ["1"]}), results.with_arm(pd.concat(rows))
+    return gallery.save_table(tables.Table(table, table, rows), "t", folder)
 
 
 def test_scales_and_studies_do_not_overwrite_each_other_and_are_not_saved_as_one(tmp_path):
@@ -226,9 +264,30 @@ def test_scales_and_studies_do_not_overwrite_each_other_and_are_not_saved_as_one
     places = {"": main, "agnews_small": small, "miniature/ablation": run_rows("real", 0, "miniature", "ablation")}
     for place, rows in places.items():
         assert save_small_table(tmp_path, rows) == tmp_path / "tables" / place / "t.tex"
-    for other in (small, run_rows("real", 0, study="pool_25")):
-        with pytest.raises(ValueError, match="save one scale and study at a time"):
-            save_small_table(tmp_path, main, other)
+    with pytest.raises(ValueError, match="save one scale and study at a time"):
+        save_small_table(tmp_path, main, small)
+    both = save_small_table(tmp_path, main, run_rows("real", 0, study="pool_25"))  # two worlds in one table
+    assert both == tmp_path / "tables/miniature/worlds/t.tex"
+
+
+def test_every_table_is_written_for_people_and_for_tex_with_the_same_cells(folder):
+    """And the paired tests are those of the rows: Holm over the table, no interval from fewer than three seeds."""
+    written = gallery.save_tables(gallery.Reports(folder))
+    assert [path.stem for path in written] == list(tables.TABLES)
+    for path in written:
+        head, _, *lines = path.with_suffix(".md").read_text().splitlines()
+        cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, *lines)]
+        tex = [line.rstrip("\\ ").split(" & ") for line in path.read_text().splitlines() if line.endswith(r"\\")]
+        assert [[cell.replace("\\", "") for cell in line] for line in tex] == cells
+    paired = tables.table("paired", gallery.Reports(folder).by_study)
+    expected = tables.paired_table(gallery.Reports(folder).rows(["accuracy"])).iloc[0]
+    first = paired.readable.iloc[0]
+    assert first["Arm"] == "Real data" and first["Against"] == "Static synthetic" and first["Seeds"] == "5"
+    points = [expected[name] * 100 for name in ("mean", "low", "high")]
+    assert first["Difference (points)"] == "{:.1f} [{:.1f}, {:.1f}]".format(*points)
+    two = {"main": gallery.Reports(folder).by_study["main"].query("seed < 2")}
+    shown = tables.table("paired", two).readable
+    assert not shown["Difference (points)"].str.contains("[", regex=False).any() and set(shown["p (Holm)"]) == {"-"}
 
 
 def test_a_figure_of_several_studies_has_a_folder_of_its_own(tmp_path):

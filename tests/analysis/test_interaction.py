@@ -146,10 +146,15 @@ def test_published_losses_stand_beside_ours():
     assert interaction.beside_published({}).shape == (12, 2)
 
 
-def test_alpha_side_by_side_reads_the_last_generation():
+def test_alpha_side_by_side_and_similarity_beside_its_baseline():
     table = interaction.readable_alpha(cell_rows(noise=0), ["loss_own", "loss_others"])
     assert list(table.columns) == [0.0, 0.5, 1.0] and len(table) == 6
     assert table.loc[("loss_others", 3), 0.5].startswith("2.20")
+
+    table = interaction.similarity_changes(cell_rows(noise=0))
+    line = table.loc[(2, 0.5, "similarity_private")]
+    assert [text.split(" ")[0] for text in line] == ["0.150", "0.050", "0.100"]
+    assert list(line.index) == ["same prompt", "other prompts", "beyond the baseline"] and len(table) == 18
 
 
 def test_scales_of_other_methods_and_studies_are_left_out(tmp_path):
@@ -176,13 +181,6 @@ def test_differences_are_paired_by_seed():
     np.testing.assert_allclose(table["mean"], [0, 0.1, 0.2], atol=0.02)
 
 
-def test_similarity_is_read_beside_its_baseline():
-    table = interaction.similarity_changes(cell_rows(noise=0))
-    line = table.loc[(2, 0.5, "similarity_private")]
-    assert [text.split(" ")[0] for text in line] == ["0.150", "0.050", "0.100"]
-    assert list(line.index) == ["same prompt", "other prompts", "beyond the baseline"] and len(table) == 18
-
-
 # ---- claims
 
 
@@ -206,11 +204,9 @@ def test_a_claim_is_contradicted_by_the_opposite_course():
         assert found[slug] == CONTRADICTED and SUPPORTED in found.values()  # and not all claims fall with it
 
 
-def test_own_loss_above_alone_but_below_its_start_is_no_harm():
+def test_what_is_no_harm_or_was_not_run_supports_nothing():
     rows = cell_rows(swapped("loss_own", a000=(1.5, 1.0), a100=(1.5, 1.3)))  # both learn, the one less
     assert decided(rows)["interaction-alone-harms"] == CONTRADICTED
 
-
-def test_missing_cells_and_few_seeds_decide_nothing():
     for rows in (cell_rows(cells=CELLS[:3]), cell_rows(seeds=[11, 12]), cell_rows()[:0]):
         assert set(decided(rows).values()) == {UNDECIDED}

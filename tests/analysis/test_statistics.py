@@ -6,17 +6,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from symbiosis.analysis.statistics import holm, mean_interval, paired_row, wilson_interval
+from symbiosis.analysis.statistics import (
+    equivalence_p,
+    holm,
+    holm_levels,
+    mean_interval,
+    paired_row,
+    wilson_interval,
+)
 
 
 def test_mean_interval_by_hand():
     # 1, 2, 3: mean 2, s = 1, t(.975, 2) = 4.302653 (printed tables: 4.303), half width 4.302653 / sqrt(3).
     assert mean_interval([1.0, 2.0, 3.0]) == pytest.approx((2.0, 2 - 2.484138, 2 + 2.484138), abs=1e-6)
+    half = 2.919986 / math.sqrt(3)  # t(.95, 2)
+    assert mean_interval([1.0, 2.0, 3.0], 0.1) == pytest.approx((2.0, 2 - half, 2 + half), abs=1e-6)
 
 
-@pytest.mark.parametrize("values", [[0.7], [0.6, 0.8], [0.7, 0.7], [0.6, math.nan, 0.8]])
-def test_fewer_than_three_seeds_have_no_interval_and_what_was_not_measured_does_not_count(values):
-    assert mean_interval(values) == pytest.approx((0.7, math.nan, math.nan), nan_ok=True)
+def test_fewer_than_three_seeds_have_no_interval_and_what_was_not_measured_does_not_count():
+    for values in ([0.7], [0.6, 0.8], [0.7, 0.7], [0.6, math.nan, 0.8]):
+        assert mean_interval(values) == pytest.approx((0.7, math.nan, math.nan), nan_ok=True)
     assert np.isnan(mean_interval([])).all()
     assert mean_interval([1.0, math.nan, 2.0, 3.0]) == mean_interval([1.0, 2.0, 3.0])
     assert math.isnan(mean_interval([1.0, math.nan])[1])  # one measured seed is one seed
@@ -61,6 +70,23 @@ def test_holm_by_hand_leaves_out_what_was_not_tested():
     assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]).tolist() == [1.0, 1.0] and holm([]).tolist() == []
     assert holm([0.01, math.nan, 0.02]).tolist() == pytest.approx([0.02, math.nan, 0.02], nan_ok=True)
+
+
+def test_holm_levels_by_hand_leave_out_exactly_what_holm_rejects():
+    # .005 of four at .05/4, .01 at .05/3; .03 fails at .05/2 = .025, and from it on all have that level.
+    levels = holm_levels([0.01, 0.04, 0.03, 0.005])
+    assert levels.tolist() == pytest.approx([0.05 / 3, 0.025, 0.025, 0.0125])
+    assert holm_levels([0.2, math.nan, 0.01]).tolist() == pytest.approx([0.05, 0.025, 0.025])
+    assert holm_levels([math.nan]).tolist() == [0.05] and holm_levels([]).tolist() == []
+    rng = np.random.default_rng(0)
+    for p in rng.beta(0.3, 3, size=(200, 7)):
+        assert ((p < holm_levels(p)) == (holm(p) < 0.05)).all()
+
+
+def test_equivalence_by_hand():
+    # 1, 2, 3: t = (2 - 0) / (1 / sqrt 3) = 3.46 from below, (5 - 2) sqrt 3 = 5.2 from above: the first is the larger p.
+    assert equivalence_p([1.0, 2.0, 3.0], 0, 5) == pytest.approx((1 - math.sqrt(12 / 14)) / 2)
+    assert equivalence_p([1.0, 2.0, 3.0], 2.5, 5) > 0.5 and math.isnan(equivalence_p([1.0, 2.0], 0, 5))
 
 
 def test_wilson_by_hand():

@@ -260,7 +260,7 @@ def test_label_names_that_are_single_or_spelled_twice(tmp_path):
         (folder / "classes.txt").write_text(content)
         fails(folder, message)
     (folder / "classes.txt").write_bytes(b"caf\xe9\nWorld\n")
-    fails(folder, r"classes\.txt: is not UTF-8 \(byte 0xe9\)")
+    fails(folder, r"classes\.txt, line 1: is not UTF-8 \(byte 0xe9\)")
     (folder / "classes.txt").unlink()
 
     def spelled(*names):
@@ -294,15 +294,12 @@ def test_classes_and_repairs_are_one_line_each(tmp_path, capsys):
 
 
 # --- hub -----------------------------------------------------------------------------------------------------------
-def test_a_task_that_is_neither_folder_nor_pinned(tmp_path):
+def test_hub_rows_take_the_way_of_all_rows_at_a_pinned_commit(tmp_path, monkeypatch):
     assert all(re.fullmatch(r"[0-9a-f]{40}", commit) for _, commit in HUB.values())
     fails(tmp_path / "nowhere", r"nowhere is not there; put files there or, if nowhere")
     fails("someone/else", r"commit of it, 40 digits: as task_revision, .*\(known: .*\)")
     fails("someone/else", r"give a commit of it, 40 digits", task_revision="main")
-
-
-def test_hub_rows_take_the_way_of_all_rows(monkeypatch):
-    """The client is replaced by one that hands out a data set in memory and notes what it was asked for."""
+    # the client is replaced by one that hands out a data set in memory and notes what it was asked for
     asked, parts = [], datasets.DatasetDict(train=data_set(rows(24)), test=data_set(rows(6, 100)), more=data_set([]))
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **named: asked.append((args, named)) or parts)
     found = source("fancyzhx/ag_news")

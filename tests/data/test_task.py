@@ -42,7 +42,7 @@ def fails(task, message, **given):
 
 
 # --- splits --------------------------------------------------------------------------------------------------------
-def test_pool_has_no_label_and_zero_takes_all_that_is_left(folder):
+def test_splits_have_the_sizes_asked_for_or_say_what_does_not_fit(folder):
     task = load_task(settings(folder))
     assert (len(task.dev), len(task.train), len(task.pool), len(task.test)) == (4, 6, 8, 6) and task.name == folder.name
     assert task.pool.column_names == ["text", "source_id"]
@@ -51,6 +51,22 @@ def test_pool_has_no_label_and_zero_takes_all_that_is_left(folder):
     assert len(load_task(settings(folder, pool_size=0)).pool) == 24 - 4 - 6
     assert len(load_task(settings(folder, train_size=0)).train) == 24 - 4 - 8
     assert len(load_task(settings(folder, test_size=3)).test) == 3
+
+    fails(
+        folder,
+        r"24 distinct rows outside the test, but dev_size 4 \+ train_size 6 \+ pool_size 15 asks for 25",
+        pool_size=15,
+    )
+    fails(folder, r"asks for 24 and leaves no pool rows, whose 0 takes the rest", train_size=20, pool_size=0)
+    fails(folder, r"train_size, pool_size: both are 0", train_size=0, pool_size=0)
+    fails(folder, r"test_size asks for 7 of 6 test rows; lower it", test_size=7)
+
+    given = {"dev_size": 40, "train_size": 300, "pool_size": 500, "test_size": 200}
+    task = load_task(settings("miniature", seed=3, **given))
+    assert (len(task.dev), len(task.train), len(task.pool), len(task.test)) == tuple(given.values())
+    assert max(Counter(task.test["label"]).values()) < 100 and len(task.label_names) == 4
+    assert task.fingerprint == load_task(settings("miniature", seed=3, **given)).fingerprint
+    assert task.fingerprint != load_task(settings("miniature", seed=4, **given)).fingerprint
 
 
 def test_planted_overlap_and_repeats_never_survive(tmp_path, capsys):
@@ -87,28 +103,8 @@ def test_splits_follow_the_seed_and_the_fingerprint_follows_the_rows(folder):
     assert first.pool["text"] != other.pool["text"] and first.fingerprint != other.fingerprint
 
 
-def test_sizes_that_do_not_fit(folder):
-    fails(
-        folder,
-        r"24 distinct rows outside the test, but dev_size 4 \+ train_size 6 \+ pool_size 15 asks for 25",
-        pool_size=15,
-    )
-    fails(folder, r"asks for 24 and leaves no pool rows, whose 0 takes the rest", train_size=20, pool_size=0)
-    fails(folder, r"train_size, pool_size: both are 0", train_size=0, pool_size=0)
-    fails(folder, r"test_size asks for 7 of 6 test rows; lower it", test_size=7)
-
-
 # --- the miniature -------------------------------------------------------------------------------------------------
-def test_miniature_task_has_the_sizes_asked_for():
-    given = {"dev_size": 40, "train_size": 300, "pool_size": 500, "test_size": 200}
-    task = load_task(settings("miniature", seed=3, **given))
-    assert (len(task.dev), len(task.train), len(task.pool), len(task.test)) == tuple(given.values())
-    assert max(Counter(task.test["label"]).values()) < 100 and len(task.label_names) == 4
-    assert task.fingerprint == load_task(settings("miniature", seed=3, **given)).fingerprint
-    assert task.fingerprint != load_task(settings("miniature", seed=4, **given)).fingerprint
-
-
-def test_a_skewed_pool_shows_less_of_what_the_test_shows():
+def test_a_skewed_pool_shows_less_of_what_the_test_shows_of_any_task(folder):
     given = {"dev_size": 40, "train_size": 100, "pool_size": 400, "test_size": 100}
     tasks = {
         skew: load_task(RunSettings(pool_skew=skew, **given)) for skew in ("none", "rare_tail", "no_tail", "no_class")
@@ -121,8 +117,6 @@ def test_a_skewed_pool_shows_less_of_what_the_test_shows():
     assert all(len(task.pool) == 400 and len(task.test) == 100 for task in tasks.values())
     assert {tuple(task.test["text"]) for task in tasks.values()} == {tuple(tasks["none"].test["text"])}
 
-
-def test_a_class_can_be_gone_from_the_pool_of_any_task(folder):
     whole, without = (load_task(settings(folder, pool_size=4, pool_skew=skew)) for skew in ("none", "no_class"))
     assert len(whole.pool) == len(without.pool) == 4 and whole.dev["text"][:] == without.dev["text"][:]
     assert len(load_task(settings(folder, pool_size=0, pool_skew="no_class")).pool) >= 8

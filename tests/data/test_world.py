@@ -31,11 +31,22 @@ def written_words():
     return [word for words in lists for part in split(words) for word in part]
 
 
-def test_a_word_is_in_one_list_only_and_is_no_label():
+def test_lists_share_no_word_but_those_that_tails_borrow():
     words = written_words()
     assert len(words) == 4 * (24 * 4 + 4 * 4 + 8)  # four slots of 24 subtopics, 4 classes and one global list
     assert len(set(words)) == len(words)
     assert not set(words) & set(LABEL_NAMES)
+
+    for c, k in np.ndindex(4, 6):
+        donor_class, donor_rank = WORLD.donors[c, k]
+        if k < N_HEAD:
+            assert (donor_class, donor_rank) == (-1, -1)
+            continue
+        assert donor_class != c
+        assert donor_rank < N_HEAD
+        for slot in SLOTS:
+            shared = set(WORLD.lists[c, k, slot]) & set(WORLD.lists[donor_class, donor_rank, slot])
+            assert len(shared) == 2
 
 
 def test_shares_and_word_probabilities_by_hand():
@@ -49,14 +60,12 @@ def test_shares_and_word_probabilities_by_hand():
     assert WORLD.probabilities[0, 1, 0, WORLD.slot_words["E"].index(word)] == pytest.approx(expected)
 
 
-def test_log_likelihood_is_the_sum_over_templates_and_slots():
+def test_likelihood_and_posterior_by_hand():
     words = {slot: WORLD.lists[2, 0, slot][0] for slot in SLOTS}
     text = " ".join([TEMPLATES[0].format(**words), TEMPLATES[5].format(**words)])
     p = [WORLD.probabilities[s, 2, 0, WORLD.slot_words[slot].index(words[slot])] for s, slot in enumerate(SLOTS)]
     assert WORLD.log_likelihood([text])[0, 2, 0] == pytest.approx(2 * np.log(p).sum() - 2 * np.log(8))
 
-
-def test_probabilities_of_all_texts_sum_to_one_on_a_slice():
     # Everything fixed but one slot: the texts that differ in one word share the rest of the product, so their
     # probabilities add up to that rest, and dividing by it must give 1.
     fixed = {slot: WORLD.slot_words[slot][0] for slot in SLOTS}
@@ -66,6 +75,11 @@ def test_probabilities_of_all_texts_sum_to_one_on_a_slice():
     column = WORLD.probabilities[:, :, :, 0]  # (S, C, K), the fixed words
     rest = (column.prod(axis=0) ** 2 / column[SLOTS.index("N")]) / 64
     assert p.sum(axis=0) / rest == pytest.approx(np.ones((4, 6)))
+
+    docs = WORLD.sample(50, np.random.default_rng(2))
+    joint = np.exp(WORLD.log_likelihood(docs.text) + 60) * WORLD.shares
+    expected = joint.sum(axis=2) / joint.sum(axis=(1, 2))[:, None]
+    assert WORLD.posterior(docs.text) == pytest.approx(expected)
 
 
 def test_sampler_and_likelihood_agree():
@@ -82,14 +96,12 @@ def test_sampler_and_likelihood_agree():
     assert (WORLD.subtopic(docs.text) == which).mean() > 0.95  # and each text points to its own subtopic
 
 
-def test_parse_finds_the_one_template_of_every_sentence():
+def test_texts_fit_one_template_a_sentence_or_are_read_by_their_words():
     words = dict(zip(SLOTS, ("striker", "scored", "goal", "pitch"), strict=True))
     for first, second in itertools.product(range(len(TEMPLATES)), repeat=2):
         text = f"{TEMPLATES[first].format(**words)} {TEMPLATES[second].format(**words)}"
         assert parse(text) == [(first, words), (second, words)]
 
-
-def test_texts_that_fit_no_template_have_no_likelihood_and_are_read_by_their_words():
     texts = [
         "",
         "the striker scored the goal at the pitch.",  # one sentence
@@ -107,33 +119,13 @@ def test_texts_that_fit_no_template_have_no_likelihood_and_are_read_by_their_wor
     assert WORLD.subtopic([" ".join(words), "the the of"]).tolist() == [label * 6, -1]
 
 
-def test_posterior_is_bayes_rule_on_the_likelihood():
-    docs = WORLD.sample(50, np.random.default_rng(2))
-    joint = np.exp(WORLD.log_likelihood(docs.text) + 60) * WORLD.shares
-    expected = joint.sum(axis=2) / joint.sum(axis=(1, 2))[:, None]
-    assert WORLD.posterior(docs.text) == pytest.approx(expected)
-
-
-def test_tails_borrow_half_their_words_from_a_head_of_another_class():
-    for c, k in np.ndindex(4, 6):
-        donor_class, donor_rank = WORLD.donors[c, k]
-        if k < N_HEAD:
-            assert (donor_class, donor_rank) == (-1, -1)
-            continue
-        assert donor_class != c
-        assert donor_rank < N_HEAD
-        for slot in SLOTS:
-            shared = set(WORLD.lists[c, k, slot]) & set(WORLD.lists[donor_class, donor_rank, slot])
-            assert len(shared) == 2
-
-
 def test_bayes_accuracy_leaves_little_noise():
     docs = WORLD.sample(3000, np.random.default_rng(3))
     right = WORLD.posterior(docs.text).argmax(axis=1) == docs.label
     assert 0.98 < right.mean() < 0.995  # measured .988-.990 over worlds; standard error .002
 
 
-def test_texts_follow_seed_labels_and_shares():
+def test_texts_follow_seed_labels_and_shares_and_are_made_of_the_vocabulary():
     assert World.make(0).subtopics == WORLD.subtopics
     assert World.make(1).subtopics != WORLD.subtopics
     draw = [WORLD.sample(8, np.random.default_rng(seed)).text.tolist() for seed in (0, 0, 1)]
@@ -144,8 +136,6 @@ def test_texts_follow_seed_labels_and_shares():
     given = np.repeat([1, 3], 5)
     assert WORLD.sample(10, np.random.default_rng(0), labels=given).label.tolist() == given.tolist()
 
-
-def test_vocabulary_is_what_texts_are_made_of():
     docs = WORLD.sample(5000, np.random.default_rng(4))
     seen = {word for text in docs.text for word in text.replace(".", " .").split()}
     assert seen <= set(WORLD.vocabulary())

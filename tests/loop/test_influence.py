@@ -115,6 +115,61 @@ def test_dev_loss_is_that_of_the_evaluation(student):
     assert len(parts) == 2 and sum(parts) == pytest.approx(student.evaluate(LESSON)["label_loss"].mean(), rel=1e-5)
 
 
+def test_calibration_finds_the_temperature_and_bias_that_labels_were_drawn_with():
+    rng, k, bias = np.random.default_rng(0), -0.7, np.array([0.5, -0.5, 0.0])
+    scores = 3 * rng.normal(size=(20_000, 3))
+    p = np.exp(np.exp(k) * scores + bias)
+    labels = (rng.random((20_000, 1)) > (p / p.sum(1, keepdims=True)).cumsum(1)).sum(1)
+    found, found_bias = inf.calibration(scores, labels)
+    assert found == pytest.approx(k, abs=0.03) and found_bias - found_bias.mean() == pytest.approx(bias, abs=0.05)
+    surer, _ = inf.calibration(10 * scores + 4.0, labels)  # how sure the scores are no longer counts
+    assert surer == pytest.approx(found - np.log(10), abs=1e-3)
+
+
+NOT_CLEAR = Dataset.from_dict({"text": LESSON["text"][:] * 2, "label": [*LESSON["label"][:], 0, 1, 1, 2, 2, 3, 0, 0]})
+
+
+def calibrated(student):
+    return replace(student, settings=SETTINGS.model_copy(update={"dev_loss": "calibrated"}))
+
+
+def test_the_calibrated_loss_is_the_lowest_that_temperature_and_bias_allow(student):
+    log_p, labels = student.label_log_probs(NOT_CLEAR["text"]), np.array(NOT_CLEAR["label"])
+    k, bias = inf.calibration(log_p, labels)
+    logits = torch.tensor(np.exp(k) * log_p + bias)
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor(labels)).item()
+    loss = sum(x.item() for x in inf.dev_losses(calibrated(student), NOT_CLEAR))
+    assert loss == pytest.approx(expected, abs=1e-4) and loss < sum(
+        x.item() for x in inf.dev_losses(student, NOT_CLEAR)
+    )
+
+
+def test_the_gradient_of_the_calibrated_loss_need_not_see_the_calibration(student):
+    asked = calibrated(student)
+    gradient = inf.dev_gradient(asked, NOT_CLEAR)
+    norm, ends = inf.total_norm(gradient), []
+    with inf.restored(asked) as theta:
+        for sign in (1, -1):
+            for p, start, g in zip(parameters(asked), theta, gradient, strict=True):
+                p.data.copy_(start + sign * 2e-3 * g / norm)
+            ends.append(sum(x.item() for x in inf.dev_losses(asked, NOT_CLEAR)))  # calibrated anew
+    assert (ends[0] - ends[1]) / 4e-3 == pytest.approx(norm.item(), rel=0.02)
+
+
+def test_the_teaching_direction_is_the_dev_gradient_over_the_root_mean_square_of_the_lessons(student):
+    rows = LessonRows(student, LESSON)
+    batches = training.bucketed_batches(rows.lengths, 3, np.random.default_rng(0))
+    weights = list(parameters(student))
+    squares = 0
+    for batch in batches:
+        student.lm.model.zero_grad()
+        rows.batch_losses(batch, batch)["loss"].backward()
+        squares = squares + weights[-1].grad.square() / len(batches)
+    student.lm.model.zero_grad()
+    expected = inf.dev_gradient(student, LESSON)[-1] / (squares + inf.DAMPING * squares.mean()).sqrt()
+    torch.testing.assert_close(inf.teaching_direction(student, LESSON, LESSON)[-1], expected, rtol=1e-3, atol=1e-4)
+
+
 def test_warmed_moments_are_those_of_the_optimizer(student):
     step, rows, weights = inf.next_step(student, LESSON, seed=3), LessonRows(student, LESSON), list(parameters(student))
     optimizer = torch.optim.AdamW(weights, lr=1e-30, weight_decay=0.0)  # the weights stay where they are
@@ -217,6 +272,15 @@ def test_influence_predicts_what_one_step_of_training_does(taught, actual):
     predicted = influence.of(candidates)
     assert len(actual) == 120 and spearmanr(predicted, actual)[0] > 0.95
     assert np.polyfit(SHARE * predicted, actual, 1)[0] == pytest.approx(1, abs=0.2)  # in nats, not only in rank
+
+
+def test_influence_on_the_calibrated_loss_predicts_it_too(taught):
+    plain, candidates = taught
+    settings = plain.student.settings.model_copy(update={"dev_loss": "calibrated"})
+    influence = replace(plain, student=replace(plain.student, settings=settings))
+    some = candidates.select(range(0, 120, 3))
+    predicted, actual = influence.of(some), influence.by_training(some, 0.01)
+    assert spearmanr(predicted, actual)[0] > 0.9 > spearmanr(plain.of(some), predicted)[0]
 
 
 def test_no_damping_or_a_scrambled_direction_would_not_predict_it(taught, actual, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 from symbiosis.measures.density import density, effective_rank
 
 
-def test_effective_rank_by_hand():
+def test_effective_rank_by_hand_and_what_it_ignores():
     plus_minus = np.concatenate([np.eye(5, 8), -np.eye(5, 8)])  # mean 0, five equal singular values
     assert effective_rank(plus_minus) == pytest.approx(5)
     assert effective_rank(np.eye(6, 9)) == pytest.approx(5)  # orthonormal rows: centring takes one direction
@@ -18,8 +18,6 @@ def test_effective_rank_by_hand():
     squares = s**2 / (s**2).sum()
     assert effective_rank(x) != pytest.approx(np.exp(-(squares * np.log(squares)).sum()), rel=0.1)  # not of s^2
 
-
-def test_effective_rank_ignores_scale_shift_and_rotation():
     rng = np.random.default_rng(0)
     x, (q, _) = rng.normal(size=(20, 6)) * [1, 2, 3, 4, 5, 6], np.linalg.qr(rng.normal(size=(6, 6)))
     expected = effective_rank(x)
@@ -28,8 +26,6 @@ def test_effective_rank_ignores_scale_shift_and_rotation():
         assert effective_rank(same) == pytest.approx(expected)
     assert effective_rank(x * [1, 1, 1, 1, 1, 10]) < 0.8 * expected  # one long direction is seen
 
-
-def test_effective_rank_is_bounded_by_rows_and_columns():
     x = np.random.default_rng(1).normal(size=(40, 40))
     assert effective_rank(x[:5]) <= 4 and effective_rank(x[:, :3]) <= 3
     assert effective_rank(x[:20]) < effective_rank(x)  # grows with n: why groups must be equally large
@@ -44,23 +40,19 @@ def test_effective_rank_needs_rows_that_differ():
             effective_rank(np.ones(shape))
 
 
-def test_density_by_hand():
+def test_density_by_hand_and_what_it_ignores():
     one_hot, uniform, four_of_nine = np.eye(9)[2], np.full(9, -3.0), np.repeat([2.0, 0.0], [4, 5])
     np.testing.assert_allclose(density([one_hot, uniform, four_of_nine]), [0, 1, (2 - 1) / (3 - 1)], atol=1e-12)
     assert np.isnan(density(np.zeros(4)))
     with pytest.raises(ValueError, match="two units"):
         density(np.ones((3, 1)))
 
-
-def test_density_ignores_scale_sign_and_order_of_units_but_not_a_rotation():
     rng = np.random.default_rng(3)
     x = rng.normal(size=16)
     assert density(-1e4 * x) == pytest.approx(density(x)) == pytest.approx(density(rng.permutation(x)))
     q, _ = np.linalg.qr(rng.normal(size=(16, 16)))
     assert density(np.eye(16)[0] @ q) > 0.5 > density(np.eye(16)[0])  # the axes matter
 
-
-def test_density_of_noise_is_what_the_normal_law_says():
     noise = density(np.random.default_rng(4).normal(size=(50, 10_000)))
     expected = (100 * np.sqrt(2 / np.pi) - 1) / 99  # |x|_1 / |x|_2 = sqrt(d) E|z| to first order
     assert abs(noise.mean() - expected) < 1e-3 and noise.shape == (50,)

@@ -71,7 +71,7 @@ def plain_bleu(i, words, n):
     return product ** (1 / n) * brevity
 
 
-def test_self_bleu_by_hand():
+def test_self_bleu_by_hand_and_by_its_definition():
     assert self_bleu([D1, D2, D3], 2) == pytest.approx(2 * math.sqrt(1 / 2) / 3, abs=1e-12)  # .471405
     assert self_bleu([D1, D2, D3], 2) == pytest.approx(0.471405, abs=5e-7)
     # d4 = a b a b: 2 of its 4 words and 1 of its 3 pairs count, because d1 has each only once.
@@ -87,8 +87,11 @@ def test_self_bleu_by_hand():
     # Add-.1 smoothing would give d3 sqrt(.1/4 * .1/3) = .028868; here it counts 0.
     assert self_bleu([D1, D2, D3], 2) * 3 == pytest.approx(2 * math.sqrt(1 / 2), abs=1e-12)
 
+    assert self_bleu([D1, "a b c", D1, "", "left right"]) == 1.0 and self_bleu(["left right"] * 3, 2) == 1.0
+    assert n_long_enough([D1, "a b c", D1, "", "left right"]) == 2 and n_long_enough(FOUR) == 4
+    for too_few in ([], [D1], ["", ""], ["left right"] * 3, [D1, "a b c"]):
+        assert math.isnan(self_bleu(too_few))
 
-def test_self_bleu_equals_its_definition():
     for texts in (random_texts(120), random_texts(40, types=5, seed=1)):
         words = [text.split() for text in texts]
         assert [] in words and len({len(w) for w in words}) > 5  # empty texts and many lengths were tried
@@ -105,13 +108,6 @@ def test_self_bleu_equals_nltk():
     with pytest.warns(UserWarning, match="0 counts"):  # nltk then takes 2e-308 for 0
         expected = np.mean([bleu.sentence_bleu(words[:i] + words[i + 1 :], w) for i, w in enumerate(words)])
     assert self_bleu([" ".join(w) for w in words]) == pytest.approx(expected, abs=1e-6)
-
-
-def test_self_bleu_is_of_the_texts_that_are_long_enough():
-    assert self_bleu([D1, "a b c", D1, "", "left right"]) == 1.0 and self_bleu(["left right"] * 3, 2) == 1.0
-    assert n_long_enough([D1, "a b c", D1, "", "left right"]) == 2 and n_long_enough(FOUR) == 4
-    for too_few in ([], [D1], ["", ""], ["left right"] * 3, [D1, "a b c"]):
-        assert math.isnan(self_bleu(too_few))
 
 
 def test_compression_ratio_sees_repetition_and_bytes():
@@ -150,7 +146,7 @@ def test_frames_by_hand():
 EIGHTHS, EVEN = np.array([0.5, 0.25, 0.125, 0.125]), np.full(4, 0.25)
 
 
-def test_counts_entropy_and_divergences_by_hand():
+def test_counts_entropy_and_divergences_by_hand_and_of_samples():
     assert ranked_counts(["b a a", "c a b"]).tolist() == [3, 2, 1]
     assert ranked_counts([]).tolist() == []
     assert entropy(EIGHTHS) == pytest.approx(1.75 * math.log(2), abs=1e-12)  # 1.213008 nats, 1.75 bits
@@ -165,8 +161,6 @@ def test_counts_entropy_and_divergences_by_hand():
     assert kl_divergence(first, np.full(2, 0.5)) == pytest.approx(math.log(2), abs=1e-12)
     assert kl_divergence(np.full(2, 0.5), first) == math.inf  # the reverse: a missing type
 
-
-def test_frequencies_of_a_sample_are_biased_as_published():
     n, samples, rng = 500, 4000, np.random.default_rng(0)
     seen = rng.multinomial(n, EIGHTHS, size=samples) / n
     h = np.array([entropy(p) for p in seen])
@@ -176,7 +170,7 @@ def test_frequencies_of_a_sample_are_biased_as_published():
     assert abs(kl.mean() - 3 / (2 * n)) < 4 * kl.std(ddof=1) / np.sqrt(samples)
 
 
-def test_zipf_exponent_by_hand_and_at_its_ends():
+def test_zipf_exponent_by_hand_and_where_a_line_does_not_find_it():
     assert zipf_exponent([9, 3]) == pytest.approx(math.log2(3), abs=1e-9)  # 1.584963
     assert zipf_exponent([10**9, 1]) == pytest.approx(math.log2(10**9), abs=1e-9)
     assert zipf_exponent([1, 1]) == pytest.approx(0, abs=1e-9)
@@ -189,8 +183,6 @@ def test_zipf_exponent_by_hand_and_at_its_ends():
     assert zipf_exponent([5, 0, 0]) == math.inf and zipf_exponent([0, 0, 5]) == -math.inf
     assert math.isnan(zipf_exponent([5])) and math.isnan(zipf_exponent([0, 0])) and math.isnan(zipf_exponent([]))
 
-
-def test_zipf_exponent_finds_the_source_where_a_line_does_not():
     types, tokens, samples, rng = 1000, 20_000, 60, np.random.default_rng(0)
     p = 1 / np.arange(1, types + 1)
     drawn = rng.multinomial(tokens, p / p.sum(), size=samples)
@@ -206,7 +198,7 @@ def test_zipf_exponent_finds_the_source_where_a_line_does_not():
     assert line > 1.08  # 1.10: some thirty standard errors off
 
 
-def test_tails_by_hand():
+def test_tails_by_hand_and_in_samples():
     assert tail_types([0.5, 0.02, 0.38, 0.1], mass=0.12).tolist() == [False, True, False, True]
     assert tail_types([0.5, 0.02, 0.38, 0.1], mass=0.11).tolist() == [False, True, False, False]
     assert tail_types(np.full(10, 0.1), mass=0.3).sum() == 3  # .1 + .1 + .1 is .30000000000000004
@@ -216,8 +208,6 @@ def test_tails_by_hand():
     assert tail_coverage([5, 5, 0, 0], tail) == 0 and tail_coverage([0, 0, 9, 1], tail) == 1
     assert math.isnan(tail_coverage([1, 1, 1, 1], np.zeros(4, dtype=bool)))
 
-
-def test_tail_coverage_of_a_sample_is_what_theory_expects():
     p = np.array([0.2] * 4 + [0.05] * 4)
     expected = types_alive(p, 1, tokens=10, types=p < 0.1)[1] / 4
     assert expected == pytest.approx(1 - 0.95**10, abs=1e-12)  # .401263
@@ -244,7 +234,7 @@ def test_tail_coverage_under_resampling_is_what_theory_expects():
 
 
 # --- embeddings ----------------------------------------------------------------------------------------------------
-def test_vendi_by_hand():
+def test_vendi_and_dispersion_by_hand():
     assert vendi(np.tile([3.0, 4.0], (7, 1))) == pytest.approx(1, abs=1e-9)
     assert vendi(np.diag([1.0, 2.0, 5.0])) == pytest.approx(3, abs=1e-9)  # length does not count
     assert vendi([[0.5, 1.0]]) == pytest.approx(1, abs=1e-9)
@@ -261,8 +251,6 @@ def test_vendi_by_hand():
     assert vendi(x) == pytest.approx(vendi(wide), abs=1e-9)
     assert 1 < vendi(x) < 5
 
-
-def test_semantic_dispersion_of_three_directions_by_hand():
     x = np.array([[1, 0], [0, 1], [1, 1]])
     assert semantic_dispersion(x) == pytest.approx(1 - math.sqrt(2) / 3, abs=1e-9)  # .528595
     assert semantic_dispersion(x) * 2 / 3 == pytest.approx(0.352397, abs=5e-7)  # with self pairs: remote_clique
@@ -271,7 +259,7 @@ def test_semantic_dispersion_of_three_directions_by_hand():
     assert math.isnan(semantic_dispersion([[1.0, 0.0]])) and math.isnan(semantic_dispersion(np.empty((0, 2))))
 
 
-def test_mauve_of_histograms_by_hand():
+def test_mauve_of_histograms_by_hand_and_as_an_area():
     for p in ([0.5, 0.5], [0.1, 0.2, 0.7], [0.3, 0.3, 0.3, 0.1], [0.25] * 4, [1.0, 0.0]):
         assert mauve_of_histograms(p, p) == pytest.approx(1, abs=1e-9)
     for c in (1, 2, 5):
@@ -280,21 +268,19 @@ def test_mauve_of_histograms_by_hand():
     assert mauve_of_histograms([1, 0], [0.5, 0.5]) == pytest.approx(0.277477, abs=5e-7)
     assert mauve_of_histograms([0.5, 0.5], [1, 0]) == pytest.approx(mauve_of_histograms([1, 0], [0.5, 0.5]), abs=1e-9)
 
-
-@pytest.mark.parametrize("p, q", [([0.5, 0.3, 0.2, 0], [0.1, 0.1, 0.3, 0.5]), ([0.999, 0.001, 0], [0.998, 0, 0.002])])
-def test_mauve_is_the_area_that_many_points_enclose(p, q):
     # The definition by points: a fine grid of l, joined by lines, with (0, 1) and (1, 0) at the ends.
     share = 1 / (1 + np.exp(-np.linspace(-600, 600, 600_001)))[:, None]
-    p, q = np.array(p), np.array(q)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        r = share * p + (1 - share) * q
-        x, y = (np.exp(-5 * np.where(s > 0, s * np.log(s / r), 0).sum(axis=1)) for s in (q, p))
-    x, y = np.r_[1, x, 0], np.r_[0, y, 1]
-    area = ((y[1:] + y[:-1]) / 2 * (x[:-1] - x[1:])).sum()
-    assert mauve_of_histograms(p, q) == pytest.approx(area, abs=1e-6)
+    for p, q in (([0.5, 0.3, 0.2, 0], [0.1, 0.1, 0.3, 0.5]), ([0.999, 0.001, 0], [0.998, 0, 0.002])):
+        p, q = np.array(p), np.array(q)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            r = share * p + (1 - share) * q
+            x, y = (np.exp(-5 * np.where(s > 0, s * np.log(s / r), 0).sum(axis=1)) for s in (q, p))
+        x, y = np.r_[1, x, 0], np.r_[0, y, 1]
+        area = ((y[1:] + y[:-1]) / 2 * (x[:-1] - x[1:])).sum()
+        assert mauve_of_histograms(p, q) == pytest.approx(area, abs=1e-6)
 
 
-def test_mauve_falls_with_distance_and_has_its_top_between_halves_of_one_cloud():
+def test_mauve_falls_with_distance_and_bins_far_groups_apart():
     rng = np.random.default_rng(0)
     cloud = rng.normal(size=(600, 8))
     a, b = cloud[:300], cloud[300:]
@@ -303,8 +289,6 @@ def test_mauve_falls_with_distance_and_has_its_top_between_halves_of_one_cloud()
     assert mauve(a, b + 0.5, rng=np.random.default_rng(1)) == values[1]  # the rng decides, nothing else does
     assert mauve(a, a, rng=rng) == pytest.approx(1, abs=1e-9)
 
-
-def test_mauve_bins_far_groups_apart():
     groups = np.array([[0.0, 0.0], [0.0, 9.0], [9.0, 0.0]])
     a, b = groups[[0] * 60 + [1] * 40], groups[[0] * 40 + [1] * 60]
     assert mauve(a, b, rng=np.random.default_rng(1), bins=50) == pytest.approx(0.976889, abs=5e-7)
@@ -315,7 +299,7 @@ def test_mauve_bins_far_groups_apart():
             assert mauve(few, groups[b], rng=rng, bins=2) == pytest.approx(1 / 252, abs=0.01)
 
 
-def test_cells_of_k_means_hold_the_rows_nearest_to_their_mean():
+def test_cells_and_components_are_what_mauve_takes_them_for():
     x = np.random.default_rng(0).normal(size=(200, 2))
     cell = diversity._k_means(x, 6, np.random.default_rng(1))
     means = np.array([x[cell == k].mean(axis=0) for k in range(6)])
@@ -324,8 +308,6 @@ def test_cells_of_k_means_hold_the_rows_nearest_to_their_mean():
     cell = diversity._k_means(copies, 12, np.random.default_rng(1))
     assert all(len(set(cell[4 * i : 4 * i + 4])) == 1 for i in range(3)) and len(set(cell)) == 3
 
-
-def test_principal_components_hold_the_share_asked_for():
     x = np.random.default_rng(0).normal(size=(500, 4)) * [3, 0.1, 2, 1] + 7
     variance = np.sort(np.linalg.eigvalsh(np.cov(x.T)))[::-1]
     for share in (0.5, 0.9, 0.999):
@@ -357,7 +339,7 @@ def n_words(texts):
     return sum(len(text.split()) for text in texts)
 
 
-def test_a_part_of_equal_size_is_whole_texts_and_the_last_cut_short():
+def test_a_part_of_equal_size_is_whole_texts_and_removes_what_size_does():
     texts, rng = random_texts(200), np.random.default_rng
     part = equal_tokens(texts, 300, rng(0))
     assert n_words(part) == 300 and sum((Counter(part) - Counter(texts)).values()) <= 1
@@ -366,8 +348,6 @@ def test_a_part_of_equal_size_is_whole_texts_and_the_last_cut_short():
     assert equal_tokens(["a  b c d"], 2, rng(0)) == ["a b"]
     assert equal_tokens(["a b", "c"], 4, rng(0)) == equal_tokens([], 1, rng(0)) == []
 
-
-def test_equal_size_removes_what_size_alone_does():
     many, few = random_texts(2000), random_texts(200, seed=1)  # one source
     assert distinct_n(many, 2) < 0.5 * distinct_n(few, 2)
     part = equal_tokens(many, n_words(few), np.random.default_rng(0))

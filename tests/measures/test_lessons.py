@@ -47,15 +47,13 @@ def values(texts, world=WORLD, **how):
 
 
 # --- measures of texts, by hand ------------------------------------------------------------------------------------
-def test_word_diversity_by_hand():
+def test_words_and_sentences_by_hand():
     found = word_diversity(["the cat of the dog", "the man of the sea"], ["the", "of"])
     assert found["distinct_1"] == pytest.approx(6 / 10) and found["distinct_2"] == pytest.approx(7 / 8)
     assert found["template_diversity"] == pytest.approx(2 / 4)  # one frame, "the _ of the _", has two different 4-grams
     p = np.array([4, 2, 1, 1, 1, 1]) / 10
     assert found["word_entropy"] == pytest.approx(-(p * np.log(p)).sum())
 
-
-def test_complexity_by_hand():
     texts = ["One two. Three!", "four", "", "a b c, if d? d e f. g"]
     found = complexity(texts, base_loss=len)
     clauses = [1, 1, 1, 3, 1, 1]  # the comma and the "if"
@@ -99,7 +97,7 @@ def test_lessons_of_any_script_are_measured():
         assert found["word_new_mass"] < 0.1 and found["word_js"] < 0.2 and 0 < found["word_tail_coverage"] <= 1
 
 
-def test_every_subtopic_once_is_as_even_as_can_be():
+def test_subtopics_are_as_even_as_can_be_or_unknown():
     labels, ranks = np.divmod(np.arange(SUBTOPICS), len(WORLD.shares))
     texts, best = [], []
     for seed in range(60):  # one text per subtopic that is also read as its own
@@ -117,8 +115,6 @@ def test_every_subtopic_once_is_as_even_as_can_be():
     assert one["subtopic_kl"] == pytest.approx(-math.log(true[best[0]]))
     assert found["vendi"] > 10  # and variety would have been seen
 
-
-def test_texts_without_known_words_are_in_no_subtopic():
     texts = list(written(100)["text"])
     found, diluted = subtopic_diversity(texts, WORLD), subtopic_diversity(texts + GARBAGE * 50, WORLD)
     assert diluted["subtopic_entropy"] == found["subtopic_entropy"]
@@ -126,7 +122,7 @@ def test_texts_without_known_words_are_in_no_subtopic():
     assert all(math.isnan(value) for value in subtopic_diversity(GARBAGE, WORLD).values())
 
 
-def test_a_whole_lesson_by_hand():
+def test_a_whole_lesson_and_its_quality_by_hand():
     sample = written(300)
     texts, labels = [*sample["text"], *GARBAGE], [*sample["label"], 1, 2]
     found, best = whole_lesson(texts, labels, WORLD), WORLD.subtopic(texts)
@@ -141,8 +137,6 @@ def test_a_whole_lesson_by_hand():
     assert shares["share"].sum() == pytest.approx(1) and shares["tail"].sum() == 16
     assert shares.loc[shares["tail"], "share"].sum() == pytest.approx(len(rare) / (best >= 0).sum())
 
-
-def test_quality_by_hand():
     sample = written(40)
     texts = [*sample["text"], *GARBAGE]
     found, prior = quality(texts, WORLD), WORLD.shares / 4
@@ -166,34 +160,30 @@ def test_a_lesson_has_every_measure_of_every_lever_once_with_its_size():
     assert found["distinct_2"]["n"] == 4000
 
 
-def test_a_grown_lesson_is_as_varied_as_its_part():
+def test_a_grown_lesson_is_as_varied_as_its_part_which_follows_the_seed():
     # Three lessons of the truth in one: distinct-2 over all their words would fall, at equal size it stays.
     small, large = written(300, 1), written(900, 2)
     whole = [diversity.distinct_n(list(lesson["text"])) for lesson in (small, large)]
     at_equal_size = [values(lesson["text"])["distinct_2"] for lesson in (small, large)]
     assert whole[0] - whole[1] > 0.1 > 0.04 > abs(at_equal_size[0] - at_equal_size[1])
 
+    lesson = written(400)["text"]
+    assert values(lesson, seed=3) == pytest.approx(values(lesson, seed=3), abs=0, nan_ok=True)
+    assert values(lesson, seed=3)["distinct_2"] != values(lesson, seed=4)["distinct_2"]
 
-def test_a_lesson_of_short_texts_is_measured_at_the_smaller_size_only():
+
+def test_short_lessons_are_measured_as_far_as_they_reach():
     found = table(" ".join(text.split()[:6]) for text in written(300)["text"])
     assert math.isnan(found["distinct_2"]["value"]) and found["distinct_2"]["n"] == 0
     assert 0 < found["distinct_2_1k"]["value"] < 1 and found["distinct_2_1k"]["n"] == 1000
     assert found["mean_words"]["value"] == 6 and found["tail_mass"]["n"] == 300
 
-
-def test_too_little_text_is_nan_and_no_crash():
     for world in (WORLD, None):
         for texts in ([], ["the man saw."], ["", ""]):
             found = table(texts, world)
             diverse = [row for name, row in found.items() if name in LEVERS["diversity"]]
             assert diverse and all(math.isnan(row["value"]) and row["n"] == 0 for row in diverse)
             assert math.isnan(found["mean_words"]["value"]) == (not texts)
-
-
-def test_the_part_depends_on_the_seed_alone():
-    lesson = written(400)["text"]
-    assert values(lesson, seed=3) == pytest.approx(values(lesson, seed=3), abs=0, nan_ok=True)
-    assert values(lesson, seed=3)["distinct_2"] != values(lesson, seed=4)["distinct_2"]
 
 
 # --- real text against itself --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import errno
 import os
 import platform
 import subprocess
+from unittest import mock
 
 import pytest
 
@@ -117,17 +118,15 @@ def test_a_lock_names_its_holder_and_dies_with_it(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("refusal", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
-def test_a_disk_without_locks_is_one_sentence(refusal, tmp_path, monkeypatch):
-    def refuses(*_):
-        raise OSError(refusal, os.strerror(refusal))
-
-    monkeypatch.setattr(folders.fcntl, "flock", refuses)
-    with (
-        pytest.raises(LockError, match=r"\.lock: cannot be locked \(.+\), and without a lock"),
-        locked(tmp_path / ".lock", wait=False),
-    ):
-        pass
+def test_a_disk_without_locks_is_one_sentence(tmp_path, monkeypatch):
+    for refusal in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+        refuses = mock.Mock(side_effect=OSError(refusal, os.strerror(refusal)))
+        monkeypatch.setattr(folders.fcntl, "flock", refuses)
+        with (
+            pytest.raises(LockError, match=r"\.lock: cannot be locked \(.+\), and without a lock"),
+            locked(tmp_path / ".lock", wait=False),
+        ):
+            pass
 
 
 def test_a_lock_that_is_a_link_is_left_alone(tmp_path):

@@ -516,16 +516,15 @@ def test_last_generation_is_one_that_every_arm_reached():
     assert tables.last_generation(rows) == 1
 
 
-def test_final_accuracy_of_two_worlds_side_by_side():
+def test_final_accuracy_of_two_worlds_side_by_side(monkeypatch):
     def world(arms):
         of_seeds = [(arm, seed, value) for arm, values in arms.items() for seed, value in enumerate(values)]
         lines = [("accuracy", arm, seed, g, value - (1 - g)) for arm, seed, value in of_seeds for g in (0, 1)]
-        return pd.DataFrame(lines, columns=["metric", "arm", "seed", "generation", "value"])
+        return pd.DataFrame(lines, columns=["metric", "arm", "seed", "generation", "value"]).assign(scale="s")
 
-    text = tables.markdown_final(
-        {"a": world({"static": [0.5, 0.6, 0.7], "real": [0.9, 0.9]}), "b": world({"real": [0.8]})}
-    )
-    lines = text.splitlines()
+    by_study = {"main": world({"static": [0.5, 0.6, 0.7], "real": [0.9, 0.9]}), "rare_tail": world({"real": [0.8]})}
+    monkeypatch.setattr(tables, "WORLDS", {"s": {"a": "main", "b": "rare_tail"}})
+    lines = tables.table("main_table", by_study).formats()["md"].splitlines()
     assert lines[0] == "| method | a | b |" and lines[2] == "| Real data | 0.900 | 0.800 |"
     assert lines[3] == "| Static synthetic | 0.600 [0.352, 0.848] | - |"  # t(.975, 2) * sd / sqrt(3) = 4.3027 * .057735
 

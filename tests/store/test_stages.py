@@ -62,9 +62,9 @@ def stopped_in(place, which) -> Path:
 def copy(half_done, tmp_path):
     """A half-done run of one's own: settings and folder."""
 
-    def copied(which):
-        shutil.copytree(half_done[which], tmp_path / "reports")
-        settings = tiny(tmp_path / "reports", which)
+    def copied(which, reports=tmp_path / "reports"):
+        shutil.copytree(half_done[which], reports)
+        settings = tiny(reports, which)
         return settings, stages.run_folder(settings)
 
     return copied
@@ -116,35 +116,36 @@ def written(folder: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("state/*/result.json")}
 
 
-@pytest.mark.parametrize("which, name, first", DAMAGE)
-def test_a_corrupted_stage_and_those_after_it_are_made_again(copy, unbroken, capsys, which, name, first):
-    settings, folder = copy(which)
-    before = written(folder)
-    cut(folder / name)
-    runs.run(settings)
-    said = [line for line in capsys.readouterr().out.splitlines() if "not as it was written" in line]
-    assert len(said) == 1 and f"{first}: " in said[0] and Path(name).name in said[0]
-    after, names = written(folder), runs.stage_names(settings)
-    made_again = names[names.index(first) :]
-    assert {stage for stage in before if after[stage] != before[stage]} == set(made_again) & set(before)
-    assert same_as(unbroken[which], folder)
+def test_a_corrupted_stage_and_those_after_it_are_made_again(copy, unbroken, capsys, tmp_path):
+    for number, (which, name, first) in enumerate(DAMAGE):
+        settings, folder = copy(which, tmp_path / str(number))
+        before = written(folder)
+        cut(folder / name)
+        runs.run(settings)
+        said = [line for line in capsys.readouterr().out.splitlines() if "not as it was written" in line]
+        assert len(said) == 1 and f"{first}: " in said[0] and Path(name).name in said[0]
+        after, names = written(folder), runs.stage_names(settings)
+        made_again = names[names.index(first) :]
+        assert {stage for stage in before if after[stage] != before[stage]} == set(made_again) & set(before)
+        assert same_as(unbroken[which], folder)
 
 
-@pytest.mark.parametrize("harm", ["result.json", "model/weights", "SHA256SUMS", "model", ""])
-def test_a_run_goes_on_before_its_first_stage_that_is_not_as_written(tmp_path, harm):
+def test_a_run_goes_on_before_its_first_stage_that_is_not_as_written(tmp_path):
     names = ["a-1", "b-1", "c-1", "a-2", "b-2"]  # b-2 is yet to come
-    for name in names[:4]:
-        with atomic_folder(tmp_path / name) as out:
-            (out / "model").mkdir()
-            for path in (out / "result.json", out / "model" / "weights"):
-                path.write_text(name)
-            write_checksums(out)
-    stages.invalidate(tmp_path, names)
-    assert left(tmp_path) == ["a-1", "a-2", "b-1", "c-1"]
-    harmed = tmp_path / "c-1" / harm
-    shutil.rmtree(harmed) if harmed.is_dir() else harmed.write_text("c-2")
-    stages.invalidate(tmp_path, names)
-    assert left(tmp_path) == ["a-1", "b-1"]
+    for number, harm in enumerate(["result.json", "model/weights", "SHA256SUMS", "model", ""]):
+        state = tmp_path / str(number)
+        for name in names[:4]:
+            with atomic_folder(state / name) as out:
+                (out / "model").mkdir()
+                for path in (out / "result.json", out / "model" / "weights"):
+                    path.write_text(name)
+                write_checksums(out)
+        stages.invalidate(state, names)
+        assert left(state) == ["a-1", "a-2", "b-1", "c-1"]
+        harmed = state / "c-1" / harm
+        shutil.rmtree(harmed) if harmed.is_dir() else harmed.write_text("c-2")
+        stages.invalidate(state, names)
+        assert left(state) == ["a-1", "b-1"]
 
 
 def left(state: Path) -> list[str]:
@@ -216,13 +217,14 @@ def test_a_read_only_disk_is_one_sentence(small_disk, unbroken, half_done):
     assert same_as(unbroken[0], stages.run_folder(settings))
 
 
-@pytest.mark.parametrize("place", ["/proc/nowhere", "/dev/null", "/etc/hostname/reports", "closed"])
-def test_a_place_one_may_not_write_to_is_one_sentence(tmp_path, place):
+def test_a_place_one_may_not_write_to_is_one_sentence(tmp_path):
     (tmp_path / "closed").mkdir(mode=0o500)
-    if place == "closed" and os.geteuid() == 0:
-        pytest.skip("root may write into any folder")
-    with pytest.raises(DiskError, match=r"cannot be written .*; free some space, or set reports_dir to a folder you"):
-        runs.run(tiny(tmp_path / place, 0))
+    closed = [tmp_path / "closed"] if os.geteuid() else []  # root may write into any folder
+    for place in ("/proc/nowhere", "/dev/null", "/etc/hostname/reports", *closed):
+        with pytest.raises(
+            DiskError, match=r"cannot be written .*; free some space, or set reports_dir to a folder you"
+        ):
+            runs.run(tiny(place, 0))
 
 
 def test_models_that_cannot_be_kept_are_one_sentence_that_names_their_folder(tmp_path, monkeypatch):
@@ -242,16 +244,16 @@ def test_models_that_cannot_be_kept_are_one_sentence_that_names_their_folder(tmp
     assert not list(tmp_path.rglob("*.part")) and not list(tmp_path.rglob("model.safetensors"))
 
 
-@pytest.mark.parametrize("begun", [True, False])
-def test_nobody_enters_who_deletes_the_lock_of_a_run(tmp_path, begun):
-    with stages.writing(tmp_path):
-        (tmp_path / ".lock").unlink()
-        if begun:
-            (tmp_path / ".lock").write_text("")
-        with pytest.raises(RunError, match="in use by another process; wait"), stages.writing(tmp_path):
-            pytest.fail("two write at once")
-    with stages.writing(tmp_path):
-        pass
+def test_nobody_enters_who_deletes_the_lock_of_a_run(tmp_path):
+    for begun in (True, False):
+        with stages.writing(tmp_path):
+            (tmp_path / ".lock").unlink()
+            if begun:
+                (tmp_path / ".lock").write_text("")
+            with pytest.raises(RunError, match="in use by another process; wait"), stages.writing(tmp_path):
+                pytest.fail("two write at once")
+        with stages.writing(tmp_path):
+            pass
 
 
 # --- clock, signals, threads ---------------------------------------------------------------------------------------

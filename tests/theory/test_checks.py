@@ -10,7 +10,7 @@ from numpy.random import Generator
 from theory_tools import FOUR, rng
 
 from symbiosis import theory
-from symbiosis.theory import gaussian, many_models, next_token, regression, weak_labels
+from symbiosis.theory import designs, gaussian, many_models, next_token, regression, weak_labels
 from symbiosis.theory.checks import as_distribution, as_floats, check_range, max_z, mean_and_error
 
 
@@ -71,7 +71,7 @@ def test_theory_imports_numpy_scipy_and_itself_only():
     }
     standard = {"functools", "itertools", "collections.abc", "dataclasses", "numbers", "typing"}
     ours = {name for name in names if name.startswith("symbiosis")}
-    assert ours == {"symbiosis.theory.checks"}
+    assert ours == {"symbiosis.theory.checks", "symbiosis.theory.designs"}
     assert {name.split(".")[0] for name in names - ours - standard} == {"numpy", "scipy"}
 
 
@@ -162,7 +162,7 @@ CALLS = {  # function: arguments that it takes
 }
 
 
-MODULES = (gaussian, many_models, next_token, regression, weak_labels)
+MODULES = (designs, gaussian, many_models, next_token, regression, weak_labels)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])

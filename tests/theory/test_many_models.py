@@ -3,6 +3,8 @@
 import itertools
 import tracemalloc
 from dataclasses import replace
+from operator import itemgetter
+from time import process_time
 
 import numpy as np
 import pytest
@@ -721,3 +723,24 @@ def test_an_entity_without_real_data_begins_at_zero_and_learns_from_the_others()
     first, one = first_fit(designs, 0.5, TRUTH), one_round(designs, 0.5, 0.5)
     assert np.all(first.mean[0] == 0) and first.mean[1] == pytest.approx(TRUTH)
     np.testing.assert_allclose(fixed_point(first, one).mean, [TRUTH, TRUTH], rtol=0, atol=1e-9)
+
+
+def test_twenty_entities_of_200_features_take_a_second_and_are_exact():
+    """Products of (d, d) matrices alone: in K^2 d^4 the first fit took 40 s, in (K d)^2 matrices a round 8 s."""
+    rng, k, d = np.random.default_rng(0), 20, 200
+    public, private, talk = rng.normal(size=(300, d)), rng.normal(size=(k, 50, d)), rng.normal(size=(k, 80, d))
+    designs = Designs.from_rows(public, list(private), list(talk))
+
+    def timed(what):
+        began = process_time()
+        return what(), process_time() - began
+
+    first, of_first = min((timed(lambda: first_fit(designs, 0.3, np.ones(d))) for _ in range(3)), key=itemgetter(1))
+    one = one_round(designs, 0.4, 0.3)
+    moments, of_round = min((timed(lambda: trajectory(first, [one])) for _ in range(3)), key=itemgetter(1))
+    assert of_first < 2 and of_round < 0.6  # CPU seconds, which a busy machine stretches; 0.7 and 0.2 here
+    weighted = 0.3 * private[3].T @ private[3] + 0.7 * public.T @ public
+    roots = 0.3 * private[3].T, 0.7 * public.T
+    by_hand = [np.linalg.solve(weighted, root) for root in roots]  # theta = inverse (beta X'y + (1 - beta) X0'y0)
+    np.testing.assert_allclose(first.variance[3], sum(x @ x.T for x in by_hand), rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(moments[1].mean, np.ones((k, d)), rtol=1e-9)

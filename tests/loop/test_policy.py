@@ -1,0 +1,240 @@
+"""A Generator that learns to teach: values, advantages, rounds, and a run that goes on where it was killed."""
+
+import copy
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import NEWS
+from scipy.stats import spearmanr
+from test_runs import tiny
+
+from symbiosis.loop import influence, policy, runs
+from symbiosis.loop.policy import Drafts, label_losses, snapshots, standardised, taught, teach_round
+from symbiosis.models import loading
+from symbiosis.models.generator import POLICY_STEPS, Generator, reinforce
+from symbiosis.settings import RunSettings
+from symbiosis.store import stages
+from symbiosis.store.record import read_record
+
+TEACH = {
+    "variant": "teach", "generator_update": "teach", "teaching_share": 0.0, "generations": 2, "teach_rounds": 2,
+    "teach_drafts": 24, "generation_engine": "refill",
+}  # fmt: skip
+
+
+# --- the policy gradient -------------------------------------------------------------------------------------------
+@pytest.fixture
+def generator(qwen_folder):
+    settings = RunSettings(max_new_tokens=24, generation_batch_size=4)
+    return Generator(loading.load(str(qwen_folder), device="cpu"), list(NEWS), settings)
+
+
+def answers_of(generator):
+    labels = np.arange(8) % 4
+    texts = [text for pair in NEWS.values() for text in pair]
+    return generator.answered(generator.write_turns(labels), [texts[2 * (i % 4) + i // 4] for i in range(8)])
+
+
+def log_p(generator, answered) -> np.ndarray:
+    return -policy.text_losses(generator.lm, *answered, generator.settings)
+
+
+def test_reinforced_answers_become_likelier_and_the_others_less_likely(generator):
+    answered, advantage = answers_of(generator), np.array([1.0, -1, 1, -1, -1, 1, -1, 1])
+    before = log_p(generator, answered)
+    history = reinforce(generator, answered, advantage, seed=0)
+    assert len(history) == POLICY_STEPS
+    moved = log_p(generator, answered) - before
+    assert (moved * advantage > 0).all()
+
+
+@pytest.mark.parametrize("at_a_time", [1, 256])
+def test_the_policy_loss_is_the_formula(generator, at_a_time):
+    settings = generator.settings.model_copy(update={"generation_batch_size": at_a_time})
+    generator = replace(generator, settings=settings)
+    answered, advantage = answers_of(generator), np.linspace(-1, 2, 8)
+    rows, lengths = answered
+    tokens = np.array([len(row) for row in rows]) - lengths
+    log_p_sum = tokens * log_p(generator, answered)
+    first = np.array_split(np.random.default_rng(3).permutation(8), POLICY_STEPS)[0]
+    expected = -(advantage * log_p_sum)[first].sum() / tokens[first].sum()
+    assert reinforce(generator, answered, advantage, seed=3)[0]["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_drift_is_the_mean_log_ratio_per_token(generator):
+    answered, frozen = (
+        answers_of(generator),
+        replace(generator, lm=generator.lm._replace(model=copy.deepcopy(generator.lm.model))),
+    )
+    assert policy.drift(generator, frozen, answered) == (pytest.approx(np.zeros(8)), 0.0)
+    reinforce(generator, answered, np.ones(8), seed=0)
+    far, kl = policy.drift(generator, frozen, answered)
+    rows, lengths = answered
+    tokens = np.array([len(row) for row in rows]) - lengths
+    assert far == pytest.approx(tokens * (log_p(generator, answered) - log_p(frozen, answered)))
+    assert kl == pytest.approx(far.sum() / tokens.sum()) and kl > 0
+
+
+# --- advantages ----------------------------------------------------------------------------------------------------
+def test_advantages_compare_drafts_of_one_label_and_are_cut():
+    labels = np.array([0, 0, 0, 1, 1])
+    found = standardised(np.array([1.0, 2.0, 3.0, 100.0, 100.0]), labels)
+    assert found == pytest.approx(np.array([-1, 0, 1, 0, 0]) / np.sqrt(2 / 5))
+    assert (standardised(np.ones(5), labels) == 0).all()
+    long = standardised(np.append(np.zeros(99), 1.0), np.zeros(100, dtype=int))
+    assert long.max() == policy.CLIP and long.min() > -policy.CLIP
+
+
+def test_snapshots_are_of_the_second_half():
+    assert snapshots(14) == [7, 11, 14] and snapshots(2) == [1, 2] and snapshots(1) == [1]
+
+
+# --- values --------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def state():
+    settings = RunSettings(
+        lesson_size=240, student_steps=100, train_size=480, pool_size=50, dev_size=64, test_size=50, seed=0,
+        generator_steps=40, teach_drafts=48, generator_update="teach",
+    )  # fmt: skip
+    return runs.prepare(settings)
+
+
+@pytest.fixture(scope="module")
+def learned(state):
+    """A Student after one real lesson, that lesson, and 60 real drafts of which every other has a wrong label."""
+    rows = state.task.train
+    lesson = Drafts(rows["text"][:240], np.array(rows["label"][:240])).lesson
+    lm = state.student.lm
+    exact = state.settings.model_copy(update={"dev_loss": "calibrated"})
+    student = replace(state.student, lm=lm._replace(model=copy.deepcopy(lm.model)), settings=exact)
+    student.learn(lesson, seed=1)
+    labels = np.array(rows["label"][240:300])
+    labels[::2] = (labels[::2] + 1) % 4
+    return student, lesson, Drafts(rows["text"][240:300], labels)
+
+
+def test_a_value_is_what_a_small_step_on_the_draft_does_to_the_dev_loss(state, learned):
+    student, lesson, drafts = learned
+    q = influence.teaching_direction(student, lesson, state.task.dev)
+    questions = student.questions(drafts.texts)
+    slopes = influence.directional_slopes(
+        student, q, lambda: label_losses(student, questions, drafts.labels), policy.STEP
+    )
+    weights = list(student.lm.model.parameters())
+    gradient = influence.dev_gradient(student, state.task.dev)
+    scale = [x / torch.where(g == 0, torch.ones_like(g), g) for x, g in zip(q, gradient, strict=True)]
+    changes = []
+    for i in range(0, 60, 3):
+        loss = -influence.label_scores(student, [questions[i]])[0, drafts.labels[i]]
+        g = torch.autograd.grad(loss, weights, allow_unused=True)
+        with influence.restored(student):
+            for p, x, s in zip(weights, g, scale, strict=True):
+                p.data -= 1e-4 * s * (0 if x is None else x)
+            changes.append(dev_loss(student, state.task.dev))
+    changes = (dev_loss(student, state.task.dev) - np.array(changes)) / 1e-4
+    assert spearmanr(slopes[::3], changes)[0] > 0.95
+    assert np.polyfit(slopes[::3], changes, 1)[0] == pytest.approx(1, abs=0.1)
+
+
+def dev_loss(student, dev) -> float:
+    with torch.no_grad():
+        return sum(x.item() for x in influence.dev_losses(student, dev))
+
+
+def test_values_are_told_apart_by_what_the_world_knows(state, learned):
+    drafts, world = learned[2], state.task.world
+    right, tail = policy.labels_right(drafts.texts, drafts.labels, world), world.in_tail(drafts.texts)
+    assert 25 < right.sum() < 35 and tail.any()
+    told = policy.values_by_truth(1.0 * right + 10.0 * tail, drafts, world)
+    assert told == {"value_right_head": 1, "value_right_tail": 11, "value_wrong_head": 0, "value_wrong_tail": 10}
+    assert policy.values_by_truth(right, drafts, None) == {}
+
+
+def test_the_pool_is_held_out_with_the_frozen_generators_labels(state):
+    settings = state.settings.model_copy(update={"teach_held_out": "pool"})
+    asked, pool = replace(state, settings=settings), state.task.pool
+    first, again, other = (policy.held_out(asked, state.generator, seed) for seed in (1, 1, 2))
+    assert first["text"][:] == again["text"][:] != other["text"][:] and set(first["text"]) == set(pool["text"])
+    assert first["label"][:] == state.generator.label_log_probs(first["text"]).argmax(1).tolist()
+    assert policy.held_out(state, state.generator, 1) is state.task.dev
+
+
+def test_a_round_leaves_the_student_and_asks_for_what_it_lacks_now(state):
+    before = copy.deepcopy(state.student.lm.model.state_dict())
+    found = policy.Values()
+    fresh = [student.settings.dev_loss for student, _ in taught(state, found, 0)]
+    assert fresh == ["calibrated"] * policy.STUDENTS and found.steps == policy.STUDENTS * 2 * 15
+    lesson = Drafts(state.task.train["text"][:240], np.array(state.task.train["label"][:240])).lesson
+    later, found = replace(state, lesson=lesson), policy.Values()
+    student, first = next(taught(later, found, 0))
+    assert first is lesson and found.steps == 0
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(student.lm.model.parameters(), state.student.lm.model.parameters(), strict=True)
+    )
+    assert len([*taught(later, policy.Values(), 0)]) == policy.STUDENTS
+    assert all(torch.equal(before[name], value) for name, value in state.student.lm.model.state_dict().items())
+
+
+@pytest.mark.parametrize("reward", ["calibrated", "label"])
+def test_a_round_changes_the_writer_and_tells_what_it_found(state, reward):
+    settings = state.settings.model_copy(update={"teach_reward": reward, "lesson_size": 24})
+    writer = replace(state.generator, lm=state.generator.lm._replace(model=copy.deepcopy(state.generator.lm.model)))
+    told = teach_round(replace(state, settings=settings, generator=writer), state.generator, 0, 1)
+    assert told["kl"] == 0 and 40 < told["drafts"] <= 48 and told["policy_steps"] == POLICY_STEPS and told["cpu_s"] > 0
+    assert {"tail_mass", "tail_coverage", "label_purity", "distinct_2"} <= set(told)
+    assert ("dev_loss" in told) == ("reliability" in told) == ("student_steps" in told) == (reward == "calibrated")
+    moved = zip(writer.lm.model.parameters(), state.generator.lm.model.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in moved)
+
+
+# --- runs ----------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    settings = tiny(tmp_path_factory.mktemp("reports"), **TEACH | {"teach_when": "both", "teach_snapshots": "mixture"})
+    return settings, runs.run(settings)
+
+
+def test_a_run_that_teaches_has_a_stage_per_round_and_keeps_what_it_cost(both):
+    settings, rows = both
+    names = runs.stage_names(settings)
+    rounds = [[f"round-{g}-{k}" for k in (1, 2)] for g in (0, 1)]
+    assert names == ["student-0", *rounds[0], "lesson-1", "student-1", *rounds[1], "lesson-2", "student-2"]
+    at = rows.set_index(["metric", "generation"])["value"]
+    assert at["generator_kl", 0] != 0 and at["generator_kl", 1] != at["generator_kl", 0]
+    counts = [each for each in read_record(settings)["writing_counts"] if each["step"] == "round"]
+    assert [(each["generation"], each["round"]) for each in counts] == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    steps = 2 * 2  # two epochs of two batches
+    assert [each["student_steps"] for each in counts] == [3 * steps] * 2 + [2 * steps] * 2
+    state = stages.run_folder(settings) / "state"
+    assert not list(state.glob("round-*/model"))  # weights a later stage replaced
+    told = json.loads((state / "round-0-2" / "result.json").read_text())["history"][0]
+    assert {"reliability", "dev_loss", "value_right_tail", "kl", "tail_coverage"} <= set(told)
+
+
+def test_a_taught_run_stopped_in_every_stage_equals_an_unbroken_one(both, tmp_path):
+    settings, stopped = both[0].model_copy(update={"reports_dir": str(tmp_path)}), []
+
+    def stop_once(name):
+        if name not in stopped:
+            stopped.append(name)
+            raise KeyboardInterrupt
+
+    for _ in runs.stage_names(settings):
+        with pytest.raises(KeyboardInterrupt):
+            runs.run(settings, on_stage=stop_once)
+    rows = runs.run(settings, on_stage=stop_once)
+    assert stopped == runs.stage_names(settings)
+    np.testing.assert_array_equal(rows["value"], both[1]["value"])
+
+
+def test_teaching_starts_where_the_writer_is_frozen(both, tmp_path):
+    """Generation 0 is that of any other run; a lesson of a mixture has as many rows and labels as any lesson."""
+    frozen = runs.run(tiny(tmp_path, **TEACH | {"generator_update": "none", "generations": 1}))
+    zero = lambda rows: rows[(rows["generation"] == 0) & (rows["metric"] == "accuracy")]["value"].item()  # noqa: E731
+    assert zero(frozen) == zero(both[1])
+    lesson = runs.load_lesson(stages.run_folder(both[0]) / "lessons" / "gen-1.parquet")
+    assert len(lesson) == 24 and np.bincount(lesson["label"]).tolist() == [6] * 4
