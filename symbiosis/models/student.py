@@ -104,14 +104,16 @@ class Student:
         return text_losses(self.lm, rows, [1] * len(rows), self.settings)
 
     def evaluate(self, rows) -> dict[str, np.ndarray]:
-        """Per labelled row, each (n,): `correct`, `label_loss` [nats], `lm_loss` given its label [nats/token]."""
+        """Per labelled row, each (n,): `correct`, `label_loss` [nats], `lm_loss` given its label [nats/token].
+
+        The latter takes as long as the others and is nan of a Student that learns no text (`lm_weight` 0).
+        """
         labels = np.array(rows["label"])
-        log_p = self.label_log_probs(rows["text"])
-        return {
-            "correct": log_p.argmax(1) == labels,
-            "label_loss": -log_p[np.arange(len(labels)), labels],
-            "lm_loss": text_losses(self.lm, *self.written_rows(rows["text"], labels), self.settings),
-        }
+        log_p, lm_loss = self.label_log_probs(rows["text"]), np.full(len(labels), np.nan)
+        if self.settings.lm_weight:
+            lm_loss = text_losses(self.lm, *self.written_rows(rows["text"], labels), self.settings)
+        label_loss = -log_p[np.arange(len(labels)), labels]
+        return {"correct": log_p.argmax(1) == labels, "label_loss": label_loss, "lm_loss": lm_loss}
 
     # --- what it learns ---
 

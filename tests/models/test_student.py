@@ -59,7 +59,10 @@ def test_evaluation_counts_what_is_right(student):
     rows = Dataset.from_dict({"text": TEXTS, "label": [*said[:3], *((said[3:] + 1) % 4)]})
     result = student.evaluate(rows)
     assert result["correct"].tolist() == [True] * 3 + [False] * (len(TEXTS) - 3)
-    assert result["label_loss"][0] == pytest.approx(-log_probs[0].max())
+    assert result["label_loss"][0] == pytest.approx(-log_probs[0].max()) and (result["lm_loss"] > 0).all()
+    of_labels = with_(student, lm_weight=0.0).evaluate(rows)
+    assert np.isnan(of_labels.pop("lm_loss")).all()
+    assert all(np.array_equal(values, result[name]) for name, values in of_labels.items())
 
 
 # --- what it learns -------------------------------------------------------------------------------------------------
