@@ -28,7 +28,7 @@ OF_THE_ARM = {  # what arms set, or leave at defaults that are the same at every
     "dev_rows", "attributes", "recursive_start", "mixing",
     "real_share", "real_rows_from", "weak_accuracy", "subtopic_power",
     "label_noise", "probe_hidden_states", "first_lesson_sources", "teaching_share",
-    "pool_share", "candidates", "soft_labels", "feedback",
+    "pool_share", "candidates", "filter_share", "soft_labels", "feedback",
     "feedback_student", "hard_examples", "scored_share", "skip_hardest_share", "max_similarity", "generator_update",
     "update_temperature", "dpo_beta", "generator_lora_rank", "entities", "alpha", "beta", "writer_weights", "symbiotic",
 }  # fmt: skip
