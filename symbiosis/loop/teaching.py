@@ -26,17 +26,19 @@ class LabeledTexts:
 
 
 def write(generator: Generator, labels: Sequence[int], *, seed: int) -> LabeledTexts:
-    """One new text per asked label. Of `candidates` drafts the one most clearly read back as its label is kept.
-
-    With `filter_share` n / filter_share texts are written, and of each label the surest are kept.
-    """
+    """One new text per asked label. With `filter_share` n / filter_share are written, the surest of each label kept."""
     asked = np.resize(labels, round(len(labels) / generator.settings.filter_share))  # over again where it is longer
-    turns = generator.write_turns(asked)
-    if generator.settings.attributes:
-        turns = attribute_turns(generator, asked, seed=derive_seed(seed, 0, "attributes"))
-    drafts, counts = sample_unique(generator, turns, seed=seed, samples=generator.settings.candidates)
-    texts = best_of_n(drafts, asked, generator.label_probs(drafts), counts)
+    texts = written(generator, asked, seed=seed)
     return texts if len(asked) == len(labels) else surest_of_each(texts, np.asarray(labels))
+
+
+def written(generator: Generator, labels: Sequence[int], *, seed: int) -> LabeledTexts:
+    """One new text per asked label. Of `candidates` drafts the one most clearly read back as its label is kept."""
+    turns = generator.write_turns(labels)
+    if generator.settings.attributes:
+        turns = attribute_turns(generator, labels, seed=derive_seed(seed, 0, "attributes"))
+    drafts, counts = sample_unique(generator, turns, seed=seed, samples=generator.settings.candidates)
+    return best_of_n(drafts, np.asarray(labels), generator.label_probs(drafts), counts)
 
 
 def attribute_turns(generator: Generator, labels: Sequence[int], *, seed: int) -> list[str]:
@@ -88,20 +90,6 @@ def best_of_n(drafts: list[str], labels: np.ndarray, probs: np.ndarray, counts: 
     agreed = int((probs[best].argmax(1) == labels).sum())
     kept = {"filtered": len(drafts) - len(labels), "kept": len(labels), "agreed": agreed}
     return LabeledTexts([drafts[i] for i in best], labels, probs[best], Counter({**counts, **kept}))  # | loses zeros
-
-
-def surest_of_each(texts: LabeledTexts, labels: np.ndarray) -> LabeledTexts:
-    """Of the texts of each label as many as `labels` has of it, those most clearly read as it, in their order."""
-    rows = np.arange(len(texts.labels))
-    belief, kept = texts.probs[rows, texts.labels], []
-    for label, n in zip(*np.unique(labels, return_counts=True), strict=True):
-        own = rows[texts.labels == label]
-        kept.extend(own[np.argsort(-belief[own], kind="stable")[:n]])
-    kept = np.sort(kept)
-    probs, own = texts.probs[kept], texts.labels[kept]
-    counts = {**texts.counts, "kept": len(kept), "agreed": int((probs.argmax(1) == own).sum())}
-    counts["filtered"] += len(rows) - len(kept)
-    return LabeledTexts([texts.texts[i] for i in kept], own, probs, Counter(counts))
 
 
 # --- step D --------------------------------------------------------------------------------------------------------
@@ -215,3 +203,17 @@ def invalid(texts: Sequence[str]) -> tuple[list[int], list[int]]:
             repeated.append(i)
         seen.add(text)
     return empty, repeated
+
+
+def surest_of_each(texts: LabeledTexts, labels: np.ndarray) -> LabeledTexts:
+    """Of the texts of each label as many as `labels` has of it, those most clearly read as it, in their order."""
+    rows = np.arange(len(texts.labels))
+    belief, kept = texts.probs[rows, texts.labels], []
+    for label, n in zip(*np.unique(labels, return_counts=True), strict=True):
+        own = rows[texts.labels == label]
+        kept.extend(own[np.argsort(-belief[own], kind="stable")[:n]])
+    kept = np.sort(kept)
+    probs, own = texts.probs[kept], texts.labels[kept]
+    counts = {**texts.counts, "kept": len(kept), "agreed": int((probs.argmax(1) == own).sum())}
+    counts |= {"filtered": counts["filtered"] + len(rows) - len(kept), "read": max(counts.get("read", 0), len(rows))}
+    return LabeledTexts([texts.texts[i] for i in kept], own, probs, Counter(counts))
