@@ -157,6 +157,7 @@ class RunSettings(Settings):
     calibration: Literal["none", "pool", "written"] = later(
         "none", "of the Generator's label beliefs: by their mean over pool texts, or over its own balanced drafts"
     )
+    filter_share: Part = later(1.0, "share of the texts written by label that is taught, the surest of each label")
 
     # training the Student
     epochs: Count = field(2, "passes over each lesson")

@@ -35,6 +35,32 @@ def scripts_on_path():
     sys.path.remove(str(FOLDER))
 
 
+def test_the_labeller_table_by_hand():
+    labeller = script("labeller")
+    log_p = np.log([[0.1, 0.2, 0.3, 0.4]])  # of words a, b, c, d
+    chosen = {"A": ("a", "c"), "B": ("b",)}
+    np.testing.assert_allclose(np.exp(labeller.of_set(log_p, ["a", "b", "c", "d"], chosen)), [[2 / 3, 1 / 3]])
+    p = np.array([[0.9, 0.1], [0.6, 0.4], [0.9, 0.1], [0.6, 0.4]])  # says A to all; less its mean, one of each
+    labels = {"dev": np.array([0, 1, 0, 1]), "test": np.array([0, 1, 1, 1]), "drafts": np.array([0, 1, 0, 1])}
+    labels["pool"] = np.array([0, 1, 0, 1])
+    table = pd.DataFrame(labeller.table(dict.fromkeys(labels, np.log(p)), labels, ["A", "B"]))
+    head = ["pool", "split", "calibration", "measure"]
+    value = table.set_index(head)["value"]
+    assert not table.duplicated(head).any() and set(table["pool"]) == {"balanced", "without A", "without B"}
+    assert (
+        value["balanced", "dev", "none", "accuracy"] == 0.5 and value["balanced", "dev", "none", "largest_share"] == 1
+    )
+    assert value["balanced", "dev", "written", "accuracy"] == value["balanced", "dev", "pool", "accuracy"] == 1
+    assert (
+        value["balanced", "test", "written", "B said A"] == 1
+        and value["balanced", "test", "written", "accuracy"] == 0.75
+    )
+    lacks = value["without A"]  # all .6 to .4: their own mean makes them even, and the drafts' mean makes them B
+    assert lacks["pool", "written", "accuracy"] == 1 and lacks["pool", "none", "accuracy"] == 0
+    assert lacks["test", "pool", "A said A"] == 1 and ("dev", "none", "accuracy") not in lacks.index
+    assert set(table.loc[(table["pool"] == "without A") & (table["split"] == "pool"), "n"]) == {2}
+
+
 def check(rows: list[dict], rate: str) -> pd.DataFrame:
     """Every row has a rate, every row with a peer a ratio that follows from two rates, and a goal stays beside it."""
     table = pd.DataFrame(rows)

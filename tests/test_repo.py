@@ -27,7 +27,7 @@ OF_THE_ARM = {  # what arms set, or leave at defaults that are the same at every
     "attributes", "recursive_start", "mixing",
     "real_share", "real_rows_from", "weak_accuracy", "subtopic_power",
     "label_noise", "probe_hidden_states", "first_lesson_sources", "teaching_share",
-    "pool_share", "candidates", "soft_labels", "feedback",
+    "pool_share", "candidates", "filter_share", "soft_labels", "feedback",
     "feedback_student", "hard_examples", "scored_share", "skip_hardest_share", "max_similarity", "generator_update",
     "update_temperature", "dpo_beta", "dev_loss", "teach_when", "teach_rounds", "teach_drafts", "teach_speed",
     "teach_reward", "teach_held_out", "teach_label_weight", "teach_kl", "teach_snapshots", "generator_lora_rank",

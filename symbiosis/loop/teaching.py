@@ -26,6 +26,13 @@ class LabeledTexts:
 
 
 def write(generator: Generator, labels: Sequence[int], *, seed: int) -> LabeledTexts:
+    """One new text per asked label. With `filter_share` n / filter_share are written, the surest of each label kept."""
+    asked = np.resize(labels, round(len(labels) / generator.settings.filter_share))  # over again where it is longer
+    texts = written(generator, asked, seed=seed)
+    return texts if len(asked) == len(labels) else surest_of_each(texts, np.asarray(labels))
+
+
+def written(generator: Generator, labels: Sequence[int], *, seed: int) -> LabeledTexts:
     """One new text per asked label. Of `candidates` drafts the one most clearly read back as its label is kept."""
     turns = generator.write_turns(labels)
     if generator.settings.attributes:
@@ -227,3 +234,17 @@ def invalid(texts: Sequence[str]) -> tuple[list[int], list[int]]:
             repeated.append(i)
         seen.add(text)
     return empty, repeated
+
+
+def surest_of_each(texts: LabeledTexts, labels: np.ndarray) -> LabeledTexts:
+    """Of the texts of each label as many as `labels` has of it, those most clearly read as it, in their order."""
+    rows = np.arange(len(texts.labels))
+    belief, kept = texts.probs[rows, texts.labels], []
+    for label, n in zip(*np.unique(labels, return_counts=True), strict=True):
+        own = rows[texts.labels == label]
+        kept.extend(own[np.argsort(-belief[own], kind="stable")[:n]])
+    kept = np.sort(kept)
+    probs, own = texts.probs[kept], texts.labels[kept]
+    counts = {**texts.counts, "kept": len(kept), "agreed": int((probs.argmax(1) == own).sum())}
+    counts |= {"filtered": counts["filtered"] + len(rows) - len(kept), "read": max(counts.get("read", 0), len(rows))}
+    return LabeledTexts([texts.texts[i] for i in kept], own, probs, Counter(counts))

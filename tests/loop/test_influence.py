@@ -110,7 +110,10 @@ def test_joining_is_the_slope_of_the_batch_loss(student):
         assert joining[z] == pytest.approx((loss[1] - loss[0]).item() / 1e-5, rel=1e-3)
 
 
-def test_dev_loss_is_that_of_the_evaluation(student):
+@pytest.mark.parametrize("words", [{}, {"World": ("capital", "peace"), "Sports": ("final", "match")}])
+def test_dev_loss_is_that_of_the_evaluation(student, words, monkeypatch):
+    prompts = student.prompts
+    monkeypatch.setattr(Student, "prompts", type(prompts)(**prompts.model_dump() | {"label_words": words}))
     parts = [x.item() for x in inf.dev_losses(student, LESSON)]
     assert len(parts) == 2 and sum(parts) == pytest.approx(student.evaluate(LESSON)["label_loss"].mean(), rel=1e-5)
 

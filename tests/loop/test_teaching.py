@@ -54,6 +54,22 @@ def generator(lm, **changes) -> Generator:
     return Generator(lm, ["World", "Sports"], SETTINGS.model_copy(update=changes))
 
 
+def test_a_share_of_the_drafts_is_kept_the_surest_of_each_label(lm):
+    labels = np.array([0, 1, 0, 1, 1])
+    kept = teaching.write(generator(lm, filter_share=0.5), labels, seed=1)
+    every = teaching.write(generator(lm), np.resize(labels, 10), seed=1)  # the drafts among which it chose
+    assert sorted(kept.labels) == sorted(labels) and kept.counts["asked"] == 10
+    assert kept.counts["kept"] == kept.counts["filtered"] == 5
+    own = every.probs[np.arange(10), every.labels]
+    for label, n in ((0, 2), (1, 3)):
+        chosen = np.flatnonzero(every.labels == label)[np.argsort(-own[every.labels == label])[:n]]
+        assert {every.texts[i] for i in chosen} == {
+            t for t, c in zip(kept.texts, kept.labels, strict=True) if c == label
+        }
+    assert kept.probs == pytest.approx(generator(lm).label_probs(kept.texts))
+    assert kept.counts["agreed"] == (kept.probs.argmax(1) == kept.labels).sum()
+
+
 def test_generator_labels_and_explains_in_its_chat_template(lm):
     explained = teaching.explain(generator(lm), ["A probe landed."] * 3, seed=1)
     assert len(set(explained.texts)) == 3 and explained.counts["asked"] == 3 and set(explained.labels) <= {0, 1}
