@@ -69,7 +69,7 @@ rule runs:
 
 rule reports:
     input:
-        [f"{REPORTS}/runs/{SCALE}/{name}.ipynb" for name in batch.report_notebooks(SCALE)],
+        [f"{REPORTS}/runs/{SCALE}/{name}.ipynb" for name in batch.report_notebooks(SCALE, batch.studies_here(PLAN))],
     message:
         "all reports are there"
 

@@ -17,7 +17,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +42,7 @@ COLUMNS = ("run_id", "status", "accuracy", "wall_s", "peak_memory_gib", "written
 LAST_LINES = 15  # of a failed run's log
 ASKED = ("scale", "study", "arms", "seeds", "first_seed", "args")  # what a batch is asked for by
 NAMES_A_RUN = ("scale", "study", "method", "variant", "seed", "reports_dir")  # two places must not decide one folder
+ASKS = {"05_ratio_or_diversity": "ratio_or_diversity", "12_recursion": "mixing"}  # nothing to read without this study
 
 
 class BatchError(SymbiosisError):
@@ -229,9 +230,16 @@ def needs(scale: str) -> dict[str, int]:
     return needed | ({"gpu": 0} if given.get("device") == "cpu" else {})
 
 
-def report_notebooks(scale: str) -> tuple[str, ...]:
-    """The notebooks that read all runs of a scale."""
-    return REPORTS.get(scale.partition("_")[0], REPORTS["other"])
+def report_notebooks(scale: str, studies: Collection[str] | None = None) -> list[str]:
+    """The notebooks that read all runs of a scale; of those that ask one study, such as are among `studies`."""
+    names = REPORTS.get(scale.partition("_")[0], REPORTS["other"])
+    return [name for name in names if studies is None or ASKS.get(name) in (None, *studies)]
+
+
+def studies_here(planned: Sequence[Run]) -> set[str]:
+    """The studies that a scale has finished runs of, and those of the batch."""
+    found = (root() / params.LOCAL / "runs" / planned[0].scale).glob("*/*/record.json")
+    return {path.parts[-3] for path in found} | {run.study for run in planned}
 
 
 # ---- steps of a run

@@ -465,6 +465,18 @@ def test_the_page_links_the_reports_of_the_scale(repo):
     assert '<a href="html/miniature/06_analysis.html">' in (repo / "reports/local/miniature.html").read_text()
 
 
+def test_a_report_on_one_study_is_made_where_that_study_was_run(repo):
+    """All of them are made of the published rows."""
+    planned = batch.plan("miniature", arms=["real"], seeds=1)
+    assert batch.studies_here(planned) == {"main"}
+    assert "05_ratio_or_diversity" not in batch.report_notebooks("miniature", {"main"})
+    assert "06_analysis" in batch.report_notebooks("miniature", {"main"})
+    finish(repo, Run("miniature", "mixing", "recursive-replace", 11))
+    assert batch.studies_here(planned) == {"main", "mixing"}
+    assert "05_ratio_or_diversity" in batch.report_notebooks("miniature", {"main", "ratio_or_diversity"})
+    assert set(batch.report_notebooks("miniature")) == set(batch.REPORTS["miniature"])
+
+
 def test_a_finished_run_whose_last_attempt_failed_is_a_failure(repo):
     run = Run("miniature", "main", "static", 11)
     finish(repo, run)
