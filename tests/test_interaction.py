@@ -23,7 +23,7 @@ from symbiosis.store.stages import RunError, run_folder
 ROOT = Path(__file__).resolve().parents[1]
 SCALES = sorted((ROOT / "params").glob("interaction_*.yaml"))
 CELLS = study_cells("interaction")
-assert len(SCALES) == 2 and len(CELLS) > 10
+assert len(SCALES) == 3 and len(CELLS) > 10
 TINY = {
     "generations": 2, "rows": 24, "written": 12, "train_size": 30, "test_size": 12, "prompts": 4, "answers": 2,
     "student_steps": 20, "steps": 4, "batch_size": 8, "scale": "tiny", "device": "cpu",
