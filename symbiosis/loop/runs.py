@@ -304,7 +304,7 @@ class Loop:
         made = self.stage(f"teach-{generation}", make)
         state.hard = load_lesson(made / "hard.parquet")
         if (made / "model").is_dir():
-            state.generator = replace(state.generator, lm=loading.load(str(made / "model"), device=settings.device))
+            state.generator = self._generator(made)
 
     def teach_to_write(self, generation: int) -> None:
         """Step D by `teach`: rounds in which the Generator learns to write what the Student of this generation lacks.
@@ -326,14 +326,19 @@ class Loop:
                 return {"rows": rows, "history": [told], "writing_counts": counts}
 
             made.append(self.stage(name, make))
-            state.generator = replace(state.generator, lm=self._load(made[-1]))
+            state.generator = self._generator(made[-1])
         if settings.teach_snapshots == "mixture":
-            state.writers = [replace(state.generator, lm=self._load(made[k - 1])) for k in snapshots(len(made))]
+            state.writers = [self._generator(made[k - 1]) for k in snapshots(len(made))]
 
     def _take_student(self, made: Path) -> None:
         """The weights this stage left, if any."""
         if (made / "model").is_dir():
             self.state.student = self.state.student.load(made / "model")
+
+    def _generator(self, made: Path) -> Generator:
+        """The Generator with the weights this stage left."""
+        lm = loading.load(str(made / "model"), device=self.state.settings.device)
+        return replace(self.state.generator, lm=lm)
 
     def inputs(self) -> dict:
         """What the run is made from: the task's texts, and which initial weights these really are."""
