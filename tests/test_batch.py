@@ -17,6 +17,7 @@ import yaml
 from symbiosis import batch, params
 from symbiosis.analysis import verify
 from symbiosis.batch import Run
+from symbiosis.execute import known_names
 from symbiosis.pretrain import initial
 from symbiosis.settings import SettingsError, make_settings
 from symbiosis.store import results
@@ -83,6 +84,15 @@ def test_snakemake_plans_the_runs_that_are_not_there(repo):
     # a seed's models are made once for all arms; only the study with another Generator has its own
     made = re.findall(r"pre-training .* (\S+), seed (\d+)", said)
     assert sorted(made) == [(f"miniature/{s}", seed) for s in ("labeller_weak", "main") for seed in ("11", "12")]
+
+
+def test_every_report_is_given_parameters_that_it_has(repo):
+    for scale, study in (("miniature", "main"), ("interaction_miniature", "interaction"), ("paper", "main")):
+        said = snakemake("-n", "-p", target="reports", scale=scale, study=study)
+        calls = re.findall(r"symbiosis.execute (notebooks/\w+.ipynb) \S+(.*)", said)
+        assert {Path(notebook).stem for notebook, _ in calls} == set(batch.report_notebooks(scale, {study}))
+        for notebook, words in calls:
+            assert set(re.findall(r"-p (\w+)", words)) <= known_names(str(repo / notebook)), notebook
 
 
 def test_seeds_begin_where_the_scale_reports():

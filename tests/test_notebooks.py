@@ -5,12 +5,17 @@ import json
 import re
 from pathlib import Path
 
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
+from test_results import write_reports
 
-from symbiosis import pages
+from symbiosis import pages, params
 from symbiosis.analysis import gallery
-from symbiosis.params import PUBLISHED
 from symbiosis.settings import InteractionSettings, RunSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,7 +66,7 @@ def test_the_parameters_cell_says_what_the_settings_say(name):
     given |= {"method": "symbiosis"} if name == "02_baselines" else {}
     defaults = kind().model_dump()
     if name == "04_model_interaction":  # the only one that also reads: the published rows, where nobody names others
-        defaults["reports_dir"] = PUBLISHED
+        defaults["reports_dir"] = params.PUBLISHED
     assert {key: (value, type(value)) for key, value in given.items()} == {
         key: (defaults[key], type(defaults[key])) for key in given
     }
@@ -113,6 +118,19 @@ def test_links_of_a_notebook_lead_to_files_of_the_project(path):
     text = "\n".join(cell.source for cell in of_kind(path, "markdown"))
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     assert not [link for link in links if not (path.parent / link).is_file()]
+
+
+@pytest.mark.parametrize("name", ["05_ratio_or_diversity", "06_analysis", "11_regimes", "12_recursion"])
+def test_a_report_of_one_run_says_what_is_missing(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("IPython.display.display", lambda *shown: None)
+    namespace = {"display": lambda *shown: None}
+    for cell in of_kind(ROOT / "notebooks" / f"{name}.ipynb", "code"):
+        exec(cell.source, namespace)
+        if "reports_dir: str" in cell.source:
+            namespace["reports_dir"] = str(write_reports(tmp_path, seeds=[0], arms=["static"]))
+    said = capsys.readouterr().out
+    assert "No arm was run beside" in said or said.count("has not been run") > 2
+    plt.close("all")
 
 
 def test_every_notebook_is_listed_where_readers_look():

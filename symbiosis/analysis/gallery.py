@@ -482,6 +482,12 @@ def show_table(table: pd.DataFrame) -> None:
     display(shown.hide() if numbered else shown)
 
 
+def paired(rows: pd.DataFrame, *baselines: str) -> pd.DataFrame:
+    """`tables.paired_table` of accuracy; NotRun where no arm stands beside a baseline."""
+    table = tables.paired_table(rows, baselines=baselines)
+    return _some(table, f"No arm was run beside {' or '.join(baselines)}: nothing to compare.")
+
+
 def show_folded(title: str, text: str) -> None:
     """Plain text in a notebook that opens where its title is clicked."""
     from IPython.display import HTML, display

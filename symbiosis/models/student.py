@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from symbiosis.data.lesson import texts_of
-from symbiosis.models.loading import LanguageModel, document_rows, load
+from symbiosis.models import loading
+from symbiosis.models.loading import LanguageModel, document_rows
 from symbiosis.models.ranks import all_reduce_sum, distributed
 from symbiosis.models.scoring import LabelWords, label_log_probs, summed, text_losses, token_losses, told_apart
 from symbiosis.models.tokens import continued, ended, start_ids, token_ids
@@ -50,7 +51,7 @@ class Student:
 
     def load(self, folder: Path) -> "Student":
         """This Student with the weights of a folder."""
-        return replace(self, lm=load(str(folder), device=self.settings.device))
+        return replace(self, lm=loading.load(str(folder), device=self.settings.device))
 
     # --- token rows ---
 
