@@ -1,7 +1,7 @@
 """How real weights label: question x label words x calibration, on dev and test, with balanced and skewed pools.
 
 `python benchmarks/labeller.py --task data/ag_news` (AG News with its four classes; `make weights` first) writes
-reports/labeller.csv, which notebook 14 shows. Formats and words were chosen on dev; test is read once, here.
+reports/labeller.csv. Formats and words were chosen on dev; test is read once, here.
 """
 
 import argparse

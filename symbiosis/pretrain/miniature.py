@@ -72,8 +72,8 @@ def word_tokenizer(world: World, role: str) -> PreTrainedTokenizerFast:
 
 
 def _prompt_texts() -> list[str]:
-    """Every template with nothing in its fields, every phrase that can fill one, and the label names."""
-    found = NEWS.model_dump().values()  # a template or a tuple of phrases
+    """Every template of the file with nothing in its fields, every phrase that can fill one, and the label names."""
+    found = NEWS.model_dump(exclude_unset=True).values()  # a template or a tuple of phrases
     texts = [text for value in found for text in ([value] if isinstance(value, str) else value)]
     fields = defaultdict(str, labels=", or ")
     return [text.format_map(fields) for text in texts] + list(LABEL_NAMES)
