@@ -1,4 +1,4 @@
-"""How real weights label: question x label words x calibration, on dev and test, with balanced and skewed pools.
+"""How real weights label: question x label words x calibration, on dev and test, with whole and skewed pools.
 
 `python benchmarks/labeller.py --task data/ag_news` (AG News with its four classes; `make weights` first) writes
 reports/labeller.csv. Formats and words were chosen on dev; test is read once, here.
@@ -21,7 +21,10 @@ from symbiosis.models.scoring import calibrated, label_log_probs, summed
 from symbiosis.settings import RunSettings, resolve
 from symbiosis.store.folders import write_atomic
 
-FORMATS = {"chat": "news", "completion": "news_completion"}
+FORMATS = {"completion": "news_completion", "chat": "news"}
+SETS = {  # in a chat answer few words are one token, so that all words together would be read in four passes
+    "completion": ("names", "first", "summed"), "chat": ("names", "first"),
+}  # fmt: skip
 POOL = 200  # texts of the train split that stand for a pool, so that its labels can be counted right
 SMOLLM = {
     "student": "smollm2-135m-instruct", "generator": "smollm2-135m-instruct", "prompts": "news_completion",
@@ -52,16 +55,21 @@ def of_set(log_p: np.ndarray, words: Sequence[str], chosen: dict[str, tuple[str,
     return summed(log_softmax(log_p[:, columns], axis=1), classes)
 
 
-def measures(log_p: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Iterator[tuple[str, float]]:
+def measures(log_p: np.ndarray, labels: np.ndarray) -> Iterator[tuple[str, float]]:
     """Name and value of everything that the table says of one labeller on one set of texts."""
-    p, said = np.exp(log_p), log_p.argmax(1)
-    yield "accuracy", (said == labels).mean()
+    p = np.exp(log_p)
+    yield "accuracy", (log_p.argmax(1) == labels).mean()
     yield "entropy", mean_entropy(p)
     yield "calibration_error", calibration_error(p, labels)
     yield "largest_share", label_counts(p).max() / len(labels)
+
+
+def said(log_p: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Iterator[tuple[str, float]]:
+    """How often each class is said to be each other one."""
+    likeliest = log_p.argmax(1)
     for true, name in enumerate(names):
         for as_, other in enumerate(names):
-            yield f"{name} said {other}", int(((labels == true) & (said == as_)).sum())
+            yield f"{name} said {other}", int(((labels == true) & (likeliest == as_)).sum())
 
 
 def table(beliefs: dict[str, np.ndarray], labels: dict[str, np.ndarray], names: Sequence[str]) -> list[dict]:
@@ -70,7 +78,7 @@ def table(beliefs: dict[str, np.ndarray], labels: dict[str, np.ndarray], names: 
     beliefs: log p (n, C) of dev, test, pool and drafts; labels of the same, those of the drafts as they were asked.
     """
     kept = np.ones(len(labels["pool"]), dtype=bool)
-    pools = {"balanced": kept} | {f"without {name}": labels["pool"] != c for c, name in enumerate(names)}
+    pools = {"whole": kept} | {f"without {name}": labels["pool"] != c for c, name in enumerate(names)}
     weight = 1 / np.bincount(labels["drafts"])[labels["drafts"]]
     rows = []
     for pool, own in pools.items():
@@ -78,17 +86,21 @@ def table(beliefs: dict[str, np.ndarray], labels: dict[str, np.ndarray], names: 
         references = {"none": None, "pool": by_pool, "written": labeller.log_mean(beliefs["drafts"], weight)}
         for calibration, reference in references.items():
             for split in ("dev", "test", "pool"):
-                if pool != "balanced" and (split == "dev" or (split == "test" and calibration != "pool")):
-                    continue  # the same as with the balanced pool, or no text of the skewed one
+                if pool != "whole" and (split == "dev" or (split == "test" and calibration != "pool")):
+                    continue  # the same as with the whole pool, or no text of the skewed one
                 some = own if split == "pool" else slice(None)
                 log_p, true = calibrated(beliefs[split][some], reference), labels[split][some]
                 head = {"calibration": calibration, "pool": pool, "split": split, "n": len(true)}
-                rows += [head | {"measure": k, "value": v} for k, v in measures(log_p, true, names)]
+                found = [
+                    *measures(log_p, true),
+                    *(said(log_p, true, names) if (pool, split) == ("whole", "test") else ()),
+                ]
+                rows += [head | {"measure": k, "value": v} for k, v in found]
     return rows
 
 
 def main(task: str, precision: str, folder: Path) -> pd.DataFrame:
-    """The table, written to folder/labeller.csv; every stage tells its CPU seconds."""
+    """The table, written to folder/labeller.csv as it grows; every stage tells its CPU seconds."""
     state = runs.prepare(RunSettings(**SMOLLM, task=task, precision=precision))
     names, rows, clock = state.task.label_names, [], Clock()
     drafts = labeller.own_drafts(state)
@@ -97,17 +109,17 @@ def main(task: str, precision: str, folder: Path) -> pd.DataFrame:
     splits["drafts"] = drafts
     labels = {name: np.array(split["label"]) for name, split in splits.items()}
     sets = word_sets(state.generator)
-    words = list(dict.fromkeys(word for chosen in sets.values() for own in chosen.values() for word in own))
     for form, prompts in FORMATS.items():
-        asked = state.settings.model_copy(update={"prompts": prompts})
+        asked, group = state.settings.model_copy(update={"prompts": prompts}), SETS[form]
         generator = replace(state.generator, settings=asked)
+        words = list(dict.fromkeys(word for name in group for own in sets[name].values() for word in own))
         log_p = {name: word_beliefs(generator, words, split["text"][:]) for name, split in splits.items()}
-        clock.tell(f"{sum(map(len, labels.values()))} texts labelled by {form}")
-        for name, chosen in sets.items():
-            found = table({split: of_set(log_p[split], words, chosen) for split in log_p}, labels, names)
+        clock.tell(f"{sum(map(len, labels.values()))} texts labelled by {form}, words {', '.join(group)}")
+        for name in group:
+            found = table({split: of_set(log_p[split], words, sets[name]) for split in log_p}, labels, names)
             rows += [{"format": form, "words": name} | row for row in found]
-    result = pd.DataFrame(rows)
-    write_atomic(folder / "labeller.csv", result.round(4).to_csv(index=False).encode())
+        result = pd.DataFrame(rows)
+        write_atomic(folder / "labeller.csv", result.round(4).to_csv(index=False).encode())
     return result
 
 

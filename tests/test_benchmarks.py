@@ -46,18 +46,13 @@ def test_the_labeller_table_by_hand():
     table = pd.DataFrame(labeller.table(dict.fromkeys(labels, np.log(p)), labels, ["A", "B"]))
     head = ["pool", "split", "calibration", "measure"]
     value = table.set_index(head)["value"]
-    assert not table.duplicated(head).any() and set(table["pool"]) == {"balanced", "without A", "without B"}
-    assert (
-        value["balanced", "dev", "none", "accuracy"] == 0.5 and value["balanced", "dev", "none", "largest_share"] == 1
-    )
-    assert value["balanced", "dev", "written", "accuracy"] == value["balanced", "dev", "pool", "accuracy"] == 1
-    assert (
-        value["balanced", "test", "written", "B said A"] == 1
-        and value["balanced", "test", "written", "accuracy"] == 0.75
-    )
+    assert not table.duplicated(head).any() and set(table["pool"]) == {"whole", "without A", "without B"}
+    assert value["whole", "dev", "none", "accuracy"] == 0.5 and value["whole", "dev", "none", "largest_share"] == 1
+    assert value["whole", "dev", "written", "accuracy"] == value["whole", "dev", "pool", "accuracy"] == 1
+    assert value["whole", "test", "written", "B said A"] == 1 and value["whole", "test", "written", "accuracy"] == 0.75
     lacks = value["without A"]  # all .6 to .4: their own mean makes them even, and the drafts' mean makes them B
     assert lacks["pool", "written", "accuracy"] == 1 and lacks["pool", "none", "accuracy"] == 0
-    assert lacks["test", "pool", "A said A"] == 1 and ("dev", "none", "accuracy") not in lacks.index
+    assert lacks["test", "pool", "accuracy"] == 0.25 and ("dev", "none", "accuracy") not in lacks.index
     assert set(table.loc[(table["pool"] == "without A") & (table["split"] == "pool"), "n"]) == {2}
 
 

@@ -115,4 +115,7 @@ def _starts_warm(settings: dict) -> bool:
 
 def _dev_decides(settings: dict) -> bool:
     """Whether the loss on the dev rows has a say in what is chosen or in how the Generator is changed."""
-    return settings["method"] == "symbiosis" and any(settings.get(key) in by for key, by in DECIDED_BY_DEV.items())
+    told = {key: settings.get(key) for key in DECIDED_BY_DEV}
+    if settings.get("teach_reward") == "label" or settings.get("teach_held_out") == "pool":
+        told["generator_update"] = None  # taught without them
+    return settings["method"] == "symbiosis" and any(told[key] in by for key, by in DECIDED_BY_DEV.items())

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from test_runs import lessons_of, tiny
+from test_runs import lessons_of, stop_at, tiny
 
 from symbiosis.data.task import load_task
 from symbiosis.loop import mixing, runs
@@ -77,12 +77,8 @@ def test_lessons_accumulate_in_every_method_that_writes(method, tmp_path):
 def test_a_subsampled_run_that_was_stopped_gives_the_numbers_of_an_unbroken_one(tmp_path):
     settings = tiny(tmp_path, method="recursive", variant="drawn", mixing="accumulate_subsample", generations=3)
 
-    def stop(name):
-        if name == "student-3":
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        runs.run(settings, on_stage=stop)
+        runs.run(settings, on_stage=stop_at("student-3"))
     rows = runs.run(settings)
     elsewhere = settings.model_copy(update={"reports_dir": str(tmp_path / "again")})
     assert rows.equals(runs.run(elsewhere))

@@ -357,6 +357,16 @@ def test_symbiosis_without_update_leaves_the_generator_alone(best):
     assert (made / "hard.parquet").exists() and not (made / "model").exists()
 
 
+def stop_at(stage: str):
+    """For `on_stage`: the run is stopped in that stage, before anything of it is kept."""
+
+    def stop(name):
+        if name == stage:
+            raise KeyboardInterrupt
+
+    return stop
+
+
 def lessons_of(settings, *generations):
     folder = stages.run_folder(settings) / "lessons"
     return [load_lesson(folder / f"gen-{g}.parquet").to_pandas() for g in generations]
@@ -410,12 +420,8 @@ def test_dev_rows_take_the_place_of_lesson_rows(tmp_path):
 def test_a_foreign_student_names_other_texts_and_a_stopped_run_still_continues(best, reports, tmp_path):
     foreign = tiny(reports, **BEST | {"variant": "foreign", "feedback_student": "foreign"})
 
-    def stop(name):
-        if name == "teach-1":
-            raise KeyboardInterrupt
-
     with contextlib.suppress(KeyboardInterrupt):
-        runs.run(foreign, on_stage=stop)
+        runs.run(foreign, on_stage=stop_at("teach-1"))
     assert not (stages.run_folder(foreign) / "state" / "teach-1").exists()
     rows = runs.run(foreign)
     hard = [pd.read_parquet(stages.run_folder(s) / "state" / "teach-1" / "hard.parquet") for s in (best, foreign)]
@@ -440,12 +446,8 @@ def test_the_untaught_student_names_the_same_texts_whatever_was_taught(best, rep
 def test_subsets_of_a_fixed_set_are_drawn_in_a_continued_run_as_in_an_unbroken_one(tmp_path):
     settings = tiny(tmp_path, method="static", variant="subsets", static_size=40, generations=3)
 
-    def stop(name):
-        if name == "lesson-2":
-            raise KeyboardInterrupt
-
     with contextlib.suppress(KeyboardInterrupt):
-        runs.run(settings, on_stage=stop)
+        runs.run(settings, on_stage=stop_at("lesson-2"))
     rows = runs.run(settings)
     lessons = [set(lesson["text"]) for lesson in lessons_of(settings, 1, 2, 3)]
     assert len(set.union(*lessons)) <= 40 and lessons[0] != lessons[1] != lessons[2]
