@@ -46,9 +46,9 @@ def field(default: Any, meaning: str, **bounds: Any) -> Any:
     return Field(default, description=meaning, **bounds)
 
 
-def later(default: Any, meaning: str) -> Any:
+def later(default: Any, meaning: str, **bounds: Any) -> Any:
     """A field that came after results were published: at its default it changes no run_id."""
-    return Field(default, description=meaning, json_schema_extra=HASHED_UNLESS_DEFAULT)
+    return Field(default, description=meaning, json_schema_extra=HASHED_UNLESS_DEFAULT, **bounds)
 
 
 class Settings(BaseModel):
@@ -149,6 +149,8 @@ class RunSettings(Settings):
     generator_revision: str = field("", "commit of the hub model")
     generator_corpus: Literal[""] = field("", "as student_corpus")
     generator_steps: Count = field(600, "pre-training steps of a made Generator")
+    name_power: float = later(1.2, "a made Generator names subtopics with p ~ share^name_power", gt=0, le=10)
+    explain_by: Literal["subtopic", "class"] = later("subtopic", "what a made Generator's explanations keep of a text")
     num_processes: Count = later(1, "ranks that train together: one GPU each, or CPU processes")
     sharding: Literal["none", "fsdp"] = later("none", "fsdp: each rank holds a part of weights, gradients and moments")
     gradient_accumulation_steps: Count = later(1, "parts a step's rows are read in: more take less memory")

@@ -52,6 +52,8 @@ def cache_key(role: str, settings: RunSettings | InteractionSettings) -> str:
     recipe = RECIPES[name][role]
     used = {"seed": settings.seed, "steps": getattr(settings, f"{named}_steps"), "version": recipe.version}
     used["student" if role == "interaction" else "model"] = name  # the words of keys that finished runs hold
+    if role == "generator":
+        used |= settings.model_dump(include={"name_power", "explain_by"}, exclude_defaults=True)
     return f"{role}-{fingerprint(used)}"
 
 

@@ -6,6 +6,10 @@ subject, and to write about a named one, from (true shares)^1.2. So a static syn
 pool holds, while a Generator shown a rare text, or asked for its subjects first, can write about it. The names are the
 true subtopics' own, which is kinder to attribute prompts than a real Generator would be. The miniature world has one
 style and one length, so these two fields of an attribute prompt change no text.
+
+Two settings make other worlds of it, in which one of these ways to the tails is closed: `name_power`, by which naming
+and writing about a name know the shares no better than writing (2.2), and `explain_by: class`, whose explanations are
+texts of the source's class as the Generator writes them, whatever the source is about.
 """
 
 from collections import defaultdict
@@ -30,7 +34,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<assistant> {% endif %}"
 )
 KIND_SHARES = {"write": 0.17, "explain": 0.52, "label": 0.15, "name": 0.06, "write_about": 0.10}  # of the steps
-KIND_POWERS = {"write": 2.2, "label": 1.2, "name": 1.2, "write_about": 1.2}  # p ~ share^power; explain: true shares
+WRITE_POWER, LABEL_POWER = 2.2, 1.2  # p ~ share^power; explained are the true shares, of names `name_power` tells
 
 # Found on seed 0: small batches, a high rate after warm-up and wider initial weights than the default 0.02 together
 # need a third of the computing time of 1300 steps of 32 at 4e-3.
@@ -88,27 +92,31 @@ def student_batches(world: World, tokenizer, steps: int, batch_size: int, rng: n
     return _batches(tokenizer, document_rows(tokenizer, texts), batch_size)
 
 
-def generator_batches(world: World, tokenizer, steps: int, batch_size: int, rng: np.random.Generator) -> list[Batch]:
+def generator_batches(world: World, tokenizer, settings, batch_size: int, rng: np.random.Generator) -> list[Batch]:
     """Prompts with their answers, one kind per batch (no padding across kinds), kinds in random order."""
+    steps = settings.generator_steps
     counts = {kind: round(share * steps) for kind, share in KIND_SHARES.items()}
     counts["explain"] += steps - sum(counts.values())
     batches = []
     for kind, count in counts.items():
-        rows = prompt_rows(kind, world, tokenizer, count * batch_size, rng)
+        rows = prompt_rows(kind, world, tokenizer, count * batch_size, rng, settings)
         ids = tokenizer(rows, add_special_tokens=False)["input_ids"] if rows else []
         batches += _batches(tokenizer, ids, batch_size)
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def prompt_rows(kind: str, world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
+def prompt_rows(kind: str, world: World, tokenizer, n: int, rng: np.random.Generator, settings) -> list[str]:
     """n rows `prompt answer <eos>` of one kind."""
-    asked, answers = _KINDS[kind](world, tokenizer, _drawn(world, kind, n, rng), rng)
+    powers = {"write": WRITE_POWER, "label": LABEL_POWER, "explain": 1.0}
+    docs = _drawn(world, powers.get(kind, settings.name_power), n, rng)
+    make = _explain_by_class if (kind, settings.explain_by) == ("explain", "class") else _KINDS[kind]
+    asked, answers = make(world, tokenizer, docs, rng)
     return [chat(tokenizer, turn, f"{answer} <eos>") for turn, answer in zip(asked, answers, strict=True)]
 
 
-def _drawn(world: World, kind: str, n: int, rng: np.random.Generator):
-    """n documents of balanced classes, subtopics as the Generator meets them in `kind`."""
-    return world.sample(n, rng, shares=_sharpened(world.shares, KIND_POWERS[kind]) if kind in KIND_POWERS else None)
+def _drawn(world: World, power: float, n: int, rng: np.random.Generator, **labels):
+    """n documents, of balanced classes unless they are given, with subtopics p ~ share^power."""
+    return world.sample(n, rng, shares=None if power == 1 else _sharpened(world.shares, power), **labels)
 
 
 def _sharpened(shares: np.ndarray, power: float) -> np.ndarray:
@@ -124,6 +132,12 @@ def _write(world: World, tokenizer, docs, rng):
 def _explain(world: World, tokenizer, docs, rng):
     """The answer is another document of the same subtopic."""
     answers = world.sample(len(docs), rng, labels=docs.label.to_numpy(), subtopics=docs.subtopic.to_numpy())
+    return [NEWS.explain.format(text=text) for text in docs.text], answers.text
+
+
+def _explain_by_class(world: World, tokenizer, docs, rng):
+    """The answer is a document of the same class as the Generator writes it, of any subtopic."""
+    answers = _drawn(world, WRITE_POWER, len(docs), rng, labels=docs.label.to_numpy())
     return [NEWS.explain.format(text=text) for text in docs.text], answers.text
 
 
@@ -168,7 +182,7 @@ def lesson(role: str, settings, rng: np.random.Generator):
     world = World.make(settings.seed)
     if role == "generator":
         tokenizer = word_tokenizer(world, role)
-        return tokenizer, generator_batches(world, tokenizer, settings.generator_steps, GENERATOR_BATCH, rng)
+        return tokenizer, generator_batches(world, tokenizer, settings, GENERATOR_BATCH, rng)
     tokenizer = word_tokenizer(world, "student")
     read = public_world(world) if role == "interaction" else world
     return tokenizer, student_batches(read, tokenizer, settings.student_steps, STUDENT_BATCH, rng)
