@@ -256,6 +256,19 @@ def dev_rows(reports: Reports) -> Drawn:
     return fig, studies.used_rows(reports.by_study, table)
 
 
+def label_ladder(reports: Reports) -> Drawn:
+    table = studies.ladder(reports.by_study)
+    styles = figures.styles_of("ladder")
+    table = _some(table[table["arm"].isin(styles)], "No budget of labels has been spent in two ways: no figure.")
+    places = {labels: i for i, labels in enumerate(sorted(set(table["labels"])))}
+    fig, (ax,) = figures.new_figure(height=2.9)
+    seeds = figures.plot_means(table.assign(budget=table["labels"].map(places)), styles, ax, ("budget", "arm"))
+    ax.set_xticks(list(places.values()), list(places))
+    ax.set(xlabel="labelled rows", ylabel="test accuracy")
+    figures.add_legend([ax], seeds)
+    return fig, studies.used_rows(reports.by_study, table.rename(columns={"arm": "line", "arm_there": "arm"}))
+
+
 # ---- models that train on each other's outputs
 
 
@@ -423,6 +436,7 @@ METHODS = {
     "accuracy_named": Published("The world that was named before its seeds were run.", accuracy, NAMED_WORLD),
     "accuracy_long": Published("Does it last?", accuracy, {"study": "long"}),
     "dev_rows": Published("Are dev labels better taught or asked?", dev_rows, folder="dev"),
+    "label_ladder": Published("What are labels worth, and spent how?", label_ladder, folder="ladder"),
     "which_moves_first": Published("What does a recursion lose first, and what by sampling alone?", which_moves_first),
     "ratio_or_diversity": Published(
         "The share of real rows, and the diversity or quality of others.", ratio_or_diversity

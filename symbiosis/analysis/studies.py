@@ -71,6 +71,12 @@ POOL_FREE_ARMS = ("static", "symbiosis-fresh_filtered")  # see neither pool nor 
 
 DEV_STUDIES = {"dev_16": 16, "dev_64": 64, "main": 128, "dev_256": 256}  # study: labelled dev rows
 DEV_ARMS = ("static-dev", "symbiosis-best_influence")
+LADDER = {"ladder_0": 0, "ladder_16": 16, "ladder_32": 32, "ladder_128": 128, "teach": 128, "ladder_512": 512}  # labels
+WITHOUT_ROWS = {  # arms of `ladder_0`: what the same lesson is called where labelled rows stand in it
+    "static": "static-rows",
+    "symbiosis-fresh_filtered": "symbiosis-filtered_and_rows",
+    "symbiosis-attributes_filtered": "symbiosis-attributes_and_rows",
+}
 
 LEVERS_CROSSED = ("diversity", "quality")
 EFFECTS = ("real_share", "level", "interaction")
@@ -89,9 +95,9 @@ def overview(rows_by_study: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def used_rows(rows_by_study: Mapping[str, pd.DataFrame], table: pd.DataFrame) -> pd.DataFrame:
-    """The accuracy rows behind a `lead_table`: of its studies and arms."""
+    """The accuracy rows behind a table of several studies: of its `arm`s and, where it has them, their `rival`s."""
     rows = pd.concat([rows_by_study[study] for study in table["study"].unique()], ignore_index=True)
-    return rows[rows["arm"].isin({*table["arm"], *table["rival"]}) & (rows["metric"] == "accuracy")]
+    return rows[rows["arm"].isin({*table["arm"], *table.get("rival", ())}) & (rows["metric"] == "accuracy")]
 
 
 # ---- one factor at a time
@@ -180,6 +186,22 @@ def _with_pool_free(rows_by_study: Mapping[str, pd.DataFrame], study: str) -> pd
     if main is None or REGIMES.get(study, ("", ""))[1] == LABELLER:
         return rows
     return pd.concat([rows, main[main["arm"].isin(set(POOL_FREE_ARMS) - set(rows["arm"]))]], ignore_index=True)
+
+
+def ladder(rows_by_study: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """What one budget of labels is worth, spent in one way after another: final accuracy, mean and 95% t-interval.
+
+    Columns study, labels, arm, arm_there (its name in that study: `arm` is the same lesson at every budget, whatever
+    the number of rows in it), mean, low, high, n. A line per study of LADDER that was run, and arm.
+    """
+    found = []
+    for study in (study for study in LADDER if study in rows_by_study):
+        rows = rows_by_study[study].query("metric == 'accuracy'")
+        means = means_over_seeds(rows[rows["generation"] == last_generation(rows)], ["arm"])
+        found.append(means.rename(columns={"arm": "arm_there"}).assign(study=study, labels=LADDER[study]))
+    table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["study", "arm_there"])
+    named = table["arm_there"].str.removesuffix("_256").replace(WITHOUT_ROWS)
+    return table.assign(arm=named)
 
 
 def beyond_teacher(rows: pd.DataFrame, since: int = 3) -> pd.DataFrame:
