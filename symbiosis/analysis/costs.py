@@ -24,6 +24,7 @@ import pandas as pd
 
 from symbiosis.analysis.tables import arm_name, markdown_table, means_over_seeds, order
 from symbiosis.data.lesson import load_lesson
+from symbiosis.loop.policy import STUDENTS
 from symbiosis.store.results import COLUMNS, finished_runs, from_record, merge_into, one_at_a_time, select
 from symbiosis.store.stages import metric
 
@@ -63,6 +64,9 @@ def costs(folder: Path, record: dict) -> dict[str, float]:
     """{cost: amount} of a run, from its record and its lessons."""
     settings, counts = record["settings"], Counter()
     for stage in record.get("writing_counts", []):
+        if stage.get("step") == "round" and "drafts" in stage:  # as it was called before bfe4da5
+            taught = STUDENTS * settings["lesson_size"]
+            stage |= {"asked": stage["drafts"] + taught, "student_rows": taught}
         counts.update({name: number for name, number in stage.items() if isinstance(number, int)})
     paths = sorted((folder / "lessons").glob("*.parquet"))
     lessons = pd.concat([load_lesson(path).to_pandas() for path in paths], ignore_index=True)
