@@ -42,8 +42,9 @@ from symbiosis.models import loading, refill
 from symbiosis.models.generator import Generator
 from symbiosis.models.student import Student
 from symbiosis.pretrain.miniature import word_tokenizer
-from symbiosis.settings import RunSettings, make_settings, read_params
+from symbiosis.settings import RunSettings, make_settings
 from symbiosis.store import stages
+from symbiosis.yaml_files import read_params
 
 TABLE = "loop.csv"
 SHAPES = {

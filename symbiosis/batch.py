@@ -26,8 +26,9 @@ import yaml
 from symbiosis import params
 from symbiosis.errors import SymbiosisError
 from symbiosis.pages import as_html, page_of
-from symbiosis.settings import InteractionSettings, RunSettings, Settings, make_settings, nearest, read_params, root
+from symbiosis.settings import InteractionSettings, RunSettings, Settings, make_settings, nearest, root
 from symbiosis.store.folders import locked, sha256, write_atomic
+from symbiosis.yaml_files import read_params
 
 NOTEBOOKS = {"symbiosis": "03_symbiosis_loop", "interaction": "04_model_interaction"}  # the others: 02_baselines
 REPORTS = {  # notebooks that read all runs of a scale; 05, 12 ask what only the miniature's known truth can answer

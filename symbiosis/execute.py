@@ -12,15 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from symbiosis.errors import SymbiosisError
-from symbiosis.settings import (
-    ASKS_FOR_SETTINGS,
-    InteractionSettings,
-    RunSettings,
-    SettingsError,
-    literal_parameters,
-    nearest,
-    read_params,
-)
+from symbiosis.notebook import ASKS_FOR_SETTINGS, literal_parameters
+from symbiosis.settings import InteractionSettings, RunSettings, SettingsError, nearest
+from symbiosis.yaml_files import read_params
 
 
 def skip_rfc3987_import() -> None:

@@ -19,8 +19,9 @@ from symbiosis.models.checks import library_errors
 from symbiosis.models.loading import find, read_tokenizer
 from symbiosis.models.tokens import token_ids
 from symbiosis.prompts import read_prompts
-from symbiosis.settings import RunSettings, make_settings, read_params, root
+from symbiosis.settings import RunSettings, make_settings, root
 from symbiosis.store.folders import write_atomic
+from symbiosis.yaml_files import read_params
 
 MODEL = "smollm2-135m-instruct"  # what `make weights` fetches
 

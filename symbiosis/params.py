@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from symbiosis.settings import SettingsError, arm_of, nearest, read_params, root
+from symbiosis.settings import SettingsError, arm_of, nearest, root
+from symbiosis.yaml_files import read_params
 
 Parameters = dict[str, Any]
 OWN = "params/own"  # scales and methods of a reader, which git ignores

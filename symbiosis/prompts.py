@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from symbiosis.settings import SettingsError, nearest, read_yaml, root
+from symbiosis.settings import SettingsError, nearest, root
+from symbiosis.yaml_files import read_yaml
 
 SEPARATOR = "\n\n"  # between exemplars: what ends a text that goes on from them
 

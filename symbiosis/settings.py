@@ -1,27 +1,19 @@
 """Every parameter once, with its unit, range and meaning; anything misspelt or mistyped stops before work begins."""
 
-import ast
 import difflib
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
-from keyword import iskeyword
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from symbiosis.errors import SymbiosisError
 
 HASHED_UNLESS_DEFAULT = {"hashed_unless_default": True}  # came after results were published, whose run_ids stay
-INJECTED = "# Parameters\n"  # how papermill begins the cell it adds
-ASKS_FOR_SETTINGS = r"\bnotebook_(settings|parameters)\("  # in a notebook's cell
-COMPUTED = object()  # in place of a value that is no literal
-YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_LINES = 12  # of a sentence that lists mistakes
-MAX_DEPTH = 20  # levels of a params file; ours have four
 UNREPORTED = "smoke"  # the scale of the defaults: too small to report
 FEEDBACK_OF_TEXTS = ("lm_loss", "half_random", "k_center", "gradient_norm", "influence")  # of a language model alone
 PROXIES = ("probe", "minilm")  # quick Students that only say labels, see symbiosis.models.proxies
@@ -515,164 +507,10 @@ def make_settings(source: str = "parameters", model_class: type[S] = RunSettings
         raise SettingsError("\n".join(lines[:MAX_LINES] + more)) from None
 
 
-def notebook_settings(namespace: Mapping[str, Any], model_class: type[S] = RunSettings, **fixed: Any) -> S:
-    """Settings of a notebook: `notebook_settings(globals())` in the cell after the parameters.
-
-    `fixed` adds what the notebook itself decides.
-    """
-    given = notebook_parameters(namespace, model_class) | fixed
-    return make_settings(_where_from(given, model_class), model_class, **given)
-
-
-def notebook_parameters(namespace: Mapping[str, Any], model_class: type[Settings] = RunSettings) -> dict[str, Any]:
-    """What a notebook's parameters cell, and the one papermill injects after it, have set; unknown names included.
-
-    Unknown names are found in the history of cells; where a runner keeps no history (nbval), the fields of the settings
-    are taken from the namespace, as is whatever a cell computes.
-    """
-    fields = {name: namespace[name] for name in model_class.model_fields if name in namespace}
-    plain = {name: value for name, value in fields.items() if isinstance(value, (str, int, float))}
-    said = literal_parameters(namespace.get("In", []), model_class.model_fields)
-    return plain | {name: namespace.get(name) if value is COMPUTED else value for name, value in said.items()}
-
-
-def literal_parameters(cells: Sequence[str], fields: Collection[str] = ()) -> dict[str, Any]:
-    """Names and values of the cells that set parameters, COMPUTED for what is no literal; later cells win.
-
-    Before the notebook asks for its settings these are the cells of literal assignments and those that set a field.
-    Afterwards literal assignments are a change of parameters where all names are `fields`, else a reader's scratch.
-    Raises SettingsError where what papermill was given is more than names and values: it writes names into the notebook
-    as they are, so a name can be code.
-    """
-    values: dict[str, Any] = {}
-    asked = False
-    for cell in cells:
-        asked = asked or bool(re.search(ASKS_FOR_SETTINGS, cell))
-        given, alone = _assigned(cell)
-        injected = cell.startswith(INJECTED)
-        if injected and not alone:
-            raise SettingsError("parameters: a name given to papermill is no plain word; correct it")
-        literal = alone and COMPUTED not in given.values()
-        known = not set(given).isdisjoint(fields)
-        if (literal and set(given) <= set(fields)) if asked else (literal or known or injected):
-            values |= given
-    return values
-
-
-def _assigned(cell: str) -> tuple[dict[str, Any], bool]:
-    """What a cell assigns to names, COMPUTED where that is no literal, and whether it does nothing else."""
-    lines = ["pass" if line.startswith(("%", "!")) else line for line in cell.splitlines()]
-    try:
-        body = ast.parse("\n".join(lines)).body
-    except (SyntaxError, ValueError, RecursionError):
-        return {}, False
-    values: dict[str, Any] = {}
-    alone = True
-    for node in body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if not (isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value):
-            alone = False
-            continue
-        alone = alone and all(isinstance(target, ast.Name) for target in targets)
-        try:
-            value = ast.literal_eval(node.value)
-        except (ValueError, TypeError, SyntaxError, RecursionError):
-            value = COMPUTED
-        values |= {target.id: value for target in targets if isinstance(target, ast.Name)}
-    return values, alone
-
-
-def settings_table(settings: Settings, namespace: Collection[str] = ()) -> str:
-    """The parameters that a notebook's namespace does not name, as lines that its parameters cell could have."""
-    fields = {name: field for name, field in type(settings).model_fields.items() if name not in namespace}
-    lines = {f"{name} = {getattr(settings, name)!r}": field.description for name, field in fields.items()}
-    width = max(map(len, lines), default=0)
-    return "\n".join(f"{line:{width}}  # {meaning}" for line, meaning in lines.items())
-
-
-def read_params(path: str | Path) -> dict[str, Any]:
-    """One params file as a dictionary; SettingsError names file and line of what is malformed."""
-    path = resolve(path)
-    if not path.is_file():
-        raise SettingsError(f"{path}: no such params file")
-    values, node = _read_yaml(path)
-    if not isinstance(values, dict) or not values:
-        what = type(values).__name__ if values else "nothing"
-        raise SettingsError(f"{path}: holds {what}; write one 'name: value' per line")
-    for key, _ in node.value:
-        is_name = key.tag.endswith(":str") and key.value.isidentifier() and not iskeyword(key.value)
-        if not is_name and not key.tag.endswith(":merge"):
-            name = str(key.value)[:40]
-            raise SettingsError(
-                f"{path}: line {key.start_mark.line + 1}: {name!r} is no name of a parameter; write 'name: value'"
-            )
-    return values
-
-
-def read_yaml(path: Path) -> Any:
-    """What a YAML file says, strictly: in UTF-8, no key twice; SettingsError names file and line."""
-    return _read_yaml(path)[0]
-
-
-def _read_yaml(path: Path) -> tuple[Any, yaml.Node]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        depth = 0
-        for event in yaml.parse(text, Loader=YAML):  # libyaml's loader itself would crash on thousands of levels
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=event.start_mark)
-        loader = _Strict(text)
-        node = loader.get_single_node()
-        return (loader.construct_document(node) if node else None), node
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise SettingsError(f"{path}: line {line}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        said = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise SettingsError(f"{path}: {where}not valid YAML: {said[:150]}") from None
-
-
-class _Strict(YAML):
-    """Refuses, with the line, a key that comes twice and a value that is none, as a number of 5,000 digits."""
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, OverflowError) as error:
-            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from None
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key.value, str)]
-        for i, (key, _) in enumerate(node.value):
-            if (key.tag, key.value) in keys[:i]:
-                said = f"'{key.value[:40]}' comes a second time; keep one of the two"
-                raise yaml.MarkedYAMLError(problem=said, problem_mark=key.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def nearest(name: str, names: Collection[str]) -> str:
     """A question that ends a sentence about a name nobody knows; '' where no other is close."""
     close = difflib.get_close_matches(name, sorted(names), n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
-
-
-def _target(node: ast.stmt) -> str:
-    target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
-    return target.id
-
-
-def _where_from(given: dict[str, Any], model_class: type[Settings]) -> str:
-    """The params files that hold a name no setting has, else 'parameters'."""
-    unknown = set(given) - set(model_class.model_fields)
-    for path in sorted(root().glob("params/**/*.yaml")) if unknown else []:
-        if unknown & set(read_params(path)):
-            return str(path.relative_to(root()))
-    return "parameters"
 
 
 def _explain(source: str, error: dict, given: dict[str, Any], model_class: type[Settings]) -> str:

@@ -16,9 +16,10 @@ from symbiosis.models import loading
 from symbiosis.models.loading import ModelError, document_rows
 from symbiosis.models.training import TrainingError
 from symbiosis.params import study_cells
-from symbiosis.settings import InteractionSettings, RunSettings, SettingsError, make_settings, read_params
+from symbiosis.settings import InteractionSettings, RunSettings, SettingsError, make_settings
 from symbiosis.store import results
 from symbiosis.store.stages import RunError, run_folder
+from symbiosis.yaml_files import read_params
 
 ROOT = Path(__file__).resolve().parents[1]
 SCALES = sorted((ROOT / "params").glob("interaction_*.yaml"))

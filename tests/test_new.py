@@ -10,7 +10,8 @@ import pytest
 from symbiosis import new
 from symbiosis.data.readers import DataError
 from symbiosis.loop import runs
-from symbiosis.settings import RunSettings, make_settings, read_params
+from symbiosis.settings import RunSettings, make_settings
+from symbiosis.yaml_files import read_params
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = {

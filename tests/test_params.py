@@ -7,14 +7,8 @@ import pandas as pd
 import pytest
 
 from symbiosis import batch, params
-from symbiosis.settings import (
-    InteractionSettings,
-    RunSettings,
-    SettingsError,
-    fingerprint,
-    make_settings,
-    read_params,
-)
+from symbiosis.settings import InteractionSettings, RunSettings, SettingsError, fingerprint, make_settings
+from symbiosis.yaml_files import read_params
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST_RUNS = {  # parameters that runs of agnews_small were made without; today they stand at their defaults

@@ -16,7 +16,8 @@ from packaging.requirements import Requirement
 
 from symbiosis import params
 from symbiosis.analysis import verify
-from symbiosis.settings import InteractionSettings, RunSettings, SettingsError, make_settings, read_params
+from symbiosis.settings import InteractionSettings, RunSettings, SettingsError, make_settings
+from symbiosis.yaml_files import read_params
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

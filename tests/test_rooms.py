@@ -5,8 +5,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
-    {"theory", "errors"}, {"settings"}, {"prompts"}, {"params"}, {"store"}, {"data"}, {"measures"}, {"models"},
-    {"pretrain"}, {"loop"}, {"interaction"}, {"analysis"}, {"execute"}, {"pages", "share", "new"}, {"batch"},
+    {"theory", "errors"}, {"settings"}, {"yaml_files"}, {"notebook", "prompts"}, {"params"}, {"store"}, {"data"},
+    {"measures"}, {"models"}, {"pretrain"}, {"loop"}, {"interaction"}, {"analysis"}, {"execute"},
+    {"pages", "share", "new"}, {"batch"},
 )  # fmt: skip
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(

@@ -36,10 +36,11 @@ from symbiosis.analysis.verdicts import (
     measure,
     reason,
 )
-from symbiosis.settings import read_yaml, resolve
+from symbiosis.settings import resolve
 from symbiosis.store import results
 from symbiosis.store.folders import write_atomic
 from symbiosis.store.results import ResultsError
+from symbiosis.yaml_files import read_yaml
 
 PUBLISHED_SCALE, THEORY_SCALE = "published", "linear_theory"
 PUBLISHED_TEST_ROWS = 500  # the smallest test set that gives every published figure

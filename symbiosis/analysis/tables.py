@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from symbiosis.analysis.statistics import PAIRED, holm, mean_interval, paired_row, wilson_interval
-from symbiosis.settings import read_yaml
 from symbiosis.store.results import ResultsError
+from symbiosis.yaml_files import read_yaml
 
 STYLES = read_yaml(Path(__file__).with_name("styles.yaml"))
 P = ("p", "p_holm")

@@ -8,8 +8,9 @@ from symbiosis.data.task import load_task
 from symbiosis.loop import runs
 from symbiosis.loop.methods import METHODS
 from symbiosis.models import loading
-from symbiosis.settings import make_settings, read_params, root
+from symbiosis.settings import make_settings, root
 from symbiosis.store import stages
+from symbiosis.yaml_files import read_params
 
 
 @pytest.fixture(scope="module")
