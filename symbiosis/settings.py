@@ -174,6 +174,9 @@ class RunSettings(Settings):
     )
     real_share: Share = later(0.0, "share of each lesson that is labelled real rows")
     real_rows_from: Literal["fresh", "fixed"] = later("fresh", "whether these are new in every generation or the same")
+    held_power: Weight = later(
+        0.0, "rows, real and written, are drawn from more such that subtopics have p ~ share^power; 0: as they come"
+    )
     weak_accuracy: Share = later(0.0, "right labels of a weak labeller asked about rejected texts; 0 switches it off")
     subtopic_power: Weight = later(1.0, "method oracle: subtopics with p ~ share^power; 0 is even, large the largest")
     label_noise: Share = later(0.0, "method oracle: share of rows with a wrong label")
@@ -291,9 +294,11 @@ class RunSettings(Settings):
             raise ValueError("first_lesson_sources: feedback 'influence' needs a lesson before; take random")
         if self.task != "miniature" and self.pool_skew in ("rare_tail", "no_tail"):
             raise ValueError(f"pool_skew: only the miniature knows its tail; '{self.pool_skew}' needs task: miniature")
-        if self.task != "miniature" and (self.method == "oracle" or self.weak_accuracy or self.probe_hidden_states):
+        asked = (self.method == "oracle", self.weak_accuracy, self.probe_hidden_states, self.held_power)
+        if self.task != "miniature" and any(asked):
             raise ValueError(
-                "method 'oracle', weak_accuracy, probe_hidden_states: need the known truth of task: miniature"
+                "method 'oracle', weak_accuracy, probe_hidden_states, held_power: need the known truth of task: "
+                "miniature"
             )
         return self
 

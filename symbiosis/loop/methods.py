@@ -10,7 +10,7 @@ from symbiosis.data.lesson import make_lesson
 from symbiosis.loop import teaching
 from symbiosis.loop.feedback import hard_count, hardest
 from symbiosis.loop.influence import Influence
-from symbiosis.loop.mixing import kept_rows, real_count, real_positions, weak_labels
+from symbiosis.loop.mixing import held_rows, kept_rows, real_count, real_positions, weak_labels
 from symbiosis.loop.state import LoopState, cycle
 from symbiosis.loop.teaching import LabeledTexts
 from symbiosis.models.generation import Sampling, generate
@@ -19,6 +19,7 @@ from symbiosis.settings import derive_seed
 
 Method = Callable[[LoopState, int, int], Dataset]  # (state, generation, n) -> n rows
 METHODS: dict[str, Method] = {}
+HELD_DRAFTS = 3  # rows a method gives for each that is kept under `held_power`
 NEEDS_GENERATOR: set[str] = set()
 
 
@@ -58,16 +59,32 @@ def new_rows(state: LoopState, generation: int) -> Dataset:
     n = settings.lesson_size - n_dev - n_real
     n_explained = round(settings.dev_prompts_share * n) if len(prompts) else 0
     if n > n_explained:
-        rows = METHODS[settings.method](state, generation, n - n_explained)
+        rows = METHODS[settings.method](
+            state, generation, (n - n_explained) * (HELD_DRAFTS if settings.held_power else 1)
+        )
+        rows = held(state, rows, n - n_explained) if settings.held_power else rows
         parts.append(relabel_rejected(state, rows, generation) if settings.weak_accuracy else rows)
     if n_explained:
         parts.append(explained_dev(state, task.dev.select(prompts), n_explained, generation))
     if n_real:
-        chosen = real_positions(n_real, generation, len(task.train), fixed=settings.real_rows_from == "fixed")
-        parts.append(as_labelled(task.train.select(chosen), "real", generation))
+        fixed, some = settings.real_rows_from == "fixed", task.train
+        if settings.held_power:
+            some = held(
+                state, some.select(state.rng(0 if fixed else generation, "held").permutation(len(some))), n_real
+            )
+        else:
+            some = some.select(real_positions(n_real, generation, len(some), fixed=fixed))
+        parts.append(as_labelled(some, "real", generation))
     if n_dev:
         parts.append(as_labelled(task.dev.select(taught), "dev", generation))
     return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+
+
+def held(state: LoopState, rows: Dataset, n: int) -> Dataset:
+    """n of the rows, such that subtopics of the known world have p ~ (true share)^held_power, classes alike."""
+    world = state.task.world
+    shares = np.tile((world.shares / world.shares.max()) ** state.settings.held_power, state.n_classes)
+    return rows.select(held_rows(world.subtopic(rows["text"]), shares / shares.sum(), n))
 
 
 def dev_positions(state: LoopState, generation: int) -> tuple[np.ndarray, np.ndarray]:

@@ -45,6 +45,25 @@ def kept_rows(sizes: list[int], mixing: str, rng: np.random.Generator) -> np.nda
     raise ValueError(f"mixing: {mixing!r} is not one of replace, accumulate, accumulate_subsample")
 
 
+def held_rows(kinds: np.ndarray, shares: np.ndarray, rows: int) -> np.ndarray:
+    """Positions of `rows` of the rows given such that kind k has round(rows * shares_k) of them: (rows,).
+
+    kinds:  (m,) kind of each row, -1 for none; the first of a kind come first, and again in turn where they are few.
+    shares: (K,) of the kinds, sums to 1. What a kind without any row would have goes to the others in proportion; where
+            no row has a kind they are taken in turn, whatever they are.
+
+    Quotas are rounded down, then one more to those that lost most. So diversity over kinds stays as it is set while at
+    least one row of every kind is left, and nothing else of the rows is held.
+    """
+    there = np.bincount(kinds[kinds >= 0], minlength=len(shares)) > 0
+    if not (shares * there).sum():
+        return np.arange(rows) % len(kinds)
+    wanted = rows * shares * there / (shares * there).sum()
+    counts = np.floor(wanted + 1e-9).astype(int)
+    counts[np.argsort(counts - wanted, kind="stable")[: rows - counts.sum()]] += 1
+    return np.concatenate([np.resize(np.flatnonzero(kinds == k), counts[k]) for k in np.flatnonzero(counts)])
+
+
 def weak_labels(truth: np.ndarray, accuracy: float, n_classes: int, rng: np.random.Generator) -> np.ndarray:
     """Labels of a weak labeller: (n,), right with probability `accuracy`, else any other class, all equally likely.
 

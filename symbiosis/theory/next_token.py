@@ -5,7 +5,7 @@ from numpy.random import Generator
 from scipy import special, stats
 from scipy.linalg import solve_triangular
 
-from symbiosis.theory.checks import Curves, as_distribution, check_counts, check_draws
+from symbiosis.theory.checks import Curves, as_distribution, check_counts, check_draws, check_range
 
 
 def next_token_moments(p: np.ndarray, generations: int, *, tokens: int, real_tokens: int = 0) -> Curves:
@@ -82,6 +82,31 @@ def types_alive(
             chance = parents[copied:, copied] * missed[:, copied, None]
             written[:, copied:] += chance * own[:, : tokens + 1 - copied]
     return np.array(alive, dtype=float)
+
+
+def tail_mass(generations: int, *, kept: float, real_share: float = 0.0) -> np.ndarray:
+    """Tail mass of the rows of generations 0..G, in units of the truth's: (G + 1,), expected.
+
+        m_0 = 1,   m_t+1 = r + (1 - r) k m_t,   m_t = m + (1 - m) ((1 - r) k)^t,   m = r / (1 - (1 - r) k)
+
+    Sampling alone leaves it where it is (k = 1), whatever the real share; a writer that favours what is likely loses
+    it, and the real share r decides where that ends. Held from outside, m is 1 for every r.
+
+    Args:
+        kept:       k, the share of the tail mass it has read that a writer writes, in [0, 1].
+        real_share: r, the share of the rows that is real and drawn anew.
+    """
+    check_counts(0, generations=generations)
+    check_range("[0, 1]", kept=kept, real_share=real_share)
+    falls = (1 - real_share) * kept
+    end = real_share / (1 - falls) if falls < 1 else 1.0
+    return end + (1 - end) * falls ** np.arange(generations + 1)
+
+
+def real_share_for(mass: float, *, kept: float) -> float:
+    """The real share at which `tail_mass` ends at `mass`: r = m (1 - k) / (1 - m k); errors as there."""
+    check_range("[0, 1]", mass=mass, kept=kept)
+    return mass * (1 - kept) / (1 - mass * kept) if mass * kept < 1 else 0.0
 
 
 def collapse_time(p: np.ndarray, *, tokens: int) -> float:

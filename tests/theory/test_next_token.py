@@ -6,7 +6,14 @@ from scipy import stats
 from theory_tools import FOUR, agrees, counts_chain, excludes, last, refuses, rng
 
 from symbiosis.theory.checks import mean_and_error
-from symbiosis.theory.next_token import collapse_time, next_token_moments, simulate_types, types_alive
+from symbiosis.theory.next_token import (
+    collapse_time,
+    next_token_moments,
+    real_share_for,
+    simulate_types,
+    tail_mass,
+    types_alive,
+)
 
 ANCHOR = {"tokens": 20, "real_tokens": 30}
 ZIPF = 1 / np.arange(1, 1001) / np.sum(1 / np.arange(1, 1001))
@@ -190,3 +197,16 @@ def test_impossible_input_is_refused():
         (lambda: types_alive(FOUR, 3, tokens=5, types=np.ones(3, dtype=bool)), "types: .* each of the 4 types"),
         (lambda: types_alive(FOUR, 3, tokens=5, types=[0, 1, 2, 3]), "types: int64 .* boolean"),
     )
+
+
+# --- a writer that favours what is likely ---------------------------------------------------------------------------
+def test_tail_mass_follows_its_recursion_and_ends_where_the_real_share_says():
+    for kept, real in ((0.8, 0.0), (0.8, 0.25), (0.5, 0.5), (1.0, 0.0), (1.0, 0.3), (0.0, 0.3)):
+        curve, m = tail_mass(60, kept=kept, real_share=real), 1.0
+        for value in curve:
+            assert value == pytest.approx(m, abs=1e-12)
+            m = real + (1 - real) * kept * m
+        if real:
+            assert real_share_for(curve[-1], kept=kept) == pytest.approx(real if kept < 1 else 0.0, abs=1e-4)
+    with pytest.raises(ValueError, match=r"kept: 1\.2"):
+        tail_mass(3, kept=1.2)
