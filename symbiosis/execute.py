@@ -21,15 +21,7 @@ from symbiosis.settings import (
     nearest,
     read_params,
 )
-
-
-def skip_rfc3987_import() -> None:
-    """Let what reads notebooks start a second sooner; to be called before its first import.
-
-    All of it imports jsonschema, which builds a grammar of web addresses to check fields that no notebook has. Refused
-    that import, it does without, as where the package is not installed.
-    """
-    sys.modules.setdefault("rfc3987_syntax", None)
+from symbiosis.warm import skip_rfc3987_import, warm_kernels
 
 
 def check_given(given: Mapping[str, Any]) -> None:
@@ -69,6 +61,7 @@ def main() -> None:
     from papermill.cli import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    warm_kernels()
     try:
         check_given(papermill.make_context("papermill", sys.argv[1:], resilient_parsing=True).params)
         papermill(prog_name="papermill")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
-    {"theory", "errors"}, {"settings"}, {"prompts"}, {"params"}, {"store"}, {"data"}, {"measures"}, {"models"},
+    {"theory", "errors", "warm"}, {"settings"}, {"prompts"}, {"params"}, {"store"}, {"data"}, {"measures"}, {"models"},
     {"pretrain"}, {"loop"}, {"interaction"}, {"analysis"}, {"execute"}, {"pages", "share", "new"}, {"batch"},
 )  # fmt: skip
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
