@@ -48,10 +48,10 @@ def look(data: str, count_tokens: Callable[[list[str]], list[int]]) -> Look:
 
 def values_of(name: str, data: str, models: dict[str, str], found: Look) -> dict:
     """What the scale says otherwise than params/paper.yaml: a first look that the data fill and a CPU in minutes."""
-    dev = min(50, max(4, found.distinct // 10))
-    train = min(96, (found.distinct - dev) // 2)
-    pool, test = min(100, found.distinct - dev - train), min(100, len(found.source.test))
-    lesson = min(32, train)
+    dev = min(32, max(4, found.distinct // 10))
+    train = min(72, (found.distinct - dev) // 2)
+    pool, test = min(64, found.distinct - dev - train), min(64, len(found.source.test))
+    lesson = min(24, train)
     if lesson < 4 or pool < 8:
         raise NewError(f"{data}: {found.distinct} distinct rows outside the test are too few for dev, train and pool")
     length = min(256, max(16, -(-int(found.tokens.quantile(0.95)) // 8) * 8))
@@ -126,7 +126,7 @@ def main(words: list[str]) -> None:
         path, said = new(**given)
     except SymbiosisError as error:
         raise SystemExit(str(error)) from None
-    print(f"{said}\nwritten: {path.relative_to(root())}; next: make reproduce SCALE={path.stem}")
+    print(f"{said}\nwritten: {path.relative_to(root())}; next: make reproduce SCALE={path.stem} SEEDS=1")
 
 
 if __name__ == "__main__":
