@@ -21,6 +21,8 @@ PROMPTS ?=
 GGUF ?=
 JOBS ?= all
 GPUS ?= 1
+# Where `make bench` writes; the published tables are the author's: BENCHMARKS=reports/benchmarks
+BENCHMARKS ?= reports/local/benchmarks
 PROFILE ?= profiles/default
 
 BIN := $(VENV)/bin
@@ -131,16 +133,16 @@ test: $(READY)  ## all but the slow tests, and every notebook with its defaults,
 	echo "--- $(HEAVY) and the notebooks:"; wait $$heavy || status=$$?; \
 	cat "$$log"; exit $$status
 
-bench: $(READY)  ## what it costs beside what others do, at true shapes (an hour and more of one idle core); tables in reports/benchmarks
-	$(BIN)/python benchmarks/training.py --shape pythia-160m
-	$(BIN)/python benchmarks/scoring.py --shape pythia-160m
-	$(BIN)/python benchmarks/influence.py --shape pythia-160m
-	$(BIN)/python benchmarks/generation.py --shape qwen2-0.5b
-	$(BIN)/python benchmarks/diversity.py
-	$(BIN)/python benchmarks/embeddings.py --shape all-MiniLM-L6-v2
-	$(BIN)/python benchmarks/growth.py
-	$(BIN)/python benchmarks/loop.py --shape paper
-	$(BIN)/python benchmarks/equal_bits.py
+bench: $(READY)  ## what it costs beside what others do, at true shapes (an hour and more of one idle core); tables in reports/local/benchmarks
+	$(BIN)/python benchmarks/training.py --folder $(BENCHMARKS) --shape pythia-160m
+	$(BIN)/python benchmarks/scoring.py --folder $(BENCHMARKS) --shape pythia-160m
+	$(BIN)/python benchmarks/influence.py --folder $(BENCHMARKS) --shape pythia-160m
+	$(BIN)/python benchmarks/generation.py --folder $(BENCHMARKS) --shape qwen2-0.5b
+	$(BIN)/python benchmarks/diversity.py --folder $(BENCHMARKS)
+	$(BIN)/python benchmarks/embeddings.py --folder $(BENCHMARKS) --shape all-MiniLM-L6-v2
+	$(BIN)/python benchmarks/growth.py --folder $(BENCHMARKS)
+	$(BIN)/python benchmarks/loop.py --folder $(BENCHMARKS) --shape paper
+	$(BIN)/python benchmarks/equal_bits.py --folder $(BENCHMARKS)
 
 paper: $(READY)  ## paper/paper.pdf, every number of it read from reports/ and params/
 	$(BIN)/python -m symbiosis.analysis.paper paper/paper.pdf

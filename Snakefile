@@ -14,15 +14,15 @@ from pathlib import Path
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from symbiosis import batch
+from symbiosis import batch, warm
 from symbiosis import params as params_of
 
-PYTHON = shlex.quote(sys.executable)
+PYTHON = shlex.join(warm.command("")[:-1])  # then a module and its words
 with batch.one_sentence():
     SCALE, PLAN, ARGS = batch.request(config, os.environ)
 REPORTS = params_of.LOCAL
 STUDY = batch.report_study(PLAN)
-HELD = ExitStack()  # the batch's lock, till this process ends
+HELD = ExitStack()  # the batch's lock and its warm Python, till this process ends
 BEGAN = time.monotonic()
 DRY = bool({"-n", "--dry-run", "--dryrun"} & set(sys.argv))
 if DRY:
@@ -91,7 +91,7 @@ rule base:
     params:
         args=args,
     shell:
-        "{PYTHON} -m symbiosis.batch bases {wildcards.scale} {wildcards.study} all {wildcards.seed} -- {params.args} "
+        "{PYTHON} symbiosis.batch bases {wildcards.scale} {wildcards.study} all {wildcards.seed} -- {params.args} "
         + OR_FAIL
 
 
@@ -119,8 +119,8 @@ rule run:
         args=args,
         all=lambda wildcards: json.dumps(of(wildcards).parameters(ARGS)),
     shell:
-        "{{ {PYTHON} -m symbiosis.batch params {params.run} -- {params.args} > {params.folder}/params.yaml && "
-        "{PYTHON} -m symbiosis.execute {input.notebook} {params.folder}/run.part.ipynb -f {params.folder}/params.yaml && "
+        "{{ {PYTHON} symbiosis.batch params {params.run} -- {params.args} > {params.folder}/params.yaml && "
+        "{PYTHON} symbiosis.execute {input.notebook} {params.folder}/run.part.ipynb -f {params.folder}/params.yaml && "
         "test -f {params.folder}/record.json; }} " + OR_FAIL + "; mv {params.folder}/run.part.ipynb {output}"
 
 
@@ -146,7 +146,7 @@ rule merged:
     log:
         REPORTS + "/runs/{scale}/merged.log",
     shell:
-        "{{ {PYTHON} -m symbiosis.batch merge {wildcards.scale} {STUDY} all 0 > {output}; }} " + OR_FAIL
+        "{{ {PYTHON} symbiosis.batch merge {wildcards.scale} {STUDY} all 0 > {output}; }} " + OR_FAIL
 
 
 rule report:
@@ -164,7 +164,7 @@ rule report:
     params:
         study=lambda wildcards: f"-p study {STUDY}" if wildcards.report[:2] in ("06", "07") else "",  # the others ask more
     shell:
-        "{PYTHON} -m symbiosis.execute {input.notebook} {output} -p scale {wildcards.scale} -p reports_dir {REPORTS} "
+        "{PYTHON} symbiosis.execute {input.notebook} {output} -p scale {wildcards.scale} -p reports_dir {REPORTS} "
         "{params.study} " + OR_FAIL
 
 
@@ -192,8 +192,8 @@ rule interaction:
         file=REPORTS + "/runs/{scale}/params.yaml",
         args=args,
     shell:
-        "{{ {PYTHON} -m symbiosis.batch params {params.run} -- {params.args} > {params.file} && "
-        "{PYTHON} -m symbiosis.execute {input.notebook} {output} -f {params.file}; }} " + OR_FAIL
+        "{{ {PYTHON} symbiosis.batch params {params.run} -- {params.args} > {params.file} && "
+        "{PYTHON} symbiosis.execute {input.notebook} {output} -f {params.file}; }} " + OR_FAIL
 
 
 class Line(logging.Handler):
@@ -220,6 +220,8 @@ def end():
 onstart:
     with batch.one_sentence():
         HELD.enter_context(batch.batch_lock())
+    if workflow.local_exec and not workflow.touch:  # runs here
+        HELD.enter_context(warm.serving())
     LOG.addHandler(Line())
     batch.say(batch.progress(PLAN, 0, 0, 1))
     for handler in TERMINAL:

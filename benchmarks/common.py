@@ -29,8 +29,10 @@ from symbiosis.settings import resolve
 from symbiosis.store.folders import write_atomic
 
 SEED = 7  # of weights, texts and order
-FOLDER = "reports/benchmarks"
+FOLDER = "reports/local/benchmarks"  # the published tables: make bench BENCHMARKS=reports/benchmarks
+REAL = "smollm2-135m-instruct"
 SHAPES = {
+    REAL: {},
     "tiny": {
         "vocab_size": 4096,
         "hidden_size": 64,
@@ -63,7 +65,13 @@ def arguments(doc: str, *, with_model: bool = True, **more: Any) -> argparse.Arg
 
 # --- models and texts ----------------------------------------------------------------------------------------------
 def student(shape: str, device: str = "cpu") -> tuple[Any, Any]:
-    """(model, tokenizer): GPT-NeoX at a true shape, random fp32 weights; words of the miniature are its first ids."""
+    """(model, tokenizer): GPT-NeoX at a true shape, random fp32 weights; words of the miniature are its first ids.
+
+    REAL is no shape but weights that `make weights` fetches, with their own tokenizer.
+    """
+    if shape == REAL:
+        lm = loading.load(loading.find(shape), device=device)
+        return lm.model.eval(), lm.tokenizer
     torch.manual_seed(SEED)
     tokenizer = word_tokenizer(World.make(SEED), "student")
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}

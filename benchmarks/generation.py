@@ -12,8 +12,7 @@ ended counts as waste, not as a token. A model's weights are rounded to bf16 bef
 alike; the refill engine packs them within its time. share_of_ceiling is the time torch's own matrix products alone
 would take for the tokens that are needed, over the time measured. decode_share is that of one token for each row of a
 full batch, over the median of the refill engine's steps of so many rows, draws included; packed products, and noise,
-can take it above 1. After the ways come the comparisons, each with its goal where it has one. The table goes to
-reports/benchmarks/generation.csv.
+can take it above 1. After the ways come the comparisons, each with its goal where it has one.
 """
 
 import argparse
@@ -38,7 +37,7 @@ from symbiosis.models.refill import Refill
 from symbiosis.pretrain.miniature import SIZES, word_tokenizer
 from symbiosis.pretrain.recipe import new_model
 
-TABLE = f"{common.FOLDER}/generation.csv"
+TABLE = "generation.csv"
 TOP_P = 0.95
 READ_ROWS = 128  # tokens at a time in the ceiling of reading prompts
 
@@ -291,6 +290,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="miniature")
     parser.add_argument("--repeats", type=int, default=3, help="turns; the medians are written")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--folder", default=common.FOLDER, help="where the table goes")
     parser.add_argument("--texts", type=int, help="prompts, one text each")
     parser.add_argument("--batch", type=int, help="rows at a time")
     parser.add_argument("--longest", type=int, help="tokens a text has at most")
@@ -304,7 +304,7 @@ def main() -> None:
     asked = given.ways if given.memory else []
     peaks = {w: common.peak_gb(few_tokens, w, given.shape, sizes, given.device) for w in asked}
     one = case(given.shape, *sizes, given.device)
-    common.write(TABLE, table(one, given.shape, given.ways, given.repeats, peaks))
+    common.write(f"{given.folder}/{TABLE}", table(one, given.shape, given.ways, given.repeats, peaks))
 
 
 if __name__ == "__main__":

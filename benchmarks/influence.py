@@ -6,7 +6,7 @@
 Both ways work on the same Student (random weights: the arithmetic is the same), in turns within one process, on one
 thread. The other way is Montessori-Instruct's (Li et al. 2024, arXiv 2410.14208): from the same checkpoint each time,
 one AdamW step on the one candidate, then the mean loss over all of dev. Times are CPU seconds of the process, so that
-other jobs on the machine count little. The table goes to reports/benchmarks/influence.csv, a row per shape and dev
+other jobs on the machine count little. The table goes to influence.csv in --folder, a row per shape and dev
 size: `ratio` is how many times cheaper a candidate is; state_s and direction_s are paid once per averaged step, for all
 candidates together.
 """
@@ -15,8 +15,10 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
 import pandas as pd
 import torch
@@ -34,7 +36,7 @@ from symbiosis.settings import RunSettings, resolve
 from symbiosis.store.folders import write_atomic
 
 SEED = 6  # of the world whose texts are timed
-TABLE = "reports/benchmarks/influence.csv"
+TABLE = "influence.csv"
 
 
 @dataclass
@@ -127,19 +129,21 @@ def main() -> None:
     parser.add_argument("--retrained", type=int, default=1, help="of them, retrained on in each turn")
     parser.add_argument("--dev", type=int, default=256, help="dev texts; 64 for a quick look")
     parser.add_argument("--repeats", type=int, default=3, help="turns; the medians are written")
+    parser.add_argument("--folder", default=common.FOLDER, help="where the table goes")
     given = parser.parse_args()
     loading.use_threads(1)
     whole = case(given.shape, given.candidates, given.dev)
     few = replace(whole, candidates=whole.candidates.select(range(given.retrained)))
     seconds = measure(whole, few, given.repeats)
     ratio = seconds["retraining_s"] / seconds["two_passes_s"]
-    row = vars(given) | {name: f"{value:.3g}" for name, value in seconds.items()} | {"ratio": f"{ratio:.1f}"}
-    print(write_row(row).to_string(index=False))
+    asked = {key: value for key, value in vars(given).items() if key != "folder"}
+    row = asked | {name: f"{value:.3g}" for name, value in seconds.items()} | {"ratio": f"{ratio:.1f}"}
+    print(write_row(resolve(given.folder) / TABLE, row).to_string(index=False))
 
 
-def write_row(row: dict) -> pd.DataFrame:
+def write_row(path: Path, row: dict) -> pd.DataFrame:
     """The table with this row in place of the one of the same shape and dev size."""
-    path = resolve(TABLE)
+    path.parent.mkdir(parents=True, exist_ok=True)
     new = pd.DataFrame([row | {"clock": "process CPU seconds, 1 thread"}]).astype(str)
     if path.is_file():
         old = pd.read_csv(path, dtype=str)

@@ -1,7 +1,8 @@
 """How real weights label: question x label words x calibration, on dev and test, with whole and skewed pools.
 
 `python benchmarks/labeller.py --task data/ag_news` (AG News with its four classes; `make weights` first) writes
-reports/labeller.csv. Formats and words were chosen on dev; test is read once, here.
+labeller.csv in --folder; the published one stands in reports/. Formats and words were chosen on dev; test is read once,
+here.
 """
 
 import argparse
@@ -139,7 +140,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--task", required=True, help="a folder with AG News, or its hub id with @commit")
     parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16"])
-    parser.add_argument("--folder", default="reports")
+    parser.add_argument("--folder", default="reports/local", help="the published table: reports")
     given = parser.parse_args()
     found = main(given.task, given.precision, resolve(given.folder))
     shown = found[found["measure"].isin(["accuracy", "largest_share"])]

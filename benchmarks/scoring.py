@@ -1,13 +1,15 @@
 """Scoring texts beside a plain evaluation loop: mean loss per text, and the likelihood of four label words.
 
-    python benchmarks/scoring.py --shape pythia-160m
+    python benchmarks/scoring.py --shape pythia-160m             (smollm2-135m-instruct: real weights)
 
 `file order` pads batches of 32 texts, as they come, to their longest, in fp32, and takes the logits of every position;
-`fixed 128` pads all to 128 tokens. The label words have 1, 1, 1 and 3 tokens, like those of AG News under GPT-NeoX's
-tokenizer. The ceiling is the rate at which the machine multiplies the same matrices in the way's precision, over real
-tokens only. Weights are random, which is the hardest case for `rank_correlation` (Spearman, of a bf16 way with the same
-way in fp32): texts then differ least in their losses. It is measured once, on `--ranked` texts: among 32, two neighbors
-that change places cost 0.0004, which says more of the 32 than of the arithmetic.
+`fixed 128` pads all to 128 tokens. `transformers` are label words as one asks the library itself: batches of 32 in file
+order, padded on the left, bf16 by autocast, and of each word its first token alone. The label words have 1, 1, 1 and 3
+tokens, like those of AG News under GPT-NeoX's tokenizer. The ceiling is the rate at which the machine multiplies the
+same matrices in the way's precision, over real tokens only. Random weights are the hardest case for `rank_correlation`
+(Spearman, of a bf16 way with the same way in fp32): texts then differ least in their losses. It is measured once, on
+`--ranked` texts: among 32, two neighbors that change places cost 0.0004, which says more of the 32 than of the
+arithmetic.
 """
 
 from collections.abc import Callable
@@ -30,12 +32,15 @@ LABELS = [[20], [30], [40], [50, 60, 70]]
 FIXED, NAIVE = "fixed 128 fp32", "file order fp32"
 LOSS_FP32, LOSS_BF16 = "symbiosis fp32, text loss", "symbiosis bf16, text loss"
 LABEL_FP32, LABEL_BF16 = "symbiosis fp32, label words", "symbiosis bf16, label words"
+PLAIN_FP32, PLAIN_BF16 = "transformers fp32, first label tokens", "transformers bf16, first label tokens"
 GOALS = {
     (LOSS_BF16, NAIVE): 2.5,
     (LOSS_BF16, FIXED): 5.0,
     (LABEL_BF16, NAIVE): 4.0,
     (LOSS_FP32, NAIVE): None,
     (LABEL_BF16, LABEL_FP32): None,
+    (LABEL_BF16, PLAIN_FP32): 3.0,
+    (LABEL_BF16, PLAIN_BF16): None,
 }
 SAME_ORDER = {LOSS_BF16: LOSS_FP32, LABEL_BF16: LABEL_FP32}  # whose ranks must agree with whose
 ORDER_GOAL = 0.999
@@ -60,6 +65,18 @@ def naive(model, tokenizer, rows, *, width: int | None) -> np.ndarray:
     return np.concatenate(losses)
 
 
+@torch.inference_mode()
+def plain_labels(model, tokenizer, rows, *, precision: str) -> np.ndarray:
+    """(n, C) log p of each label's first token: batches as they come, padded on the left, all logits computed."""
+    found, dtype = [], {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    first = [label[0] for label in LABELS]
+    with torch.autocast(model.device.type, dtype, enabled=precision == "bf16"):
+        for i in range(0, len(rows), NAIVE_BATCH):
+            inputs = loading.pad(tokenizer, rows[i : i + NAIVE_BATCH], left=True, device=model.device)
+            found.append(model(**inputs).logits[:, -1].float().log_softmax(-1)[:, first].cpu().numpy())
+    return np.concatenate(found)
+
+
 def text_loss(model, tokenizer, rows, *, precision: str) -> np.ndarray:
     settings = RunSettings(precision=precision, generation_batch_size=BATCH)
     return scoring.text_losses(LanguageModel(model, tokenizer), rows, [1] * len(rows), settings)
@@ -75,6 +92,8 @@ WAYS: dict[str, tuple[Callable[..., np.ndarray], dict[str, Any]]] = {
     NAIVE: (naive, {"width": None}),
     LOSS_FP32: (text_loss, {"precision": "fp32"}),
     LOSS_BF16: (text_loss, {"precision": "bf16"}),
+    PLAIN_FP32: (plain_labels, {"precision": "fp32"}),
+    PLAIN_BF16: (plain_labels, {"precision": "bf16"}),
     LABEL_FP32: (label_words, {"precision": "fp32"}),
     LABEL_BF16: (label_words, {"precision": "bf16"}),
 }
@@ -91,7 +110,7 @@ def run_once(shape: str, name: str, n_texts: int) -> None:
 def needed_flops(model, rows, name: str) -> int:
     """Floating point operations that the linear layers cannot do without, for all rows: no padding, each text once."""
     trunk, whole = common.linear_flops(model.base_model), common.linear_flops(model)
-    heads = len(rows) if name in (LABEL_FP32, LABEL_BF16) else sum(len(row) - 1 for row in rows)
+    heads = len(rows) if WAYS[name][0] in (label_words, plain_labels) else sum(len(row) - 1 for row in rows)
     return trunk * sum(map(len, rows)) + (whole - trunk) * heads
 
 

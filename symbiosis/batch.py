@@ -41,6 +41,7 @@ DECIDES_BASE = ("student", "generator")  # a study that sets a key of these begi
 STATUSES = DONE, RUNNING, FAILED, MISSING = "done", "running", "failed", "missing"
 COLUMNS = ("run_id", "status", "accuracy", "wall_s", "peak_memory_gib", "written", "commit")
 LAST_LINES = 15  # of a failed run's log
+MOST_LINES = 8  # of the result by arms, at the end of a batch
 ASKED = ("scale", "study", "arms", "seeds", "first_seed", "args")  # what a batch is asked for by
 NAMES_A_RUN = ("scale", "study", "method", "variant", "seed", "reports_dir")  # two places must not decide one folder
 ASKS = {"05_ratio_or_diversity": "ratio_or_diversity", "12_recursion": "mixing"}  # nothing to read without this study
@@ -462,17 +463,29 @@ def report(planned: Sequence[Run]) -> None:
     write_atomic(place / "batch.csv", lines[[*COLUMNS]].to_csv(index=False).encode())
     for folder in lines.loc[lines["status"] == FAILED, "folder"]:
         print(f"FAILED: {folder}\n{last_lines(root() / folder)}\n")
-    result = summary(planned)
-    write_atomic(place / f"{scale}.html", scale_page(lines, scale, result).encode())
+    by_arm, said = summary(planned)
+    write_atomic(place / f"{scale}.html", scale_page(lines, scale, [*by_arm.values(), *said]).encode())
     write_atomic(place / "index.html", index_page(place).encode())
-    print("\n".join(["", *result, f"{_tally(lines)}; open {(place / f'{scale}.html').as_uri()}"]))
+    shown = brief(by_arm)
+    more = f" ({len(by_arm) - len(shown)} more arms there)" if len(by_arm) > len(shown) else ""
+    print("\n".join(["", *shown, *said, f"{_tally(lines)}; open {(place / f'{scale}.html').as_uri()}{more}"]))
 
 
-def summary(planned: Sequence[Run]) -> list[str]:
-    """Final accuracy by arm over the seeds of this batch, beside the published rows of the same runs.
+def brief(by_arm: Mapping[str, str]) -> list[str]:
+    """The head and as many lines as a reader takes in at once: of many arms those of the main figures, or the first."""
+    from symbiosis.analysis.tables import STYLES
 
-    The lines after it say whether the rows are the published ones, digit by digit, or by how much accuracies differ,
-    and whether the verdicts are.
+    if len(by_arm) <= MOST_LINES:
+        return list(by_arm.values())
+    main = {"", *(arm for arm, style in STYLES["arms"].items() if style.get("main"))}
+    return [line for arm, line in by_arm.items() if arm in main or not main & {*by_arm} - {""}][:MOST_LINES]
+
+
+def summary(planned: Sequence[Run]) -> tuple[dict[str, str], list[str]]:
+    """Final accuracy over the seeds of this batch, beside the published rows of the same runs: a line per arm.
+
+    The head stands under ''. The sentences say whether the rows are the published ones, digit by digit, or by how much
+    accuracies differ, and whether the verdicts are.
     """
     import pandas as pd
 
@@ -481,31 +494,32 @@ def summary(planned: Sequence[Run]) -> list[str]:
     published: dict[str, dict] = {}
     for row in _table_rows("results.csv", planned[0].scale, params.PUBLISHED):
         published.setdefault(row["run_id"], {})[row["generation"], row["metric"]] = float(row["value"] or "nan")
-    lines = []
+    lines, classes = [], None
     for run in [run for run in planned if run.finished]:
         rows = list(csv.DictReader((root() / run.folder / "rows.csv").read_text().splitlines()))
         ours = {(row["generation"], row["metric"]): float(row["value"] or "nan") for row in rows}
-        theirs = published.get(json.loads((root() / run.folder / "record.json").read_text())["run_id"], {})
+        record = json.loads((root() / run.folder / "record.json").read_text())
+        theirs, classes = published.get(record["run_id"], {}), record.get("inputs", {}).get("classes", classes)
         last = max((key for key in ours if key[1] == "accuracy"), key=lambda key: int(key[0]), default=None)
         equal = str(sorted(ours.items())) == str(sorted(theirs.items()))
         lines.append((run.arm, ours.get(last), theirs.get(last), bool(theirs), equal))
     table = pd.DataFrame(lines, columns=["arm", "here", "published", "known", "equal"])
     table = table[table["here"].notna()]
     if table.empty:
-        return []
+        return {}, []
     means = table.groupby("arm")[["here", "published"]].mean().loc[order(table)]
-    head = "final test accuracy, mean of these seeds"
+    guessing = f" (guessing: {1 / len(classes):.3f})" if classes else ""
+    head, known, said = f"final test accuracy, mean of these seeds{guessing}", table[table["known"]], []
     width = max(map(len, [head, *map(arm_name, means.index)]))
-    said = [f"{head:{width}}  here   published"]
+    by_arm = {"": f"{head:{width}}  here" + "   published" * bool(len(known))}
     for arm, mean in means.iterrows():
         theirs = "" if pd.isna(mean["published"]) else f"  {mean['published']:.3f}"
-        said.append(f"{arm_name(arm):{width}}  {mean['here']:.3f}{theirs}")
-    known = table[table["known"]]
+        by_arm[arm] = f"{arm_name(arm):{width}}  {mean['here']:.3f}{theirs}"
     if len(known):
         off = (known["here"] - known["published"]).abs().max()
         last = "" if known["equal"].all() else f"; accuracies differ by at most {off:.4f}, see docs/faq.md"
         said.append(f"{known['equal'].sum()} of {len(known)} runs equal the published rows, digit by digit{last}")
-    return said + agreement(planned[0].scale)
+    return by_arm, said + agreement(planned[0].scale)
 
 
 def agreement(scale: str) -> list[str]:

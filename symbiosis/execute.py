@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from symbiosis.errors import SymbiosisError
+<<<<<<< HEAD
 from symbiosis.notebook import ASKS_FOR_SETTINGS, literal_parameters
 from symbiosis.settings import InteractionSettings, RunSettings, SettingsError, nearest
 from symbiosis.yaml_files import read_params
@@ -24,6 +25,18 @@ def skip_rfc3987_import() -> None:
     that import, it does without, as where the package is not installed.
     """
     sys.modules.setdefault("rfc3987_syntax", None)
+=======
+from symbiosis.settings import (
+    ASKS_FOR_SETTINGS,
+    InteractionSettings,
+    RunSettings,
+    SettingsError,
+    literal_parameters,
+    nearest,
+    read_params,
+)
+from symbiosis.warm import skip_rfc3987_import, warm_kernels
+>>>>>>> fast-18
 
 
 def check_given(given: Mapping[str, Any]) -> None:
@@ -63,6 +76,7 @@ def main() -> None:
     from papermill.cli import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    warm_kernels()
     try:
         check_given(papermill.make_context("papermill", sys.argv[1:], resilient_parsing=True).params)
         papermill(prog_name="papermill")

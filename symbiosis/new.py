@@ -48,18 +48,19 @@ def look(data: str, count_tokens: Callable[[list[str]], list[int]]) -> Look:
 
 
 def values_of(name: str, data: str, models: dict[str, str], found: Look) -> dict:
-    """What the scale says otherwise than params/paper.yaml: sizes the data can fill, and the length of its texts."""
-    dev = min(200, max(4, found.distinct // 10))
-    train = min(1000, (found.distinct - dev) // 2)
-    pool, test = min(2000, found.distinct - dev - train), min(1000, len(found.source.test))
-    lesson = min(120, train)
+    """What the scale says otherwise than params/paper.yaml: a first look that the data fill and a CPU in minutes."""
+    dev = min(32, max(4, found.distinct // 10))
+    train = min(72, (found.distinct - dev) // 2)
+    pool, test = min(64, found.distinct - dev - train), min(64, len(found.source.test))
+    lesson = min(24, train)
     if lesson < 4 or pool < 8:
         raise NewError(f"{data}: {found.distinct} distinct rows outside the test are too few for dev, train and pool")
     length = min(256, max(16, -(-int(found.tokens.quantile(0.95)) // 8) * 8))
     return {
-        "scale": name, "task": data, "task_revision": "", "lesson_size": lesson, "train_size": train,
-        "pool_size": pool, "dev_size": dev, "test_size": test, "max_length": length,
-        "max_new_tokens": length, "precision": "fp32", "threads": 1, "batch_size": 8, **models,
+        "scale": name, "generations": 2, "task": data, "task_revision": "", "lesson_size": lesson, "train_size": train,
+        "pool_size": pool, "dev_size": dev, "test_size": test, "max_length": length, "max_new_tokens": min(length, 48),
+        "precision": "auto", "threads": 1, "batch_size": 8, "epochs": 3, "learning_rate": 1e-4, "max_redraws": 2,
+        **models,
     }  # fmt: skip
 
 
@@ -126,7 +127,7 @@ def main(words: list[str]) -> None:
         path, said = new(**given)
     except SymbiosisError as error:
         raise SystemExit(str(error)) from None
-    print(f"{said}\nwritten: {path.relative_to(root())}; next: make reproduce SCALE={path.stem}")
+    print(f"{said}\nwritten: {path.relative_to(root())}; next: make reproduce SCALE={path.stem} SEEDS=1")
 
 
 if __name__ == "__main__":

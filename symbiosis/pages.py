@@ -14,9 +14,9 @@ from html import escape
 from itertools import pairwise
 from pathlib import Path
 
-from symbiosis.execute import skip_rfc3987_import
 from symbiosis.settings import root
 from symbiosis.store.folders import write_atomic
+from symbiosis.warm import skip_rfc3987_import
 
 PICTURE = re.compile(r"!\[[^]]*\]\(\.\./(reports/figures/[^)]+\.png)\)\s*")  # in a text cell, from notebooks/ on
 MADE_HERE = "reports/figures/notebooks/"  # what the notebook's own code draws; elsewhere the gallery's figures

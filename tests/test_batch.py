@@ -356,7 +356,7 @@ def test_papermill_starts_without_the_grammar_and_is_the_same_command():
     assert ours == theirs and "-p, --parameters" in ours
     reads = "import sys, nbformat; print('lark' in sys.modules)"
     assert said("-c", reads) == "True\n"  # where this fails, `skip_rfc3987_import` has nothing left to do
-    assert said("-c", f"from symbiosis.execute import skip_rfc3987_import; skip_rfc3987_import(); {reads}") == "False\n"
+    assert said("-c", f"from symbiosis.warm import skip_rfc3987_import; skip_rfc3987_import(); {reads}") == "False\n"
 
 
 def test_a_second_batch_is_told_who_holds_the_first_in_one_sentence(repo):
@@ -395,14 +395,26 @@ def test_a_batch_ends_with_its_result_beside_the_published_rows(repo):
         lines += [f"{run_id},miniature,{g},{m},{v}" for g, m, v in ((0, "accuracy", 0.5), (1, "tail_mass", 0.1))]
         lines.append(f"{run_id},miniature,1,accuracy,{final}")
     (repo / "reports/results.csv").write_text("\n".join(lines))
-    head, real, static, last = batch.summary(plan)
+    (head, real, static), (last,) = (by_arm := batch.summary(plan)[0]).values(), batch.summary(plan)[1]
+    assert batch.brief(by_arm) == [head, real, static]
     assert head.split()[-2:] == ["here", "published"]
     assert real.split() == ["Real", "data", "0.750", "0.625"] and static.split()[-2:] == ["0.750", "0.750"]
     off = "accuracies differ by at most 0.2500, see docs/faq.md"
     assert last == f"2 of 3 runs equal the published rows, digit by digit; {off}"
     (repo / "reports/results.csv").unlink()  # only what is here
-    assert batch.summary(plan)[1].split() == ["Real", "data", "0.750"] and len(batch.summary(plan)) == 3
-    assert batch.summary(batch.plan("miniature", arms=["recursive"], seeds=1)) == []
+    by_arm, said = batch.summary(plan)
+    assert by_arm["real"].split() == ["Real", "data", "0.750"] and len(by_arm) == 3 and said == []
+    assert batch.summary(batch.plan("miniature", arms=["recursive"], seeds=1)) == ({}, [])
+
+
+def test_a_batch_of_many_arms_ends_in_about_ten_lines(repo):
+    """Those of the main figures; of arms without any of these the first."""
+    by_arm = {"": "head"} | {arm: arm for arm in params.arms_of("main")}
+    shown = batch.brief(by_arm)
+    assert len(by_arm) == 11 and len(shown) == batch.MOST_LINES == 8
+    assert {"head", "real", "static", "symbiosis-best"} <= set(shown) and "symbiosis-frozen" not in shown
+    odd = {"": "head"} | {f"symbiosis-{i}": str(i) for i in range(20)}
+    assert batch.brief(odd) == list(odd.values())[:8]
 
 
 def test_a_batch_ends_with_how_many_of_its_verdicts_are_the_published_ones(published):

@@ -1,6 +1,7 @@
 """The benchmarks run, at a shape of seconds, and fill their tables; how fast anything is, no test says."""
 
 import importlib.util
+import re
 import sys
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from symbiosis import params
 from symbiosis.models import loading, scoring
 from symbiosis.settings import root
 from symbiosis.store import stages
@@ -72,6 +74,17 @@ def check(rows: list[dict], rate: str) -> pd.DataFrame:
     return table
 
 
+def test_a_users_tables_stay_beside_the_published_ones():
+    default = re.search(r"^BENCHMARKS \?= (.+)", (root() / "Makefile").read_text(), flags=re.M)[1]
+    assert default == script("common").FOLDER and default.startswith(f"{params.LOCAL}/")
+    scripts = {path.stem: path.read_text() for path in FOLDER.glob("*.py")}
+    called = re.findall(r"benchmarks/(\w+)\.py --folder \$\(BENCHMARKS\)", (root() / "Makefile").read_text())
+    assert set(called) == set(scripts) - {"common", "labeller"}  # the latter asks for data
+    for name, source in scripts.items():
+        assert "/benchmarks/" not in source, name
+        assert re.search(r"common\.arguments\(|default=common\.FOLDER", source) or name in ("common", "labeller"), name
+
+
 def test_common_counts_two_operations_per_weight_and_keeps_the_rows_of_other_shapes(tmp_path):
     common = script("common")
     row = {"shape": "tiny", "way": "a", "device": "CPU, 1 thread", "clock": "", "versions": "", "rate": 1.0}
@@ -107,6 +120,9 @@ def test_scoring_ways_agree_on_the_losses_they_are_timed_on():
     for name in (benchmark.FIXED, benchmark.LOSS_FP32):
         np.testing.assert_allclose(losses[name], losses[benchmark.NAIVE], rtol=1e-4)
     np.testing.assert_allclose(losses[benchmark.LOSS_BF16], losses[benchmark.NAIVE], rtol=1e-2)
+    ones = [len(words) == 1 for words in benchmark.LABELS]  # of which both read all
+    ours, theirs = (losses[name][:, ones] for name in (benchmark.LABEL_FP32, benchmark.PLAIN_FP32))
+    np.testing.assert_allclose(ours - ours[:, :1], theirs - theirs[:, :1], atol=1e-4)
 
 
 def test_generation_refills_what_the_library_leaves_idle():

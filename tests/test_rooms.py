@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
-    {"theory", "errors"}, {"settings"}, {"yaml_files"}, {"notebook", "prompts"}, {"params"}, {"store"}, {"data"},
+    {"theory", "errors", "warm"}, {"settings"}, {"yaml_files"}, {"notebook", "prompts"}, {"params"}, {"store"}, {"data"},
     {"measures"}, {"models"}, {"pretrain"}, {"loop"}, {"interaction"}, {"analysis"}, {"execute"},
     {"pages", "share", "new"}, {"batch"},
 )  # fmt: skip
