@@ -12,31 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from symbiosis.errors import SymbiosisError
-<<<<<<< HEAD
 from symbiosis.notebook import ASKS_FOR_SETTINGS, literal_parameters
 from symbiosis.settings import InteractionSettings, RunSettings, SettingsError, nearest
-from symbiosis.yaml_files import read_params
-
-
-def skip_rfc3987_import() -> None:
-    """Let what reads notebooks start a second sooner; to be called before its first import.
-
-    All of it imports jsonschema, which builds a grammar of web addresses to check fields that no notebook has. Refused
-    that import, it does without, as where the package is not installed.
-    """
-    sys.modules.setdefault("rfc3987_syntax", None)
-=======
-from symbiosis.settings import (
-    ASKS_FOR_SETTINGS,
-    InteractionSettings,
-    RunSettings,
-    SettingsError,
-    literal_parameters,
-    nearest,
-    read_params,
-)
 from symbiosis.warm import skip_rfc3987_import, warm_kernels
->>>>>>> fast-18
+from symbiosis.yaml_files import read_params
 
 
 def check_given(given: Mapping[str, Any]) -> None:
