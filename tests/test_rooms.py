@@ -5,8 +5,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
-    {"theory", "errors", "warm"}, {"settings"}, {"yaml_files"}, {"notebook", "prompts"}, {"params"}, {"store"}, {"data"},
-    {"measures"}, {"models"}, {"pretrain"}, {"loop"}, {"interaction"}, {"analysis"}, {"execute"},
+    {"theory", "errors", "warm"}, {"settings"}, {"yaml_files"}, {"notebook", "prompts"}, {"params"}, {"store"},
+    {"data"}, {"measures"}, {"models"}, {"pretrain"}, {"loop"}, {"interaction"}, {"analysis"}, {"execute"},
     {"pages", "share", "new"}, {"batch"},
 )  # fmt: skip
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
