@@ -8,11 +8,11 @@ import contextlib
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from keyword import iskeyword
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import IO, Any
+from typing import Any
 
 from symbiosis.errors import SymbiosisError
 from symbiosis.settings import (
@@ -61,13 +61,15 @@ def known_names(notebook: str) -> set[str]:
     return fields | set(own)
 
 
-def without_looks(notebook: str) -> IO[str]:
-    """A copy of a notebook without its cells of the tag LOOK; gone when it is closed."""
-    content, copy = json.loads(Path(notebook).read_text(encoding="utf-8")), NamedTemporaryFile("w+", suffix=".ipynb")
+@contextlib.contextmanager
+def without_looks(notebook: str) -> Iterator[str]:
+    """The path of a copy of a notebook without its cells of the tag LOOK."""
+    content = json.loads(Path(notebook).read_text(encoding="utf-8"))
     content["cells"] = [cell for cell in content["cells"] if LOOK not in cell["metadata"].get("tags", [])]
-    json.dump(content, copy)
-    copy.flush()
-    return copy
+    with NamedTemporaryFile("w", suffix=".ipynb") as copy:
+        json.dump(content, copy)
+        copy.flush()
+        yield copy.name
 
 
 def main() -> None:
@@ -80,7 +82,7 @@ def main() -> None:
     try:
         check_given(papermill.make_context("papermill", sys.argv[1:], resilient_parsing=True).params)
         with without_looks(sys.argv[1]) if alone else contextlib.nullcontext() as copy:
-            papermill([copy.name, *sys.argv[2:]] if copy else None, prog_name="papermill")
+            papermill([copy, *sys.argv[2:]] if copy else None, prog_name="papermill")
     except SymbiosisError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except PapermillExecutionError as error:

@@ -23,7 +23,10 @@ PICTURE = re.compile(r"!\[[^]]*\]\(\.\./(reports/figures/[^)]+\.png)\)\s*")  # i
 MADE_HERE = "reports/figures/notebooks/"  # what the notebook's own code draws; elsewhere the gallery's figures
 FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$`\n]+)\$", re.DOTALL)
 FILE_LINK = re.compile(r"\[([^]]*)\]\([^):]+\.(?:ipynb|md)\)")  # leads nowhere from a page
-MATHTEXT = {r"\big": "", r"\qquad": r"\quad\quad", r"\;": r"\ ", r"\arg\min": r"\arg\,\min"}  # what it does not know
+MATHTEXT = {  # what matplotlib does not know of TeX -> what it does
+    r"\big": "", r"\!": "", r"\qquad": r"\quad\quad", r"\;": r"\ ", r"\le ": r"\leq ", r"\arg\min": r"\arg\,\min",
+    r"\tfrac1n": r"\frac{1}{n}", r"\tfrac": r"\frac",
+}  # fmt: skip
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -149,7 +152,7 @@ TAGS = [
 SPANS = ["rowspan", "colspan"]  # without them rows shift under the wrong headings
 ATTRIBUTES = {
     "*": ["class", "id"], "td": SPANS, "th": SPANS,
-    "a": lambda tag, name, value: name == "href" and not value.startswith("data:"),
+    "a": lambda tag, name, value: name in ("class", "id") or (name == "href" and not value.startswith("data:")),
     "img": lambda tag, name, value: name == "alt" or (name == "src" and value.startswith("data:image/png;base64,")),
 }  # fmt: skip
 
