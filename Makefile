@@ -127,7 +127,7 @@ HEAVY := tests/models tests/loop
 test: $(READY)  ## all but the slow tests, and every notebook with its defaults, on two cores
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	{ status=0; $(BIN)/python -m pytest $(HEAVY) || status=$$?; \
-	  $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks || status=$$?; \
+	  $(BIN)/python -m symbiosis.warm --beside pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks || status=$$?; \
 	  exit $$status; } > "$$log" 2>&1 & heavy=$$!; \
 	status=0; $(BIN)/python -m pytest tests $(HEAVY:%=--ignore=%) || status=$$?; \
 	echo "--- $(HEAVY) and the notebooks:"; wait $$heavy || status=$$?; \

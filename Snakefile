@@ -120,7 +120,7 @@ rule run:
         all=lambda wildcards: json.dumps(of(wildcards).parameters(ARGS)),
     shell:
         "{{ {PYTHON} symbiosis.batch params {params.run} -- {params.args} > {params.folder}/params.yaml && "
-        "{PYTHON} symbiosis.execute {input.notebook} {params.folder}/run.part.ipynb -f {params.folder}/params.yaml && "
+        "{PYTHON} symbiosis.execute --run-alone {input.notebook} {params.folder}/run.part.ipynb -f {params.folder}/params.yaml && "
         "test -f {params.folder}/record.json; }} " + OR_FAIL + "; mv {params.folder}/run.part.ipynb {output}"
 
 

@@ -16,7 +16,7 @@ from symbiosis.data.readers import Source, read
 from symbiosis.data.task import remove_overlap
 from symbiosis.errors import SymbiosisError
 from symbiosis.models.checks import library_errors
-from symbiosis.models.loading import find, read_tokenizer
+from symbiosis.models.loading import find, pick_device, read_tokenizer
 from symbiosis.models.tokens import token_ids
 from symbiosis.prompts import read_prompts
 from symbiosis.settings import RunSettings, make_settings, root
@@ -59,6 +59,7 @@ def values_of(name: str, data: str, models: dict[str, str], found: Look) -> dict
     return {
         "scale": name, "generations": 2, "task": data, "task_revision": "", "lesson_size": lesson, "train_size": train,
         "pool_size": pool, "dev_size": dev, "test_size": test, "max_length": length, "max_new_tokens": min(length, 48),
+        "device": "cpu" if pick_device("auto").type == "cpu" else "auto",  # on a CPU several runs go side by side
         "precision": "auto", "threads": 1, "batch_size": 8, "epochs": 3, "learning_rate": 1e-4, "max_redraws": 2,
         **models,
     }  # fmt: skip

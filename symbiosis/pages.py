@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from html import escape
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +21,12 @@ from symbiosis.warm import skip_rfc3987_import
 
 PICTURE = re.compile(r"!\[[^]]*\]\(\.\./(reports/figures/[^)]+\.png)\)\s*")  # in a text cell, from notebooks/ on
 MADE_HERE = "reports/figures/notebooks/"  # what the notebook's own code draws; elsewhere the gallery's figures
+FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$`\n]+)\$", re.DOTALL)
 FILE_LINK = re.compile(r"\[([^]]*)\]\([^):]+\.(?:ipynb|md)\)")  # leads nowhere from a page
+MATHTEXT = {  # what matplotlib does not know of TeX -> what it does
+    r"\big": "", r"\!": "", r"\qquad": r"\quad\quad", r"\;": r"\ ", r"\le ": r"\leq ", r"\arg\min": r"\arg\,\min",
+    r"\tfrac1n": r"\frac{1}{n}", r"\tfrac": r"\frac",
+}  # fmt: skip
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -140,11 +146,15 @@ td,th{border-color:#444} img{background:#fff}}</style></head>
 {% endblock %}"""
 TAGS = [
     "a", "abbr", "b", "blockquote", "br", "caption", "code", "dd", "del", "details", "div", "dl", "dt", "em", "h1",
-    "h2", "h3", "h4", "h5", "h6", "hr", "i", "li", "ol", "p", "pre", "small", "span", "strong", "sub", "summary", "sup",
-    "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul",
+    "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "li", "ol", "p", "pre", "small", "span", "strong", "sub", "summary",
+    "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul",
 ]  # fmt: skip
 SPANS = ["rowspan", "colspan"]  # without them rows shift under the wrong headings
-ATTRIBUTES = {"*": ["class", "id"], "a": ["href"], "td": SPANS, "th": SPANS}
+ATTRIBUTES = {
+    "*": ["class", "id"], "td": SPANS, "th": SPANS,
+    "a": lambda tag, name, value: name in ("class", "id") or (name == "href" and not value.startswith("data:")),
+    "img": lambda tag, name, value: name == "alt" or (name == "src" and value.startswith("data:image/png;base64,")),
+}  # fmt: skip
 
 
 def as_html(notebook, title: str) -> str:
@@ -154,8 +164,23 @@ def as_html(notebook, title: str) -> str:
     """
     shown = finished(notebook, pictures=False)
     for text, _ in sections(shown):
-        text.source = FILE_LINK.sub(r"\1", text.source)
+        text.source = FORMULA.sub(_drawn, FILE_LINK.sub(r"\1", text.source))
     return _exporter().from_notebook_node(shown, {"metadata": {"name": title}})[0]
+
+
+def _drawn(formula: re.Match) -> str:
+    """A formula as a picture, for a page without script; as it was written where matplotlib cannot draw it."""
+    from matplotlib.mathtext import math_to_image
+
+    source, png = re.sub(r"\s+", " ", formula[1] or formula[2]).strip(), BytesIO()
+    for theirs, ours in MATHTEXT.items():
+        source = source.replace(theirs, ours)
+    try:
+        math_to_image(f"${source}$", png, dpi=110)
+    except ValueError:
+        return formula[0]
+    picture = f"![{escape(source)}](data:image/png;base64,{base64.b64encode(png.getvalue()).decode()})"
+    return f"\n\n{picture}\n\n" if formula[1] else picture
 
 
 @cache
@@ -167,7 +192,7 @@ def _exporter():
 
     def clean(text) -> str:  # a styled table brings its own sheet, which would be shown as text
         unstyled = re.sub(r"<style\b.*?</style>", "", str(text), flags=re.DOTALL | re.IGNORECASE)
-        return bleach.clean(unstyled, tags=TAGS, attributes=ATTRIBUTES)
+        return bleach.clean(unstyled, tags=TAGS, attributes=ATTRIBUTES, protocols=["http", "https", "mailto", "data"])
 
     shown = ["text/html", "image/png", "text/markdown", "text/plain"]
     return HTMLExporter(

@@ -5,7 +5,8 @@ socket of a server, as `serving` starts one beside a batch on this machine, the 
 the five seconds of a core that torch and transformers take to import, and with the same numbers, as nothing has been
 computed there. It gets the caller's words, folder, environment and streams, and ends with it.
 
-This file is also the caller, which has to begin at once: its top imports the standard library alone.
+`python -m symbiosis.warm --beside MODULE WORDS ...` starts a server for the kernels of one command, such as a test of
+all notebooks. This file is also the caller, which has to begin at once: its top imports the standard library alone.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ from pathlib import Path
 from select import select
 
 SERVER = "SYMBIOSIS_WARM"  # the socket, in the environment of all that a batch starts
-SERVE = "--serve"
+SERVE, BESIDE = "--serve", "--beside"
 LOADED = ("papermill.cli", "nbclient", "ipykernel.kernelapp", "symbiosis.loop.runs")
 AT_IMPORT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ATEN_CPU_CAPABILITY", "CUDA_VISIBLE_DEVICES", "PYTHONPATH")
 LOOKS = 1.0  # seconds after which a caller sees that its own parent is gone
@@ -155,20 +156,30 @@ def _become(asked: dict, streams: list[int]) -> list[str]:
     return words
 
 
+def become(words: list[str]) -> None:
+    """Do what `python -m MODULE WORDS ...` does, in this process."""
+    sys.argv = words
+    sys.modules.pop(words[0], None)
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+
+
 def main(words: list[str]) -> None:
-    if words[0] != SERVE:
+    if words[0] == SERVE:
+        skip_rfc3987_import()
+        for module in words[2:]:
+            importlib.import_module(module)
+        gc.freeze()  # what is here stays, in every fork
+        if called := serve(socket.socket(fileno=int(words[1]))):
+            become(called)
+    elif words[0] == BESIDE:
+        with serving():
+            warm_kernels()
+            become(words[1:])
+    else:
         status = call(words)
         if status is None:
             os.execv(sys.executable, [sys.executable, "-m", *words])
         sys.exit(status)
-    skip_rfc3987_import()
-    for module in words[2:]:
-        importlib.import_module(module)
-    gc.freeze()  # what is here stays, in every fork
-    if called := serve(socket.socket(fileno=int(words[1]))):
-        sys.argv = called
-        sys.modules.pop(called[0], None)
-        runpy.run_module(called[0], run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -62,10 +62,13 @@ def test_parameters_of_a_notebook_are_its_own_and_all_settings_where_it_asks_for
     assert execute.known_names(str(tmp_path / "x.ipynb")) == set()
 
 
-def test_a_sound_command_is_run(tmp_path):
+def test_a_sound_command_is_run_and_alone_without_the_cells_that_only_show(tmp_path):
     notebook = {
         "cells": [
             {"cell_type": "code", "source": "n: int = 1", "metadata": {"tags": ["parameters"]}, "outputs": [],
+             "execution_count": None},
+            {"cell_type": "markdown", "source": "A look.", "metadata": {"tags": ["look"]}},
+            {"cell_type": "code", "source": "n = 0", "metadata": {"tags": ["look"]}, "outputs": [],
              "execution_count": None},
             {"cell_type": "code", "source": "print(n + 1)", "metadata": {}, "outputs": [], "execution_count": None},
         ],
@@ -73,9 +76,21 @@ def test_a_sound_command_is_run(tmp_path):
         "nbformat": 4, "nbformat_minor": 4,
     }  # fmt: skip
     (tmp_path / "a.ipynb").write_text(json.dumps(notebook))
-    words = [sys.executable, "-m", "symbiosis.execute", "a.ipynb", "b.ipynb", "-p", "n", "41", "--no-progress-bar"]
+    words = [
+        sys.executable,
+        "-m",
+        "symbiosis.execute",
+        "--run-alone",
+        "a.ipynb",
+        "b.ipynb",
+        "-p",
+        "n",
+        "41",
+        "--no-progress-bar",
+    ]
     done = subprocess.run(
         words, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(root())}
     )
     assert done.returncode == 0, done.stderr
-    assert '"42\\n"' in (tmp_path / "b.ipynb").read_text()
+    made = (tmp_path / "b.ipynb").read_text()
+    assert '"42\\n"' in made and "A look." not in made and "A look." in (tmp_path / "a.ipynb").read_text()

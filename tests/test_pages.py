@@ -53,7 +53,7 @@ def obeyed(text):
 
 def test_pages_work_offline_and_obey_nothing_a_model_wrote(notebook):
     table = f"<style>#T_1 td {{color: red}}</style><table><tr><td onclick='x()'>{PLANTED}</td></tr></table>"
-    far = "<iframe src='https://far.example'></iframe><img src='https://far.example/x'>"
+    far = "<iframe src='https://far.example'></iframe><img src='https://far.example/x'><a href='data:text/html,x'>y</a>"
     text = page(
         notebook(
             nbformat.v4.new_output("stream", text=f"a lesson says {PLANTED}"),
@@ -65,7 +65,11 @@ def test_pages_work_offline_and_obey_nothing_a_model_wrote(notebook):
             shown({"text/markdown": f"*said* {PLANTED}"}),
         )
     )
-    assert not obeyed(text) and "http" not in re.sub(r"https://far\.example|http-equiv", "", text)
+    assert (
+        not obeyed(text)
+        and "data:text" not in text
+        and "http" not in re.sub(r"https://far\.example|http-equiv", "", text)
+    )
     assert "&lt;script&gt;alert('from a lesson')" in text.replace("&#39;", "'")
     assert re.search(r"<h1[^>]*>A run", text) and "<tr><td>&lt;script" in text  # texts and tables stay what they are
     assert f"data:image/png;base64,{PNG}" in text and "fell back" in text and "<em>said</em>" in text
@@ -87,6 +91,14 @@ def test_settings_and_record_stand_below_a_run(notebook):
     text = page(path)
     assert "<tr><th>epochs</th><td>2</td></tr>" in text and "<th>hardware</th><td>&lt;script&gt;" in text
     assert "0" * 64 not in text and not obeyed(text)
+
+
+def test_formulas_are_drawn_and_what_cannot_be_drawn_stays():
+    text = r"With $\hat\theta_k \leftarrow \arg\min_\theta L_{a\ b}$ and $$\sum_i \left[x_i\right],$$ $\nothing{x}$, "
+    text += "`$HOME` `$PATH`"
+    page = pages.as_html(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)]), "a page")
+    assert page.count('src="data:image/png;base64,') == 2 and r"$\nothing{x}$" in page and "<code>$HOME</code>" in page
+    assert r'alt="\sum_i \left[x_i\right],"' in page
 
 
 def test_a_page_is_made_again_only_when_its_notebook_is_new(notebook):
