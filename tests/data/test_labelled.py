@@ -1,4 +1,4 @@
-"""Rows from every kind of file and the hub, cleaned once; and one clear sentence for every bad input."""
+"""Labelled texts from every kind of file and the hub, cleaned once; and one clear sentence for every bad input."""
 
 import csv
 import gzip
@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from symbiosis.data.readers import HUB, DataError, read, read_table
+from symbiosis.data.labelled import read
+from symbiosis.data.readers import HUB, DataError
 from symbiosis.settings import RunSettings, make_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,13 +114,6 @@ def test_source_ids_name_file_and_line_and_public_test_is_found(tmp_path):
     folder = write_folder(tmp_path)
     (folder / "test.csv").rename(folder / "public_test.csv")
     assert source(folder).test["source_id"].tolist() == [f"public_test.csv:{i}" for i in range(2, 8)]
-
-
-def test_text_stays_as_it_is_written(tmp_path):
-    # what readers that guess types turn into numbers, dates, truths or missing values
-    odd = ["NA", "null", "NaN", "007", "1e5", "True", "2024-01-01", "1,5", "-0", "None", "#N/A"]
-    (tmp_path / "x.csv").write_text("label,text\n" + "".join(f'"{text}","{text}"\n' for text in odd))
-    assert [row for _, row in read_table(tmp_path / "x.csv").rows] == [{"label": text, "text": text} for text in odd]
 
 
 def test_line_numbers_survive_texts_with_line_breaks(tmp_path):
@@ -314,7 +308,7 @@ def test_hub_rows_take_the_way_of_all_rows_at_a_pinned_commit(tmp_path, monkeypa
 def test_a_dead_hub_is_one_sentence_with_the_way_out(tmp_path):
     code = (
         "import time; time.sleep = lambda seconds: None\n"  # the client waits between its retries
-        "from symbiosis.data.readers import read\nfrom symbiosis.settings import RunSettings\n"
+        "from symbiosis.data.labelled import read\nfrom symbiosis.settings import RunSettings\n"
         "try:\n    read(RunSettings(task='fancyzhx/ag_news'))\n"
         "except ValueError as error:\n    print(error)"
     )
