@@ -102,43 +102,41 @@ def generator_batches(world: World, tokenizer, steps: int, batch_size: int, rng:
 
 def prompt_rows(kind: str, world: World, tokenizer, n: int, rng: np.random.Generator) -> list[str]:
     """n rows `prompt answer <eos>` of one kind."""
-    asked, answers = _KINDS[kind](world, tokenizer, _drawn(world, kind, n, rng), rng)
+    asked, answers = _KINDS[kind](world, _drawn(world, kind, n, rng), rng)
     return [chat(tokenizer, turn, f"{answer} <eos>") for turn, answer in zip(asked, answers, strict=True)]
 
 
 def _drawn(world: World, kind: str, n: int, rng: np.random.Generator):
-    """n documents of balanced classes, subtopics as the Generator meets them in `kind`."""
-    return world.sample(n, rng, shares=_sharpened(world.shares, KIND_POWERS[kind]) if kind in KIND_POWERS else None)
+    """n documents of balanced classes, subtopics as the Generator meets them in `kind`: p ~ share^power."""
+    if kind not in KIND_POWERS:
+        return world.sample(n, rng)
+    sharpened = world.shares ** KIND_POWERS[kind]
+    return world.sample(n, rng, shares=sharpened / sharpened.sum())
 
 
-def _sharpened(shares: np.ndarray, power: float) -> np.ndarray:
-    """(K,) p ~ share^power, sum 1."""
-    return shares**power / (shares**power).sum()
-
-
-def _write(world: World, tokenizer, docs, rng):
+def _write(world: World, docs, rng):
     asked = [NEWS.write.format(label=label) for label in LABEL_NAMES]
     return [asked[label] for label in docs.label], docs.text
 
 
-def _explain(world: World, tokenizer, docs, rng):
+def _explain(world: World, docs, rng):
     """The answer is another document of the same subtopic."""
     answers = world.sample(len(docs), rng, labels=docs.label.to_numpy(), subtopics=docs.subtopic.to_numpy())
     return [NEWS.explain.format(text=text) for text in docs.text], answers.text
 
 
-def _label(world: World, tokenizer, docs, rng):
+def _label(world: World, docs, rng):
     asked = [NEWS.label_turn(text, LABEL_NAMES) for text in docs.text]
     return asked, [LABEL_NAMES[label] for label in docs.label]
 
 
-def _name(world: World, tokenizer, docs, rng):
+def _name(world: World, docs, rng):
     """The answer is the name of a subtopic of the asked class."""
     asked = [NEWS.name.format(label=label) for label in LABEL_NAMES]
     return [asked[label] for label in docs.label], _subjects(world, docs)
 
 
-def _write_about(world: World, tokenizer, docs, rng):
+def _write_about(world: World, docs, rng):
     """The answer is a document of the named subtopic.
 
     Assumption: style and length are drawn at random and change nothing, the miniature world has one of each.

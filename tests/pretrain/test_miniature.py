@@ -139,7 +139,6 @@ def test_the_generator_learns_to_write_heads_and_everything_else_wider(kind):
     stderr = 0.5 / 20_000**0.5
     assert docs.subtopic.isin(WORLD.tail).mean() == pytest.approx(TAIL_MASS[kind], abs=4 * stderr)
     assert 0.416 - TAIL_MASS[kind] > 10 * stderr  # and the true tail mass would have been seen
-    assert miniature._sharpened(np.array([0.6, 0.4]), 2.0) == pytest.approx([9 / 13, 4 / 13])
 
 
 def test_names_are_subtopics_of_the_asked_class():
