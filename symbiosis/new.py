@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from symbiosis.data.characters import match_key
-from symbiosis.data.readers import Source, read
+from symbiosis.data.labelled import Source, read
 from symbiosis.data.task import remove_overlap
 from symbiosis.errors import SymbiosisError
 from symbiosis.models.checks import library_errors

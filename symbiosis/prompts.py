@@ -3,7 +3,7 @@
 The setting `prompts` names the file; `news` is the published one, which the models made here learn to answer.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from string import Formatter
@@ -58,42 +58,39 @@ class Prompts(BaseModel):
     stops: tuple[str, ...] = ()  # what ends a text that goes on from write_completion
 
     @model_validator(mode="after")
-    def _has_its_places(self):
+    def _goes_together(self):
+        for mistake in self.mistakes():
+            raise ValueError(mistake)
+        return self
+
+    def mistakes(self) -> Iterator[str]:
+        """What no model could be asked by: a sentence each."""
         for name, places in PLACES.items():
             found = sorted({place for _, place, _, _ in Formatter().parse(getattr(self, name)) if place is not None})
             if found != sorted(places):
                 asked = ", ".join(f"{{{place}}}" for place in places)
-                raise ValueError(f"{name}: holds {found or 'no place'}; write {asked}, each at least once")
+                yield f"{name}: holds {found or 'no place'}; write {asked}, each at least once"
         if not self.student_classify.startswith("{text}") or self.student_classify.count("{text}") > 1:
-            raise ValueError("student_classify: begin with {text}, once; the label word follows at the end")
+            yield "student_classify: begin with {text}, once; the label word follows at the end"
         if not (self.styles and self.lengths):
-            raise ValueError("styles, lengths: give at least one of each")
-        return self
+            yield "styles, lengths: give at least one of each"
 
-    @model_validator(mode="after")
-    def _has_words_for_its_labels(self):
         owner: dict[str, str] = {}
         for label, words in self.label_words.items():
             if not words or not all(word.strip() for word in words):
-                raise ValueError(f"label_words: {label!r} has no word, or an empty one; give it one or more")
+                yield f"label_words: {label!r} has no word, or an empty one; give it one or more"
             for word in words:
-                if word.strip() in owner:
-                    raise ValueError(
-                        f"label_words: {word!r} stands for {owner[word.strip()]!r} and {label!r}; leave one out"
-                    )
-                owner[word.strip()] = label
-        return self
+                if (said := word.strip()) in owner:
+                    yield f"label_words: {word!r} stands for {owner[said]!r} and {label!r}; leave one out"
+                owner[said] = label
 
-    @model_validator(mode="after")
-    def _can_be_gone_on_from(self):
         if self.write_format == "completion" and not all(self.stops or [""]):
-            raise ValueError("stops: write_format completion ends a text by them; give one or more, as a line end")
+            yield "stops: write_format completion ends a text by them; give one or more, as a line end"
         for exemplar in self.exemplars:
             held = [stop for stop in self.stops if stop in exemplar.text]
             if held or not exemplar.text.strip():
                 what = f"holds the stop {held[0]!r}" if held else "is empty"
-                raise ValueError(f"exemplars: the text of {exemplar.label!r} {what}; write it in one piece")
-        return self
+                yield f"exemplars: the text of {exemplar.label!r} {what}; write it in one piece"
 
     def check_classes(self, label_names: Sequence[str]) -> None:
         """SettingsError where label_words, headings or exemplars name a class that the task does not have."""
@@ -167,11 +164,11 @@ def prompts_file(name: str) -> Path:
 
 def read_prompts(name: str = "news") -> Prompts:
     """The words of params/prompts/NAME.yaml; SettingsError says what is wrong with the file."""
-    return _read(prompts_file(name))
+    return _prompts_of(prompts_file(name))
 
 
 @cache
-def _read(path: Path) -> Prompts:
+def _prompts_of(path: Path) -> Prompts:
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: holds {type(values).__name__}; write one 'name: text' per line")

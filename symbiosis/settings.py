@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from symbiosis.errors import SymbiosisError
 
 HASHED_UNLESS_DEFAULT = {"hashed_unless_default": True}  # came after results were published, whose run_ids stay
-MAX_LINES = 12  # of a sentence that lists mistakes
+MOST_MISTAKES = 12  # of a sentence that lists mistakes
 UNREPORTED = "smoke"  # the scale of the defaults: too small to report
 FEEDBACK_OF_TEXTS = ("lm_loss", "half_random", "k_center", "gradient_norm", "influence")  # of a language model alone
 PROXIES = ("probe", "minilm")  # quick Students that only say labels, see symbiosis.models.proxies
@@ -95,21 +95,22 @@ class Settings(BaseModel):
         return f"{self.scale}/{self.study}/{self.name}@{self.fingerprint}"
 
     @model_validator(mode="after")
-    def _has_names_a_disk_can_hold(self):
-        for name, value in self:
-            if wrong := isinstance(value, str) and _no_name(value):
-                raise ValueError(f"{name}: {short(value)} {wrong}; name another")
+    def _goes_together(self):
+        for mistake in self.mistakes():
+            raise ValueError(mistake)
         return self
 
-    @model_validator(mode="after")
-    def _has_models_that_are_still_made(self):
+    def mistakes(self) -> Iterator[str]:
+        """What cannot be run though every parameter is in its range: a sentence each."""
+        for name, value in self:
+            if wrong := isinstance(value, str) and _no_name(value):
+                yield f"{name}: {short(value)} {wrong}; name another"
         for role in ("student", "generator"):
             if getattr(self, role, "") == "small":
-                raise ValueError(
+                yield (
                     f"{role}: 'small' is no longer made, its rows are history; take smollm2-135m-instruct (`make "
                     "weights` fetches it, params/smollm.yaml is its scale)"
                 )
-        return self
 
 
 class RunSettings(Settings):
@@ -275,44 +276,34 @@ class RunSettings(Settings):
         between = range(1, self.generations)
         return {"start": [0], "between": [*between], "both": [0, *between]}[self.teach_when]
 
-    @model_validator(mode="after")
-    def _has_the_rows_it_needs(self):
+    def mistakes(self) -> Iterator[str]:
+        yield from super().mistakes()
         if self.method == "real" and 0 < self.train_size < self.lesson_size:
-            raise ValueError(f"train_size: {self.train_size} is less than one lesson (lesson_size {self.lesson_size})")
+            yield f"train_size: {self.train_size} is less than one lesson (lesson_size {self.lesson_size})"
         if self.dev_rows_as != "prompts" and self.dev_rows >= self.lesson_size:
-            raise ValueError(f"dev_rows: {self.dev_rows} leaves no other row of lesson_size {self.lesson_size}")
+            yield f"dev_rows: {self.dev_rows} leaves no other row of lesson_size {self.lesson_size}"
         if self.dev_rows_as != "rows" and (not self.dev_rows or self.method in ("real", "recursive", "oracle")):
-            raise ValueError(
+            yield (
                 f"dev_rows_as: '{self.dev_rows_as}' has a Generator explain dev rows; set dev_rows to 1 or more and "
                 "method to symbiosis, pseudo_label or static"
             )
         if 0 < self.static_size < self.lesson_size:
-            raise ValueError(
-                f"static_size: {self.static_size} is less than one lesson (lesson_size {self.lesson_size}); raise it"
-            )
+            yield f"static_size: {self.static_size} is less than one lesson (lesson_size {self.lesson_size}); raise it"
         if self.first_lesson_sources == "feedback" and self.feedback == "influence":
-            raise ValueError("first_lesson_sources: feedback 'influence' needs a lesson before; take random")
+            yield "first_lesson_sources: feedback 'influence' needs a lesson before; take random"
         if self.task != "miniature" and self.pool_skew in ("rare_tail", "no_tail"):
-            raise ValueError(f"pool_skew: only the miniature knows its tail; '{self.pool_skew}' needs task: miniature")
+            yield f"pool_skew: only the miniature knows its tail; '{self.pool_skew}' needs task: miniature"
         asked = (self.method == "oracle", self.weak_accuracy, self.probe_hidden_states, self.held_power)
         if self.task != "miniature" and any(asked):
-            raise ValueError(
+            yield (
                 "method 'oracle', weak_accuracy, probe_hidden_states, held_power: need the known truth of task: "
                 "miniature"
             )
-        return self
 
-    @model_validator(mode="after")
-    def _can_be_taught(self):
         steps = -(-self.lesson_size // self.batch_size) * self.epochs
         if self.warmup_steps >= steps:
-            raise ValueError(
-                f"warmup_steps: {self.warmup_steps} of the {steps} steps of a lesson leave no other; lower it"
-            )
-        return self
+            yield f"warmup_steps: {self.warmup_steps} of the {steps} steps of a lesson leave no other; lower it"
 
-    @model_validator(mode="after")
-    def _has_the_student_it_asks(self):
         asks = {
             "method": (self.method, ("recursive",), "another"),
             "feedback": (self.feedback if self.needs_feedback else "", FEEDBACK_OF_TEXTS, "entropy, margin or random"),
@@ -321,41 +312,32 @@ class RunSettings(Settings):
         }
         for key, (value, refused, remedy) in asks.items() if self.student in PROXIES else ():
             if value in refused:
-                raise ValueError(
+                yield (
                     f"{key}: {value!r} asks a Student that predicts texts, and {self.student!r} only says labels; take "
                     f"{remedy}, or a language model as student"
                 )
-        return self
 
-    @model_validator(mode="after")
-    def _knows_its_prompts(self):
         made = [role for role in ("student", "generator") if getattr(self, role) == "miniature"]
         if self.prompts != "news" and made:
-            raise ValueError(
+            yield (
                 f"prompts: the {getattr(self, made[0])!r} {made[0]} was taught the words of 'news' only; take prompts "
                 "news, or other models"
             )
-        return self
 
-    @model_validator(mode="after")
-    def _can_teach(self):
         if self.teaching_share + self.pool_share > 1:
-            raise ValueError(
+            yield (
                 f"teaching_share, pool_share: {self.teaching_share} and {self.pool_share} are more than one lesson; "
                 "lower one of them"
             )
         if self.generator_update == "teach" and self.teach_when == "between" and self.generations == 1:
-            raise ValueError(
-                "teach_when: 'between' one generation and no other is no time; raise generations, or start"
-            )
+            yield "teach_when: 'between' one generation and no other is no time; raise generations, or start"
         if self.generator_update in ("influence", "dpo") and self.candidates < 2:
-            raise ValueError(f"candidates: generator_update '{self.generator_update}' compares drafts; give 2 or more")
+            yield f"candidates: generator_update '{self.generator_update}' compares drafts; give 2 or more"
         if self.sharding == "fsdp" and (self.num_processes == 1 or self.generator_lora_rank):
-            raise ValueError(
+            yield (
                 "sharding: 'fsdp' splits all weights among ranks; set num_processes to 2 or more and "
                 "generator_lora_rank to 0, or sharding to none"
             )
-        return self
 
 
 class InteractionSettings(Settings):
@@ -414,36 +396,31 @@ class InteractionSettings(Settings):
         weights = [float(x) for x in self.writer_weights.split(",")] if self.writer_weights else [1.0] * self.entities
         return tuple(weight / sum(weights) for weight in weights)
 
-    @model_validator(mode="after")
-    def _can_read(self):
+    def mistakes(self) -> Iterator[str]:
+        yield from super().mistakes()
         weights = self.writer_weights
         written = re.fullmatch(r"(\d+(\.\d+)?(,\d+(\.\d+)?)*)?", weights)
         numbers = [float(x) for x in weights.split(",") if x] if written else []
         if not written or (weights and (len(numbers) != self.entities or not sum(numbers))):
             equal = ",".join("1" * self.entities)
-            raise ValueError(f"writer_weights: {weights!r} is not {self.entities} numbers, one above 0; write {equal}")
+            yield f"writer_weights: {weights!r} is not {self.entities} numbers, one above 0; write {equal}"
         if self.symbiotic > self.entities:
-            raise ValueError(f"symbiotic: there is no entity {self.symbiotic} of {self.entities}; 0 switches it off")
+            yield f"symbiotic: there is no entity {self.symbiotic} of {self.entities}; 0 switches it off"
         read = round(self.alpha * self.rows * max(self.writer_shares))
         if read > self.written:
-            raise ValueError(f"written: {self.written} texts, but {read} of one entity are read per round; write more")
-        return self
-
-    @model_validator(mode="after")
-    def _has_the_texts_it_needs(self):
+            yield f"written: {self.written} texts, but {read} of one entity are read per round; write more"
         if len(set(self.private) - {""}) < self.entities:
-            raise ValueError(
+            yield (
                 f"private_tasks: {self.private_tasks!r} does not name {self.entities} different tasks, one for each of "
                 "the entities; add some, separated by commas, or lower entities"
             )
         real = round(self.rows * max(self.beta, 1 - self.beta))
         if 0 < self.train_size < real:
-            raise ValueError(f"train_size: {self.train_size} texts, but round 0 reads {real} of one task; raise it")
+            yield f"train_size: {self.train_size} texts, but round 0 reads {real} of one task; raise it"
         if self.encoder == "miniature" and self.public_task != "miniature":
-            raise ValueError("encoder: 'miniature' knows only words of the miniature; take base, or name an encoder")
+            yield "encoder: 'miniature' knows only words of the miniature; take base, or name an encoder"
         if self.prompts > self.test_size:
-            raise ValueError(f"prompts: {self.prompts} is more than the test_size {self.test_size} texts; lower it")
-        return self
+            yield f"prompts: {self.prompts} is more than the test_size {self.test_size} texts; lower it"
 
 
 S = TypeVar("S", bound=Settings)
@@ -508,8 +485,8 @@ def make_settings(source: str = "parameters", model_class: type[S] = RunSettings
         return model_class(**given)
     except ValidationError as error:
         lines = [_explain(source, e, given, model_class) for e in error.errors()]
-        more = [f"{source}: and {len(lines) - MAX_LINES} more"] if len(lines) > MAX_LINES else []
-        raise SettingsError("\n".join(lines[:MAX_LINES] + more)) from None
+        more = [f"{source}: and {len(lines) - MOST_MISTAKES} more"] if len(lines) > MOST_MISTAKES else []
+        raise SettingsError("\n".join(lines[:MOST_MISTAKES] + more)) from None
 
 
 def nearest(name: str, names: Collection[str]) -> str:

@@ -9,7 +9,8 @@ lesson_measures  the measures of every lesson: reports/measures.csv and null_ban
 verdicts         the rule that decides a claim
 claims           the claims (claims.yaml), decided, also by the published table: reports/claims.md (ledger.yaml)
 figures          kinds of picture: means, forest, matrix, theory; names and colours in styles.yaml
-gallery          every published figure, and how it is saved
+drawings         what each published figure shows of a scale's reports; interaction_drawings of K models and theory
+gallery          the list of published figures, how a notebook shows them, how they are saved
 hidden_states    Students side by side, and what rare texts have lost
 verify           are the committed tables those of the committed rows?
 """

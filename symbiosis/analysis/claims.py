@@ -17,7 +17,7 @@ import pandas as pd
 from symbiosis.analysis import hidden_states
 from symbiosis.analysis.interaction import beyond_baseline, rank_agreement, read_scan, scan_rows
 from symbiosis.analysis.statistics import ALPHA, MARGIN, MIN_SEEDS
-from symbiosis.analysis.tables import LAST, PUBLISHED, SeedValues, arm_name, markdown_table
+from symbiosis.analysis.tables import LAST, PUBLISHED_ACCURACY, SeedValues, arm_name, markdown_table
 from symbiosis.analysis.verdicts import (
     CONTRADICTED,
     EXPLORATORY,
@@ -228,7 +228,7 @@ def ledger(reports_dir: str | Path) -> pd.DataFrame:
     path = resolve(reports_dir) / "results.csv"
     if not path.is_file():
         raise ResultsError(f"{path}: no such file; {results.HOW_TO_MAKE}")
-    run = set(results.read_table(path, results.COLUMNS, results.NUMBERS)["scale"])
+    run = set(results.read_table(path)["scale"])
     rows = published_rows()
     for scale in SCALES:
         if scale in run:
@@ -278,7 +278,7 @@ def _ledger_row(scale: str, claim: Claim, findings: Sequence[Finding]) -> dict:
 
 FIGURES = {"guessing": 25.0} | {  # in percent; AG News has four classes
     f"{arm} {when}": value
-    for arm, pair in PUBLISHED.items()
+    for arm, pair in PUBLISHED_ACCURACY.items()
     for when, value in zip(("initial", "final"), pair, strict=True)
 }
 

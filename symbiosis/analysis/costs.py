@@ -25,7 +25,7 @@ import pandas as pd
 from symbiosis.analysis.tables import arm_name, markdown_table, means_over_seeds, order
 from symbiosis.data.lesson import load_lesson
 from symbiosis.loop.policy import STUDENTS
-from symbiosis.store.results import COLUMNS, finished_runs, from_record, merge_into, one_at_a_time, select
+from symbiosis.store.results import COLUMNS, from_record, merge_into, one_at_a_time, runs_with_lessons, select
 from symbiosis.store.stages import metric
 
 UNITS = {
@@ -40,11 +40,9 @@ COUNTED_SINCE = ("label_calls", "pool_scored")  # counts that runs without `cpu_
 def collect(reports_dir: Path, scale: str | None = None, study: str | None = None, *, into: Path) -> list[str]:
     """Merge the costs of finished runs (of one scale, one study) into costs.csv; the run_ids merged, sorted.
 
-    Columns and rule are those of `results.collect`. Runs of method interaction, and those whose lessons were cleared
-    away, are passed over.
+    Columns and rule are those of `results.collect`; the runs are those of `runs_with_lessons`.
     """
-    folders = [folder for folder in finished_runs(reports_dir, scale, study) if (folder / "lessons").is_dir()]
-    folders = [folder for folder in folders if folder.parts[-2] != "interaction"]
+    folders = runs_with_lessons(reports_dir, scale, study)
     return merge_into(into / "costs.csv", map(run_rows, folders)) if folders else []
 
 
@@ -71,7 +69,8 @@ def costs(folder: Path, record: dict) -> dict[str, float]:
     paths = sorted((folder / "lessons").glob("*.parquet"))
     lessons = pd.concat([load_lesson(path).to_pandas() for path in paths], ignore_index=True)
     sizes, texts = record.get("inputs", {}).get("sizes", {}), lessons["text"].nunique()
-    warm = sizes.get("train", 0) if _starts_warm(settings) else 0
+    starts_warm = settings["method"] == "recursive" and settings.get("recursive_start") == "warm"
+    warm = sizes.get("train", 0) if starts_warm else 0
     found = {
         "texts": texts,
         "repeats": len(lessons) - texts,
@@ -111,10 +110,6 @@ def markdown(costs_of_arms: pd.DataFrame) -> str:
 def _sources(lessons: pd.DataFrame, *kinds: str) -> int:
     """How many different rows of a split the lessons' rows of these prompt kinds come from."""
     return lessons.loc[lessons["prompt_kind"].isin(kinds), "source_id"].nunique()
-
-
-def _starts_warm(settings: dict) -> bool:
-    return settings["method"] == "recursive" and settings.get("recursive_start") == "warm"
 
 
 def _dev_decides(settings: dict) -> bool:

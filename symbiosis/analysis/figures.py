@@ -290,7 +290,7 @@ def plot_metrics(rows: pd.DataFrame, metrics: Sequence[str], height: float, band
     return fig
 
 
-def loss_by_step(run_folders: Sequence[str | Path]) -> Figure:
+def plot_loss_by_step(run_folders: Sequence[str | Path]) -> Figure:
     """Training losses of the Student by step, a panel per loss, where means over generations would hide a spike.
 
     A thick line is an arm's mean over its runs, a thin one a run; dotted: the next lesson, with its generation above.

@@ -17,14 +17,13 @@ from symbiosis.settings import RunSettings, derive_seed, make_settings, resolve
 from symbiosis.store.folders import digest, write_atomic
 from symbiosis.store.results import (
     COLUMNS,
-    NUMBERS,
     csv_bytes,
-    finished_runs,
     from_record,
     merge_into,
     one_at_a_time,
     read_or_empty,
     read_table,
+    runs_with_lessons,
     select,
 )
 
@@ -39,11 +38,10 @@ DRAWS = 100  # lessons of real text behind a null band
 def collect(reports_dir: Path, scale: str | None = None, study: str | None = None, *, into: Path) -> list[str]:
     """Merge the lessons of finished runs (of one scale, one study) into measures.csv; the run_ids merged, sorted.
 
-    Columns and rule are those of `results.collect`. Each study's null band comes into null_bands.csv. Runs of method
-    interaction have no lessons of this kind, and others may have been cleared of their texts: both are passed over.
+    Columns and rule are those of `results.collect`; the runs are those of `runs_with_lessons`. Each study's null band
+    comes into null_bands.csv.
     """
-    folders = [folder for folder in finished_runs(reports_dir, scale, study) if (folder / "lessons").is_dir()]
-    folders = [folder for folder in folders if folder.parts[-2] != "interaction"]
+    folders = runs_with_lessons(reports_dir, scale, study)
     if not folders:
         return []
     merged = merge_into(into / "measures.csv", map(run_rows, folders))
@@ -69,7 +67,7 @@ def band_of_run(folder: Path) -> pd.DataFrame:
     settings, _ = _read_settings(folder)
     n, task = settings.lesson_size, None if settings.task == "miniature" else _task(settings)
     if settings.task == "miniature":
-        band = _world_band(n, DRAWS)
+        band = _world_band(n)
     elif task and len(task.train) >= 2 * n and len(task.pool):
         real = _real_text(settings, task, _initial_student(settings))
         rng = np.random.default_rng(derive_seed(0, "null_band"))
@@ -81,9 +79,9 @@ def band_of_run(folder: Path) -> pd.DataFrame:
 
 
 @functools.cache  # the studies of one world have lessons of one size
-def _world_band(n_texts: int, draws: int) -> pd.DataFrame:
+def _world_band(n_texts: int) -> pd.DataFrame:
     rng = np.random.default_rng(derive_seed(0, "null_band"))
-    return null_band(_world(0), n_texts, rng=rng, draws=draws)
+    return null_band(_world(0), n_texts, rng=rng, draws=DRAWS)
 
 
 def read_band(reports_dir: str | Path, scale: str, study: str) -> pd.DataFrame:
@@ -109,7 +107,7 @@ def run_rows(folder: str | Path) -> pd.DataFrame:
     if not (table.is_file() and mark.is_file() and mark.read_text() == _mark(folder)):
         write_atomic(table, csv_bytes(_measured(folder), COLUMNS))
         write_atomic(mark, _mark(folder).encode())
-    return read_table(table, COLUMNS, NUMBERS)
+    return read_table(table)
 
 
 def _mark(folder: Path) -> str:

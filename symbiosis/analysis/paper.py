@@ -5,14 +5,15 @@ table and figure from reports/ and params/.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from symbiosis.analysis import claims, tables
 from symbiosis.settings import root
-from symbiosis.store import results
 from symbiosis.store.folders import write_atomic
+from symbiosis.store.results import read_studies
 
 SCALE = "miniature"
 CLAIM_COLUMNS = [
@@ -25,13 +26,11 @@ TEX_HEAD = r"""% \symbiosis{key} prints the number of that key: \input{numbers},
 """
 
 
-def accuracies(reports: Path) -> pd.DataFrame:
-    """Final test accuracy of every arm and study of the miniature: study, arm, name, mean, low, high, n."""
-    rows = results.read_table(reports / "results.csv", results.COLUMNS, results.NUMBERS)
-    studies = sorted(rows.loc[(rows["scale"] == SCALE) & (rows["metric"] == "accuracy"), "study"].unique())
+def accuracies(studies: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Final test accuracy of every arm and study: study, arm, name, mean, low, high, n."""
     parts = []
-    for study in studies:
-        final = tables.summarise(results.read_results(reports, SCALE, study), "accuracy")
+    for study, rows in studies.items():
+        final = tables.summarise(rows, "accuracy")
         final = final[final["generation"] == final.groupby("arm")["generation"].transform("max")]
         final = final.set_index("arm").loc[tables.order(final)].reset_index()
         parts.append(final.assign(study=study, name=final["arm"].map(tables.arm_name)))
@@ -55,12 +54,11 @@ def macros(accuracy: pd.DataFrame, ledger: pd.DataFrame, run_ids: pd.Series) -> 
 
 def write(reports: Path) -> list[Path]:
     """Write reports/paper/{accuracy.csv, claims.csv, numbers.tex}: the same bytes for the same results."""
-    accuracy, ledger = accuracies(reports), claims.ledger(reports)
+    studies = {study: rows[rows["metric"] == "accuracy"] for study, rows in read_studies(reports, SCALE).items()}
+    studies = {study: rows for study, rows in studies.items() if len(rows)}
+    accuracy, ledger = accuracies(studies), claims.ledger(reports)
     ledger = ledger[ledger["n"].notna() & ledger["estimate"].notna()][CLAIM_COLUMNS].astype({"n": int})
-    rows = results.read_table(reports / "results.csv", results.COLUMNS, results.NUMBERS)
-    rows = rows[(rows["scale"] == SCALE) & (rows["metric"] == "accuracy")]
-    arm = rows["method"].where(rows["variant"] == "plain", rows["method"] + "-" + rows["variant"])
-    run_ids = rows["run_id"].groupby([rows["study"], arm]).unique()
+    run_ids = pd.concat(studies.values()).groupby(["study", "arm"])["run_id"].unique()
     content = {
         "accuracy.csv": accuracy.to_csv(index=False, lineterminator="\n"),
         "claims.csv": ledger.to_csv(index=False, lineterminator="\n"),

@@ -19,13 +19,7 @@ import numpy as np
 import pandas as pd
 
 from symbiosis.analysis.statistics import MARGIN, mean_interval
-from symbiosis.analysis.tables import (
-    SeedValues,
-    difference_table,
-    last_generation,
-    means_over_seeds,
-    order,
-)
+from symbiosis.analysis.tables import SeedValues, difference_table, last_generation, means_over_seeds, order
 from symbiosis.data.world import World
 from symbiosis.measures.diversity import entropy
 from symbiosis.settings import RunSettings

@@ -17,7 +17,7 @@ LAST = -1  # generations below 0 count from the end, as indices do
 
 # Accuracy in percent before any training and after the last generation, by arm: the results sheet of the Symbiosis
 # paper (AG News, pythia-160m taught by Qwen2-0.5B-Instruct). One run, so no interval can be given.
-PUBLISHED = {
+PUBLISHED_ACCURACY = {
     "real": (25.20, 84.00),
     "static": (23.60, 41.00),
     "recursive": (26.80, 26.80),
@@ -286,7 +286,7 @@ def final_accuracy(rows: pd.DataFrame) -> pd.DataFrame:
     seeds, published_initial, published_final (nan where the paper has no such arm). A published arm stays in the table
     where no run of ours exists. Scales of a reader's own have neither these arms nor these columns.
     """
-    published = PUBLISHED if set(rows["scale"]) <= set(PUBLISHED_BESIDE) else {}
+    published = PUBLISHED_ACCURACY if set(rows["scale"]) <= set(PUBLISHED_BESIDE) else {}
     summary = summarise(rows, "accuracy").set_index("arm")
     table = pd.DataFrame({"arm": order(pd.DataFrame({"arm": [*summary.index, *published]}))}).set_index("arm")
     for name, generation in (("initial", 0), ("final", last_generation(rows))):

@@ -95,7 +95,7 @@ def measure(part: Part, rows: pd.DataFrame) -> Finding:
     found = Finding(part, values, tuple(dict.fromkeys(seed_values.missing)), *mean_interval(values))
     if found.missing or len(values) < MIN_SEEDS:
         return found
-    edge = nearest(part, found.estimate)
+    edge = nearest_end(part, found.estimate)
     near = (part.low, part.high) if both_ends(part) else (edge - part.margin, edge + part.margin)
     p_equivalence = equivalence_p(values, *near) if near[0] < near[1] else math.nan
     return replace(found, p=paired_row(values, edge)[-1], p_equivalence=p_equivalence)
@@ -126,7 +126,7 @@ def decide(part: Part, rows: pd.DataFrame) -> Finding:
     return judge([measure(part, rows)])[0]
 
 
-def nearest(part: Part, mean: float) -> float:
+def nearest_end(part: Part, mean: float) -> float:
     """The end of the part's region that lies nearest to the mean."""
     return min((part.low, part.high), key=lambda end: abs(mean - end))
 
@@ -144,7 +144,7 @@ def verdict(low: float, high: float, part: Part) -> str:
 
 def within_margin(low: float, high: float, part: Part) -> bool:
     """Does the interval lie within the margin of that end of the region that it lies across?"""
-    edge = nearest(part, (low + high) / 2)
+    edge = nearest_end(part, (low + high) / 2)
     return not both_ends(part) and edge - part.margin < low and high < edge + part.margin
 
 

@@ -21,7 +21,7 @@ def verify(reports: Path | None = None) -> list[tuple[str, bool]]:
     """[(what, whether it matches)] of all that is computed from reports/results.csv."""
     reports = reports or root() / "reports"
     long = [reports / name for name in ("results.csv", "measures.csv") if (reports / name).is_file()]
-    rows, *measures = [results.read_table(path, results.COLUMNS, results.NUMBERS) for path in long]
+    rows, *measures = [results.read_table(path) for path in long]
     checks = [*_texts(reports), *_tables(reports), *_sources(reports, pd.concat([rows, *measures], ignore_index=True))]
     recorded = set(results.read_records(reports)["run_id"])
     what = f"reports/records.csv: a record for each of {rows['run_id'].nunique()} runs"
@@ -66,7 +66,7 @@ def _sources(reports: Path, rows: pd.DataFrame) -> Iterator[tuple[str, bool]]:
 def local_runs(reports: Path | None = None) -> list[tuple[str, bool]]:
     """[(rows, whether they are the published ones to the last digit)] of finished runs here that were published."""
     reports = reports or root() / "reports"
-    rows, checks = results.read_table(reports / "results.csv", results.COLUMNS, results.NUMBERS), []
+    rows, checks = results.read_table(reports / "results.csv"), []
     published = dict(list(rows.groupby("run_id")))
     for record in sorted(reports.glob("local/runs/*/*/*/record.json")):
         of_run = results.read_rows(record.parent)

@@ -34,10 +34,7 @@ def _untagged(match: re.Match) -> str:
     return " " if match[1].lower() in _BREAKS else ""
 
 
-_SPACE = (
-    ("space", re.compile(r"^\s+|(?<!\s)\s+$"), ""),
-    ("space", re.compile(r"\s{2,}|[^\S ]"), " "),
-)
+_SPACE = (("space", re.compile(r"^\s+|(?<!\s)\s+$"), ""), ("space", re.compile(r"\s{2,}|[^\S ]"), " "))
 _REPAIRS: tuple[tuple[str, re.Pattern, Any], ...] = (
     ("entity", re.compile(rf"&{_ENTITY}"), _unescaped),
     ("tag", re.compile(_TAG, re.IGNORECASE), _untagged),

@@ -48,11 +48,11 @@ def make_lesson(
     origin: str,
     generation: int,
     prompt_kind: str,
-    source_ids: Sequence[str],
-    weights: Iterable[float] | None = None,
+    source_ids: Sequence[str] | None = None,
+    *,
     label_probs: np.ndarray | None = None,
 ) -> Dataset:
-    """n rows of one origin and prompt; a weight is 1, and a label certain, where none is given."""
+    """n rows of one origin and prompt, of weight 1; without a source, and of a certain label, where none is given."""
     n = len(texts)
     columns = {
         "text": list(texts),
@@ -60,8 +60,8 @@ def make_lesson(
         "origin": [origin] * n,
         "generation": [generation] * n,
         "prompt_kind": [prompt_kind] * n,
-        "source_id": list(source_ids),
-        "weight": [1.0] * n if weights is None else [float(weight) for weight in weights],
+        "source_id": [""] * n if source_ids is None else list(source_ids),
+        "weight": [1.0] * n,
         "cut": [is_cut(text) for text in texts],
         "label_probs": [None] * n if label_probs is None else [[float(p) for p in row] for row in label_probs],
     }

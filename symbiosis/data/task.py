@@ -10,7 +10,8 @@ from datasets import Dataset, disable_progress_bars
 from tqdm.auto import tqdm
 
 from symbiosis.data.characters import match_key
-from symbiosis.data.readers import DataError, read
+from symbiosis.data.labelled import read
+from symbiosis.data.readers import DataError
 from symbiosis.data.world import World
 from symbiosis.settings import RunSettings, derive_seed, fingerprint
 

@@ -77,7 +77,7 @@ def dev_gain(state: LoopState, texts: Sequence[str], rng: np.random.Generator) -
     """
     labels = state.generator.label_log_probs(texts).argmax(1)
     state.counts["read"] += len(texts)
-    candidates = make_lesson(texts, labels, "real", 0, "label", [""] * len(texts))
+    candidates = make_lesson(texts, labels, "real", 0, "label")
     return -Influence(state.student, state.lesson, state.task.dev, int(rng.integers(2**31))).of(candidates)
 
 
@@ -146,7 +146,7 @@ def hardest(state: LoopState, rng: np.random.Generator) -> Dataset:
     state.counts["scored"] += len(looked_at)
     scores = SIGNALS[settings.feedback](state, looked_at["text"], rng)
     order = np.argsort(-scores, kind="stable")[round(settings.skip_hardest_share * n) :]
-    chosen = apart(looked_at.select(order)["text"], most, settings.max_similarity)
+    chosen = dissimilar(looked_at.select(order)["text"], most, settings.max_similarity)
     return looked_at.select(order[chosen]).add_column("hardness", scores[order[chosen]])
 
 
@@ -164,12 +164,12 @@ def hard_count(scored: int, settings: RunSettings) -> int:
     return max(1, min(settings.hard_examples, scored // 2))
 
 
-def apart(texts: Sequence[str], n: int, max_similarity: float) -> list[int]:
+def dissimilar(texts: Sequence[str], n: int, max_similarity: float) -> list[int]:
     """Indices of the first n texts that share at most `max_similarity` of their words with each one chosen before.
 
         similarity(a, b) = |words of a and b| / |words of a or b|, in [0, 1] (Jaccard 1901)
 
-    Where too few are apart, the rest is filled up in order, so that n come back if there are n.
+    Where too few are dissimilar, the rest is filled up in order, so that n come back if there are n.
     """
     if max_similarity == 1:
         return list(range(min(n, len(texts))))

@@ -62,7 +62,7 @@ def own_drafts(state: LoopState) -> Dataset:
             f"calibration: 'written', but the Generator wrote nothing for {generator.label_names[min(missing)]!r}; "
             "raise temperature or max_new_tokens, or set calibration to pool"
         )
-    return make_lesson([texts[i] for i in kept], labels[kept], "generator", 0, "write", [""] * len(kept))
+    return make_lesson([texts[i] for i in kept], labels[kept], "generator", 0, "write")
 
 
 def written_reference(generator: Generator, drafts: Dataset) -> np.ndarray:

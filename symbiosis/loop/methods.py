@@ -139,7 +139,7 @@ def recursive(state: LoopState, generation: int, n: int) -> Dataset:
     texts = draw(cues, seed, 1)
     texts, counts = teaching.redraw(texts, cues, draw, settings.max_redraws, seed, duplicates=False)
     state.counts.update(counts)
-    return make_lesson(texts, labels, "student", generation, "student_write", [""] * n)
+    return make_lesson(texts, labels, "student", generation, "student_write")
 
 
 @method("pseudo_label", needs_generator=True)
@@ -186,7 +186,7 @@ def oracle(state: LoopState, generation: int, n: int) -> Dataset:
     shares = (truth.shares / truth.shares.max()) ** settings.subtopic_power  # the largest stays 1, whatever the power
     drawn = truth.sample(n, rng, labels=rng.permutation(state.balanced_labels(n)), shares=shares / shares.sum())
     labels = weak_labels(drawn["label"].to_numpy(), 1 - settings.label_noise, state.n_classes, rng)
-    return make_lesson(drawn["text"].tolist(), labels, "world", generation, "world", [""] * n)
+    return make_lesson(drawn["text"].tolist(), labels, "world", generation, "world")
 
 
 # --- rows of a lesson ----------------------------------------------------------------------------------------------
@@ -197,12 +197,13 @@ def as_labelled(rows: Dataset, kind: str, generation: int) -> Dataset:
     return make_lesson(rows["text"], rows["label"], "real", generation, kind, rows["source_id"])
 
 
-def as_lesson(state: LoopState, texts: LabeledTexts, origin: str, generation: int, kind: str, source_ids) -> Dataset:
+def as_lesson(state: LoopState, texts: LabeledTexts, generation: int, kind: str, source_ids=None) -> Dataset:
     """Lesson rows with the Generator's label, or its probability of every label under `soft_labels`."""
     state.counts.update(texts.counts)
     soft = texts.probs if state.settings.soft_labels else None
     if soft is not None and not texts.counts["read"] + texts.counts["labelled"]:
         state.counts["read"] += len(texts.texts)
+    origin = "real" if kind == "label" else "generator"
     return make_lesson(texts.texts, texts.labels, origin, generation, kind, source_ids, label_probs=soft)
 
 
@@ -212,7 +213,7 @@ def written(state: LoopState, n: int, generation: int) -> Dataset:
     for i, labels in enumerate(np.array_split(state.balanced_labels(n), len(writers))):
         own = derive_seed(seed, i, "snapshot") if i else seed
         texts = teaching.write(writers[i], labels, seed=own)
-        parts.append(as_lesson(state, texts, "generator", generation, "write", [""] * len(labels)))
+        parts.append(as_lesson(state, texts, generation, "write"))
     return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
 
 
@@ -220,14 +221,14 @@ def explained(state: LoopState, sources: Dataset, n: int, generation: int) -> Da
     """n texts that explain the sources in turn."""
     sources = cycle(sources, n)
     texts = teaching.explain(state.generator, sources["text"], seed=state.seed(generation, "explain"))
-    return as_lesson(state, texts, "generator", generation, "explain", sources["source_id"])
+    return as_lesson(state, texts, generation, "explain", sources["source_id"])
 
 
 def explained_dev(state: LoopState, rows: Dataset, n: int, generation: int) -> Dataset:
     """n texts that explain labelled rows in turn, each under its row's label: labels multiplied, not taught again."""
     rows = cycle(rows, n)
     texts = teaching.explain(state.generator, rows["text"], rows["label"], seed=state.seed(generation, "explain_dev"))
-    return as_lesson(state, texts, "generator", generation, "explain_dev", rows["source_id"])
+    return as_lesson(state, texts, generation, "explain_dev", rows["source_id"])
 
 
 def labelled(state: LoopState, sources: Dataset, n: int, generation: int) -> Dataset:
@@ -239,7 +240,7 @@ def labelled(state: LoopState, sources: Dataset, n: int, generation: int) -> Dat
     keep = state.settings.label_keep
     sources = cycle(sources, n) if keep == 1 else sources.select(range(min(len(sources), round(n / keep))))
     texts = teaching.label(state.generator, sources["text"])
-    lesson = as_lesson(state, texts, "real", generation, "label", sources["source_id"])
+    lesson = as_lesson(state, texts, generation, "label", sources["source_id"])
     if keep < 1:
         lesson = cycle(lesson.select(teaching.surest(texts, min(n, max(1, round(keep * len(lesson)))))), n)
     return weighted_by_class(lesson) if state.settings.class_weights else lesson
@@ -317,5 +318,5 @@ def update_generator(state: LoopState, generation: int) -> tuple[Dataset, list[d
 def influence_of_drafts(state: LoopState, drafts: list[str], generation: int) -> np.ndarray:
     """(n,) first-order change of the Student's dev loss from each text with the Generator's label; negative helps."""
     texts = teaching.label(state.generator, drafts)
-    rows = as_lesson(state, texts, "generator", generation, "explain", [""] * len(drafts))
+    rows = as_lesson(state, texts, generation, "explain")
     return Influence(state.student, state.lesson, state.task.dev, state.seed(generation, "influence")).of(rows)

@@ -8,9 +8,7 @@ A round goes down its gradient in phi, approximately:
 1. lessons are drawn from the present p_phi, and a Student is really trained on them, one after the other;
 2. new drafts are valued: how much would a training step on each lower L_dev, at the Student after each lesson? First
    order, and one step only: what a text does by way of the steps behind it is left out;
-3. a policy gradient (`models.generator.reinforce`) makes drafts of high value likelier, near the frozen Generator.
-
-3. a policy gradient (`models.generator.reinforce`) makes drafts of high value likelier, near the Generator as it was.
+3. a policy gradient (`Generator.reinforce`) makes drafts of high value likelier, near the frozen Generator.
 """
 
 import copy
@@ -25,7 +23,6 @@ from datasets import Dataset
 from scipy.stats import spearmanr
 
 from symbiosis.data.lesson import make_lesson
-from symbiosis.loop import teaching
 from symbiosis.loop.influence import dev_losses, directional_slopes, label_scores, teaching_direction
 from symbiosis.loop.state import LoopState
 from symbiosis.measures.lessons import labels_right, whole_lesson
@@ -52,7 +49,7 @@ class Drafts:
 
     @property
     def lesson(self) -> Dataset:
-        return make_lesson(self.texts, self.labels, "generator", 0, "write", [""] * len(self.texts))
+        return make_lesson(self.texts, self.labels, "generator", 0, "write")
 
 
 @dataclass
@@ -98,7 +95,7 @@ def teach_round(state: LoopState, frozen: Generator, generation: int, k: int) ->
         told["labelled"] += len(texts) if texts is not state.task.dev else 0
         told |= values_by_truth(value, drafts, state.task.world)
     advantage = advantage - settings.teach_kl * (far - far.mean())
-    teaching.update_teach(generator, answered, advantage, seed=derive_seed(seed, 0, "policy"))
+    generator.reinforce(answered, advantage, seed=derive_seed(seed, 0, "policy"))
     return told | {"policy_steps": POLICY_STEPS, "cpu_s": round(time.process_time() - began, 2)}
 
 

@@ -252,10 +252,9 @@ class Loop:
                 if rows is not None:
                     save_lesson(rows, out / f"{name}.parquet")
             told = {"generation": generation, "step": "lesson", "rows": len(lesson)}
-            return {
-                "rows": lesson_rows(lesson, state.task, generation),
-                "writing_counts": {**told, **state.counts, **_purity(lesson, state.task)},
-            }
+            values = whole_lesson(lesson["text"][:], lesson["label"][:], state.task.world)
+            rows = [metric(generation, f"lesson_{k}", value, "share", len(lesson)) for k, value in values.items()]
+            return {"rows": rows, "writing_counts": {**told, **state.counts, **_purity(lesson, state.task)}}
 
         made = self.stage(f"lesson-{generation}", make, path)
         state.lesson = load_lesson(path)
@@ -406,9 +405,3 @@ def _purity(lesson, task: Task) -> dict[str, float]:
         return {}
     right = pd.Series(labels_right(lesson["text"], lesson["label"], task.world))
     return {f"purity_{k}": round(float(v), 4) for k, v in right.groupby(lesson["prompt_kind"][:]).mean().items()}
-
-
-def lesson_rows(lesson, task: Task, generation: int) -> list[dict]:
-    """What a lesson is like: variety for every task; purity and tails where the true distribution is known."""
-    values = whole_lesson(lesson["text"][:], lesson["label"][:], task.world)
-    return [metric(generation, f"lesson_{name}", value, "share", len(lesson)) for name, value in values.items()]

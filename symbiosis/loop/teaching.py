@@ -8,7 +8,7 @@ import numpy as np
 
 from symbiosis.data.lesson import is_cut
 from symbiosis.models.generation import GenerationError
-from symbiosis.models.generator import Generator, reinforce
+from symbiosis.models.generator import Generator
 from symbiosis.settings import derive_seed
 
 
@@ -158,11 +158,6 @@ def update_dpo(
     first, scores = np.arange(len(hard_texts)) * m, scores.reshape(-1, m)
     best, worst = ([drafts[i] for i in first + order] for order in (scores.argmin(1), scores.argmax(1)))
     return generator.prefer(explain_turns(generator, hard_texts), best, worst, seed=seed)
-
-
-def update_teach(generator: Generator, answered, advantages: np.ndarray, *, seed: int) -> list[dict]:
-    """Drafts of high advantage become likelier answers to what they answer; `loop.policy` says how they are valued."""
-    return reinforce(generator, answered, advantages, seed=seed)
 
 
 def exponential_weights(scores: np.ndarray, tau: float) -> np.ndarray:

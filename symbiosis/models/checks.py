@@ -52,18 +52,18 @@ def library_errors(folder: Path | str, remedy: str = COPY) -> Iterator[None]:
     except SymbiosisError:
         raise
     except Exception as error:  # of any class: the library leaves most damage to whatever line it meets first
-        raise ModelError(f"{folder}: could not be loaded ({short(error)}); {remedy}") from error
+        raise ModelError(f"{folder}: could not be loaded ({in_a_line(error)}); {remedy}") from error
     finally:
         logger.handlers, logger.propagate = before, propagate
     for record in told:
         message = record.getMessage()
         if MEANINGLESS.search(message):
-            raise ModelError(f"{folder}: transformers warns of it ({short(message)}); correct its config.json")
+            raise ModelError(f"{folder}: transformers warns of it ({in_a_line(message)}); correct its config.json")
         if "LOAD REPORT" not in message:  # of weights missing or left over, which are looked at here
             logger.handle(record)
 
 
-def short(error: object) -> str:
+def in_a_line(error: object) -> str:
     """What an error says, in one line of at most 120 characters."""
     kind = "" if isinstance(error, str | OSError | ValueError) else f"{type(error).__name__}: "
     said = kind + redact(" ".join(str(error).split()))

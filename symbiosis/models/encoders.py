@@ -103,13 +103,13 @@ def read_recipe(folder: Path) -> Recipe:
     """What modules.json of sentence-transformers and the files it names say; the mean where there is none."""
     if not (folder / "modules.json").exists():
         return Recipe()
-    modules = {each["type"].split(".")[-1]: each["path"] for each in _read(folder / "modules.json")}
+    modules = {each["type"].split(".")[-1]: each["path"] for each in _json_of(folder / "modules.json")}
     if unknown := sorted(modules.keys() - {"Transformer", "Pooling", "Normalize"}):
         raise EncoderError(f"encoder: {folder}/modules.json has a {unknown[0]}, which is not known here; name another")
     path = modules["Transformer"]
-    lengths = [_read(file) for file in (folder / path).glob("sentence_*_config.json")]
+    lengths = [_json_of(file) for file in (folder / path).glob("sentence_*_config.json")]
     reading = lengths[0] if lengths else {}
-    pooling, saying = _read(folder / modules["Pooling"] / "config.json"), _read(folder / PROMPTS)
+    pooling, saying = _json_of(folder / modules["Pooling"] / "config.json"), _json_of(folder / PROMPTS)
     prompt = saying.get("prompts", {}).get(saying.get("default_prompt_name"), "")
     if prompt and not pooling.get("include_prompt", True):
         raise EncoderError(f"encoder: {folder} leaves its prompt out of the pooling, which is not known; name another")
@@ -129,7 +129,7 @@ def _poolings(folder: Path, config: dict) -> tuple[str, ...]:
     return tuple(mode for mode in POOLINGS if mode in asked) or ("mean",)
 
 
-def _read(path: Path):
+def _json_of(path: Path):
     return json.loads(path.read_text()) if path.exists() else {}
 
 

@@ -30,6 +30,8 @@ from symbiosis.models.training import Steps, adapters, epochs_of, fit, token_wei
 from symbiosis.prompts import SEPARATOR, Beginning, Prompts, read_prompts
 from symbiosis.settings import RunSettings
 
+POLICY_STEPS = 4  # AdamW steps over one round's drafts, each of which is learned from once
+
 
 @dataclass(frozen=True)
 class Generator:
@@ -118,14 +120,6 @@ class Generator:
             sampling = replace(sampling, stops=self.prompts.stops)
         return generate(self.lm, self.asked_ids(turns), sampling, seed=seed, samples=samples)
 
-    def fine_tune(self, asked: Sequence[str], answers: Sequence[str], *, seed: int, weights=None) -> list[dict]:
-        """Learn (user turn, answer) pairs, in place; see `fine_tune`."""
-        return fine_tune(self, list(asked), list(answers), seed=seed, weights=weights)
-
-    def prefer(self, asked: Sequence[str], best: Sequence[str], worst: Sequence[str], *, seed: int) -> list[dict]:
-        """Learn to prefer one of two answers, in place; see `prefer`."""
-        return prefer(self, list(asked), list(best), list(worst), seed=seed)
-
     def kl_to(self, initial: LanguageModel, *, n: int, seed: int) -> float:
         """KL(Generator || initial) of written texts, estimated on n own samples [nats/token], >= 0 in the mean.
 
@@ -143,98 +137,94 @@ class Generator:
         rows = [turn + ended(body, text, limit, end) for turn, body, text in parts]
         return rows, [len(turn) for turn in turns]
 
+    # --- what it learns: in place, in as many ranks as the settings ask for; each step's losses come back. With
+    # `generator_lora_rank` only adapters are trained, then merged. ---
+
+    @distributed
+    def fine_tune(self, asked: Sequence[str], answers: Sequence[str], *, seed: int, weights=None) -> list[dict]:
+        """Supervised fine-tuning on (user turn, answer) pairs.
+
+            loss = sum_i w_i * nll_i / sum_i w_i * tokens_i      over the answers' tokens [nats/token]
+
+        weights: (n,) of the pairs, 1 where None.
+        """
+        rows, lengths = self.answered(asked, answers)
+        weight = torch.tensor(np.ones(len(rows)) if weights is None else weights, dtype=torch.float32)
+        weight = weight.to(self.lm.device)
+        token_weight = token_weights(weight, rows, lengths)
+
+        def losses(some: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
+            nll, row = self._token_losses(rows, lengths, some)
+            return {"loss": (nll * weight[some][row]).sum() / token_weight(batch)}
+
+        return self._fit(losses, rows, seed)
+
+    @distributed
+    def prefer(self, asked: Sequence[str], best: Sequence[str], worst: Sequence[str], *, seed: int) -> list[dict]:
+        """Direct preference optimisation: of each prompt's two answers, more of the better one.
+
+            loss = -log sigmoid(beta * [(log p(best) - log p0(best)) - (log p(worst) - log p0(worst))])
+
+        log p is summed over the answer's tokens, p0 is the Generator as it was, beta `dpo_beta`. The step's history
+        also holds `preferred`, the share of pairs whose bracket is positive. Rafailov et al. 2023, arXiv 2305.18290.
+        """
+        n, settings = len(asked), self.settings
+        rows, lengths = self.answered([*asked, *asked], [*best, *worst])
+
+        def log_p(batch) -> torch.Tensor:
+            nll, row = self._token_losses(rows, lengths, batch)
+            return -torch.zeros(len(batch), device=nll.device).index_add(0, row, nll)
+
+        with torch.no_grad():
+            chunks = np.array_split(np.arange(2 * n), -(-2 * n // settings.batch_size))
+            before = torch.cat([log_p(chunk) for chunk in chunks])
+
+        def losses(some: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
+            both = np.concatenate([some, some + n])
+            better, worse = (log_p(both) - before[both]).chunk(2)
+            margin = better - worse
+            total = all_reduce_sum(torch.tensor(float(len(batch)), device=margin.device))
+            share = len(some) / total  # 1 where some is all
+            loss = -logsigmoid(settings.dpo_beta * margin).mean()
+            return {"loss": loss * share, "preferred": (margin > 0).float().mean() * share}
+
+        return self._fit(losses, rows[:n], seed)
+
+    @distributed
+    def reinforce(self, answered: tuple[list, list], advantages: np.ndarray, *, seed: int) -> list[dict]:
+        """POLICY_STEPS steps up the expected advantage: REINFORCE (Williams 1992) on the Generator's own answers.
+
+            loss = -sum_i A_i * log p(answer_i | user turn_i) / sum_i tokens_i      over a batch [nats/token]
+
+        answered: rows and prompt lengths of `answered`. A_i, (n,), may have either sign and holds the baseline and the
+        KL term already; log p sums over the answer's tokens. No more than generation_batch_size are read at a time.
+        """
+        (rows, lengths), settings = answered, self.settings
+        gain = torch.tensor(advantages, dtype=torch.float32, device=self.lm.device)
+        n_tokens = token_weights(torch.ones_like(gain), rows, lengths)
+
+        def losses(some: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
+            nll, row = self._token_losses(rows, lengths, some)
+            return {"loss": (nll * gain[some][row]).sum() / n_tokens(batch)}
+
+        batches = np.array_split(np.random.default_rng(seed).permutation(len(rows)), POLICY_STEPS)
+        parts = settings.gradient_accumulation_steps * -(-len(batches[0]) // settings.generation_batch_size)
+        rate = settings.teach_speed * settings.generator_learning_rate
+        steps = Steps("Generator", rate, sharding=settings.sharding, microbatches=parts)
+        with adapters(self.lm.model, settings.generator_lora_rank):
+            return fit(self.lm.model, losses, batches, steps)
+
+    def _token_losses(self, rows: list, lengths: list, some: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        return token_losses(self.lm, [rows[i] for i in some], [lengths[i] for i in some], self.settings)
+
+    def _fit(self, losses: Callable, rows: list[list[int]], seed: int) -> list[dict]:
+        settings = self.settings
+        batches = epochs_of([len(row) for row in rows], settings.batch_size, settings.generator_epochs, seed)
+        steps = Steps.of("Generator", settings.generator_learning_rate, settings)
+        with adapters(self.lm.model, settings.generator_lora_rank):
+            return fit(self.lm.model, losses, batches, steps)
+
 
 def plain(turns: Sequence[str]) -> bool:
     """Whether turns, all of one kind, are Beginnings."""
     return len(turns) > 0 and isinstance(turns[0], Beginning)
-
-
-@distributed
-def fine_tune(generator: Generator, asked: list[str], answers: list[str], *, seed: int, weights=None) -> list[dict]:
-    """Supervised fine-tuning, in place, on (user turn, answer) pairs.
-
-        loss = sum_i w_i * nll_i / sum_i w_i * tokens_i      over the answers' tokens [nats/token]
-
-    weights: (n,) of the pairs, 1 where None. With `generator_lora_rank` only adapters are trained, then merged.
-    """
-    rows, lengths = generator.answered(asked, answers)
-    weight = torch.tensor(np.ones(len(rows)) if weights is None else weights, dtype=torch.float32)
-    weight = weight.to(generator.lm.device)
-    token_weight = token_weights(weight, rows, lengths)
-
-    def losses(some: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
-        asked_rows, prompt_lengths = [rows[i] for i in some], [lengths[i] for i in some]
-        nll, row = token_losses(generator.lm, asked_rows, prompt_lengths, generator.settings)
-        return {"loss": (nll * weight[some][row]).sum() / token_weight(batch)}
-
-    with adapters(generator.lm.model, generator.settings.generator_lora_rank):
-        return _fit(generator, losses, rows, seed)
-
-
-@distributed
-def prefer(generator: Generator, asked: list[str], best: list[str], worst: list[str], *, seed: int) -> list[dict]:
-    """Direct preference optimisation, in place: of each prompt's two answers, more of the better one.
-
-        loss = -log sigmoid(beta * [(log p(best) - log p0(best)) - (log p(worst) - log p0(worst))])
-
-    log p is summed over the answer's tokens, p0 is the Generator as it was, beta `dpo_beta`. The step's history also
-    holds `preferred`, the share of pairs whose bracket is positive. Rafailov et al. 2023, arXiv 2305.18290.
-    """
-    n, settings = len(asked), generator.settings
-    rows, lengths = generator.answered([*asked, *asked], [*best, *worst])
-
-    def log_p(batch) -> torch.Tensor:
-        nll, row = token_losses(generator.lm, [rows[i] for i in batch], [lengths[i] for i in batch], settings)
-        return -torch.zeros(len(batch), device=nll.device).index_add(0, row, nll)
-
-    with torch.no_grad():
-        chunks = np.array_split(np.arange(2 * n), -(-2 * n // settings.batch_size))
-        before = torch.cat([log_p(chunk) for chunk in chunks])
-
-    def losses(some: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
-        both = np.concatenate([some, some + n])
-        better, worse = (log_p(both) - before[both]).chunk(2)
-        margin = better - worse
-        total = all_reduce_sum(torch.tensor(float(len(batch)), device=margin.device))
-        share = len(some) / total  # 1 where some is all
-        loss = -logsigmoid(settings.dpo_beta * margin).mean()
-        return {"loss": loss * share, "preferred": (margin > 0).float().mean() * share}
-
-    with adapters(generator.lm.model, settings.generator_lora_rank):
-        return _fit(generator, losses, rows[:n], seed)
-
-
-def _fit(generator: Generator, losses: Callable, rows: list[list[int]], seed: int) -> list[dict]:
-    settings = generator.settings
-    batches = epochs_of([len(row) for row in rows], settings.batch_size, settings.generator_epochs, seed)
-    steps = Steps.of("Generator", settings.generator_learning_rate, settings)
-    return fit(generator.lm.model, losses, batches, steps)
-
-
-# --- policy gradient -----------------------------------------------------------------------------------------------
-POLICY_STEPS = 4  # AdamW steps over one round's drafts, each of which is learned from once
-
-
-@distributed
-def reinforce(generator: Generator, answered: tuple[list, list], advantages: np.ndarray, *, seed: int) -> list[dict]:
-    """POLICY_STEPS steps up the expected advantage, in place: REINFORCE (Williams 1992) on the Generator's own answers.
-
-        loss = -sum_i A_i * log p(answer_i | user turn_i) / sum_i tokens_i      over a batch [nats/token]
-
-    answered: rows and prompt lengths of `Generator.answered`. A_i, (n,), may have either sign and holds the baseline
-    and the KL term already; log p sums over the answer's tokens. No more than generation_batch_size are read at a time.
-    """
-    (rows, lengths), settings = answered, generator.settings
-    gain = torch.tensor(advantages, dtype=torch.float32, device=generator.lm.device)
-    n_tokens = token_weights(torch.ones_like(gain), rows, lengths)
-
-    def losses(some: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
-        nll, row = token_losses(generator.lm, [rows[i] for i in some], [lengths[i] for i in some], settings)
-        return {"loss": (nll * gain[some][row]).sum() / n_tokens(batch)}
-
-    batches = np.array_split(np.random.default_rng(seed).permutation(len(rows)), POLICY_STEPS)
-    with adapters(generator.lm.model, settings.generator_lora_rank):
-        parts = settings.gradient_accumulation_steps * -(-len(batches[0]) // settings.generation_batch_size)
-        rate = settings.teach_speed * settings.generator_learning_rate
-        steps = Steps("Generator", rate, sharding=settings.sharding, microbatches=parts)
-        return fit(generator.lm.model, losses, batches, steps)

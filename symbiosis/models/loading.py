@@ -32,10 +32,10 @@ from symbiosis.models.checks import (
     check_causal,
     check_vocabulary,
     check_weights,
+    in_a_line,
     library_errors,
     positions,
     read_config,
-    short,
 )
 from symbiosis.models.devices import resolved_precision
 from symbiosis.models.tokens import ended, start_ids, token_ids, tokens_that_hold
@@ -256,7 +256,7 @@ def download(name: str, revision: str) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise ModelError(
-            f"{name}: could not be fetched ({short(error)}). Where the hub cannot be reached, download the model "
+            f"{name}: could not be fetched ({in_a_line(error)}). Where the hub cannot be reached, download the model "
             f"where it can (`hf download {name} --revision {revision} --local-dir models/{name.split('/')[-1]}`), copy "
             "that folder here and name it in `student:` or `generator:`; a gated model also needs its licence "
             "accepted and a token"

@@ -153,7 +153,7 @@ def needs_launch(settings: RunSettings) -> bool:
 
 
 def distributed(trainer: Callable[..., list[dict]]) -> Callable[..., list[dict]]:
-    """A function that trains a learner (with `lm` and `settings`) in place, in as many ranks as its settings ask for.
+    """A method that trains its learner (with `lm` and `settings`) in place, in as many ranks as its settings ask for.
 
     Its random numbers follow from `seed` alone: torch's global state is set inside and put back.
     """

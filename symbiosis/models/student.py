@@ -118,19 +118,17 @@ class Student:
 
     # --- what it learns ---
 
+    @distributed
     def learn(self, lesson, *, seed: int) -> list[dict]:
-        """Step B: one lesson, in place. Returns each step's losses, see `LessonRows.batch_losses`."""
-        return learn(self, lesson, seed=seed)
+        """Step B: one lesson, in place, in as many ranks as the settings ask for.
 
-
-@distributed
-def learn(student: Student, lesson, *, seed: int) -> list[dict]:
-    """`Student.learn`, in as many ranks as the settings ask for."""
-    rows, settings = LessonRows(student, lesson), student.settings
-    batches = epochs_of(rows.lengths, settings.batch_size, settings.epochs, seed)
-    steps = Steps.of("Student", settings.learning_rate, settings)
-    steps = steps.shaped(settings.schedule, settings.warmup_steps, len(batches))
-    return fit(student.lm.model, rows.batch_losses, batches, steps)
+        Returns each step's losses, see `LessonRows.batch_losses`.
+        """
+        rows, settings = LessonRows(self, lesson), self.settings
+        batches = epochs_of(rows.lengths, settings.batch_size, settings.epochs, seed)
+        steps = Steps.of("Student", settings.learning_rate, settings)
+        steps = steps.shaped(settings.schedule, settings.warmup_steps, len(batches))
+        return fit(self.lm.model, rows.batch_losses, batches, steps)
 
 
 class LessonRows:

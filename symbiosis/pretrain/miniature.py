@@ -110,49 +110,47 @@ def prompt_rows(kind: str, world: World, tokenizer, n: int, rng: np.random.Gener
     powers = {"write": WRITE_POWER, "label": LABEL_POWER, "explain": 1.0}
     docs = _drawn(world, powers.get(kind, settings.name_power), n, rng)
     make = _explain_by_class if (kind, settings.explain_by) == ("explain", "class") else _KINDS[kind]
-    asked, answers = make(world, tokenizer, docs, rng)
+    asked, answers = make(world, docs, rng)
     return [chat(tokenizer, turn, f"{answer} <eos>") for turn, answer in zip(asked, answers, strict=True)]
 
 
 def _drawn(world: World, power: float, n: int, rng: np.random.Generator, **labels):
     """n documents, of balanced classes unless they are given, with subtopics p ~ share^power."""
-    return world.sample(n, rng, shares=None if power == 1 else _sharpened(world.shares, power), **labels)
+    if power == 1:
+        return world.sample(n, rng, **labels)
+    sharpened = world.shares**power
+    return world.sample(n, rng, shares=sharpened / sharpened.sum(), **labels)
 
 
-def _sharpened(shares: np.ndarray, power: float) -> np.ndarray:
-    """(K,) p ~ share^power, sum 1."""
-    return shares**power / (shares**power).sum()
-
-
-def _write(world: World, tokenizer, docs, rng):
+def _write(world: World, docs, rng):
     asked = [NEWS.write.format(label=label) for label in LABEL_NAMES]
     return [asked[label] for label in docs.label], docs.text
 
 
-def _explain(world: World, tokenizer, docs, rng):
+def _explain(world: World, docs, rng):
     """The answer is another document of the same subtopic."""
     answers = world.sample(len(docs), rng, labels=docs.label.to_numpy(), subtopics=docs.subtopic.to_numpy())
     return [NEWS.explain.format(text=text) for text in docs.text], answers.text
 
 
-def _explain_by_class(world: World, tokenizer, docs, rng):
+def _explain_by_class(world: World, docs, rng):
     """The answer is a document of the same class as the Generator writes it, of any subtopic."""
     answers = _drawn(world, WRITE_POWER, len(docs), rng, labels=docs.label.to_numpy())
     return [NEWS.explain.format(text=text) for text in docs.text], answers.text
 
 
-def _label(world: World, tokenizer, docs, rng):
+def _label(world: World, docs, rng):
     asked = [NEWS.label_turn(text, LABEL_NAMES) for text in docs.text]
     return asked, [LABEL_NAMES[label] for label in docs.label]
 
 
-def _name(world: World, tokenizer, docs, rng):
+def _name(world: World, docs, rng):
     """The answer is the name of a subtopic of the asked class."""
     asked = [NEWS.name.format(label=label) for label in LABEL_NAMES]
     return [asked[label] for label in docs.label], _subjects(world, docs)
 
 
-def _write_about(world: World, tokenizer, docs, rng):
+def _write_about(world: World, docs, rng):
     """The answer is a document of the named subtopic.
 
     Assumption: style and length are drawn at random and change nothing, the miniature world has one of each.

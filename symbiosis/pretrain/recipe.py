@@ -46,13 +46,10 @@ def new_model(role: str, tokenizer, sizes: dict[str, int]):
     return Qwen2ForCausalLM(Qwen2Config(num_key_value_heads=2, tie_word_embeddings=True, **config, **ids))
 
 
-def padded_batch(tokenizer, rows: Sequence[Sequence[int]], prompt_lengths: Sequence[int] = ()) -> Batch:
-    """Token rows padded on the right; neither padding nor a row's first `prompt_lengths` tokens are learned."""
+def padded_batch(tokenizer, rows: Sequence[Sequence[int]]) -> Batch:
+    """Token rows padded on the right; padding is not learned."""
     padded = pad(tokenizer, rows, left=False, device="cpu")
-    targets = padded["input_ids"].masked_fill(padded["attention_mask"] == 0, -100)
-    for target, length in zip(targets, prompt_lengths, strict=False):
-        target[:length] = -100
-    return padded["input_ids"], targets
+    return padded["input_ids"], padded["input_ids"].masked_fill(padded["attention_mask"] == 0, -100)
 
 
 def train(model, batches: Sequence[Batch], recipe: Recipe, *, desc: str) -> None:

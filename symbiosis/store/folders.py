@@ -126,12 +126,9 @@ def corrupted(folder: Path) -> list[str]:
         return [SUMS]
     lines = (folder / SUMS).read_text(errors="replace").splitlines()  # a cut line names a file that cannot match
     listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    wrong = [name for name, digest in listed.items() if not _has_digest(folder / name, digest)]
+    now = {name: sha256(folder / name) for name in listed if (folder / name).is_file()}
+    wrong = [name for name, digest in listed.items() if now.get(name) != digest]
     return wrong + sorted({path.relative_to(folder).as_posix() for path in _files(folder)} - set(listed))
-
-
-def _has_digest(path: Path, digest: str) -> bool:
-    return path.is_file() and sha256(path) == digest
 
 
 def _files(folder: Path) -> list[Path]:

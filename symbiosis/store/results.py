@@ -52,7 +52,7 @@ class NotRun(ResultsError):
 
 def read_rows(run_folder: str | Path) -> pd.DataFrame:
     """The long rows of one finished run."""
-    return read_table(Path(run_folder) / "rows.csv", COLUMNS, NUMBERS)
+    return read_table(Path(run_folder) / "rows.csv")
 
 
 def step_losses(run_folders: Iterable[str | Path]) -> pd.DataFrame:
@@ -107,7 +107,7 @@ def collect(reports_dir: Path, scale: str | None = None, *, into: Path) -> list[
         return []
     tables, path = [read_rows(folder) for folder in folders], into / "results.csv"
     found = [_read_record(folder) for folder in folders]
-    before = read_or_empty(path, COLUMNS, NUMBERS)
+    before = read_or_empty(path)
     after = merge(before, pd.concat(tables, ignore_index=True))
     records = _merge_records(read_records(into), [record for record, _ in found], before, after)
     check_same_world(records, {record["run_id"]: settings for record, settings in found if settings})
@@ -137,11 +137,17 @@ def finished_runs(reports_dir: Path, scale: str | None = None, study: str | None
     return folders
 
 
+def runs_with_lessons(reports_dir: Path, scale: str | None, study: str | None) -> list[Path]:
+    """`finished_runs` of the loop, not of method interaction, whose lessons were not cleared away."""
+    folders = [folder for folder in finished_runs(reports_dir, scale, study) if (folder / "lessons").is_dir()]
+    return [folder for folder in folders if folder.parts[-2] != "interaction"]
+
+
 def merge_into(path: Path, tables: Iterable[pd.DataFrame]) -> list[str]:
     """Merge the rows of finished runs into a long table, by the rule of `collect`; returns their run_ids, sorted."""
     rows = pd.concat(tables, ignore_index=True)
     rows = rows[rows["scale"] != UNREPORTED]
-    write_atomic(path, csv_bytes(merge(read_or_empty(path, COLUMNS, NUMBERS), rows), COLUMNS))
+    write_atomic(path, csv_bytes(merge(read_or_empty(path), rows), COLUMNS))
     return sorted(set(rows["run_id"]))
 
 
@@ -150,7 +156,7 @@ def read_results(reports_dir: str | Path, scale: str, study: str = "main") -> pd
     path = resolve(reports_dir) / "results.csv"
     if not path.is_file():
         raise ResultsError(f"{path}: no such file; {HOW_TO_MAKE}")
-    rows = read_table(path, COLUMNS, NUMBERS)
+    rows = read_table(path)
     chosen = rows[(rows["scale"] == scale) & (rows["study"] == study)].reset_index(drop=True)
     if chosen.empty:
         held = ", ".join(sorted({f"{s}/{t}" for s, t in zip(rows["scale"], rows["study"], strict=True)})) or "nothing"
@@ -166,7 +172,7 @@ def read_studies(reports_dir: str | Path, scale: str) -> dict[str, pd.DataFrame]
 
 def select(reports_dir: str | Path, name: str, **values: str) -> pd.DataFrame:
     """Rows of a long table that have these values in these columns, and `arm`; none where there is no such file."""
-    rows = read_or_empty(resolve(reports_dir) / name, COLUMNS, NUMBERS)
+    rows = read_or_empty(resolve(reports_dir) / name)
     for column, value in values.items():
         rows = rows[rows[column] == value]
     return with_arm(rows.reset_index(drop=True))
@@ -241,11 +247,11 @@ def from_record(folder: Path, take: Callable[[dict], Any]) -> Any:
         raise ResultsError(f"{path}: no {error}; delete the run's folder and run it again") from None
 
 
-def read_or_empty(path: Path, columns: Sequence[str], numbers: dict) -> pd.DataFrame:
+def read_or_empty(path: Path, columns: Sequence[str] = COLUMNS, numbers: dict = NUMBERS) -> pd.DataFrame:
     return read_table(path, columns, numbers) if path.is_file() else pd.DataFrame(columns=list(columns))
 
 
-def read_table(path: Path, columns: Sequence[str], numbers: dict) -> pd.DataFrame:
+def read_table(path: Path, columns: Sequence[str] = COLUMNS, numbers: dict = NUMBERS) -> pd.DataFrame:
     """A CSV of ours, strictly: just these columns, whole lines, numbers that are numbers (empty: not measured)."""
     if not path.is_file():
         raise ResultsError(

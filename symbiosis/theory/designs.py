@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.random import Generator, default_rng
+from numpy.random import default_rng
 
-from symbiosis.theory.checks import as_floats, as_gram, brief, check_counts, check_draws, check_range, gram_rows
+from symbiosis.theory.checks import as_floats, as_gram, check_counts, check_range, gram_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,29 +63,6 @@ class Designs:
         return roots[0] * gram_rows(grams), roots[1] * gram_rows(self.synthetic)
 
     @classmethod
-    def from_rows(
-        cls, public: np.ndarray, private: list[np.ndarray], synthetic: list[np.ndarray], loss: str = "sum", **noise
-    ) -> "Designs":
-        """Designs of given feature rows: (n_0, d) public, K times (n_k, d) private, K times (n_j, d) synthetic.
-
-        loss: "sum" weighs every row 1; "mean" weighs it 1 over the rows of its own set (one entity's set, not the
-        merged pool). noise, synthetic_noise: as above. A set may have no rows, (0, d), under "sum" only (ValueError).
-        """
-        public = as_floats("public", public, (-1, -1))
-        sets = {"private": private, "synthetic": synthetic}
-        sets = {
-            name: [as_floats(name, x, (-1, public.shape[1])) for x in (rows if np.iterable(rows) else [rows])]
-            for name, rows in sets.items()
-        }
-        grams = public.T @ public, *(np.array([x.T @ x for x in rows]) for rows in sets.values())
-        if loss == "sum":
-            return cls(*grams, **noise)
-        if loss != "mean" or not all(len(x) for x in (public, *sets["private"], *sets["synthetic"])):
-            raise ValueError(f'loss: {brief(loss)}; give "sum", or "mean" where no set is empty')
-        weights = {f"{name}_weights": [1 / len(x) for x in rows] for name, rows in sets.items()}
-        return cls(*grams, public_weight=1 / len(public), **weights, **noise)
-
-    @classmethod
     def from_subspaces(
         cls, public: np.ndarray, private: np.ndarray, *, n_public: float, n_private: float, n_synthetic: float
     ) -> "Designs":
@@ -104,17 +81,6 @@ class Designs:
                 raise ValueError(f"{name}: columns are not orthonormal; take those of np.linalg.qr")
         shared, own = public @ public.T, private @ private.mT
         return cls(n_public * shared, n_private * own, n_synthetic / 2 * (own + shared))
-
-
-def random_subspaces(
-    n_entities: int, dimension: int, private_rank: int, public_rank: int, *, rng: Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Uniformly random orthonormal columns: public (d, public_rank) and private (K, d, private_rank), ranks in 1..d."""
-    check_counts(1, n_entities=n_entities, dimension=dimension, private_rank=private_rank, public_rank=public_rank)
-    check_range(f"[1, {dimension}]", private_rank=private_rank, public_rank=public_rank)
-    check_draws(rng)
-    private = [np.linalg.qr(rng.standard_normal((dimension, private_rank)))[0] for _ in range(n_entities)]
-    return np.linalg.qr(rng.standard_normal((dimension, public_rank)))[0], np.array(private)
 
 
 def ring_designs(n_entities: int = 4, private: float = 10, public: float = 50, synthetic: float = 8) -> Designs:
@@ -139,8 +105,10 @@ def subspace_designs(seed: int, private: float = 20, public: float = 40, synthet
     """
     check_counts(0, seed=seed)
     check_range("[0, inf)", private=private, public=public, synthetic=synthetic)
-    columns = random_subspaces(4, 8, private_rank=3, public_rank=4, rng=default_rng(seed))
-    return Designs.from_subspaces(*columns, n_public=public, n_private=private, n_synthetic=synthetic)
+    rng = default_rng(seed)
+    own = np.array([np.linalg.qr(rng.standard_normal((8, 3)))[0] for _ in range(4)])
+    shared = np.linalg.qr(rng.standard_normal((8, 4)))[0]
+    return Designs.from_subspaces(shared, own, n_public=public, n_private=private, n_synthetic=synthetic)
 
 
 def aligned_designs(n_entities: int = 4, private: float = 20, public: float = 10, synthetic: float = 5) -> Designs:

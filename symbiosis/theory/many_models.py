@@ -33,7 +33,6 @@ from symbiosis.theory.checks import NULL, as_floats, as_gram, brief, check_count
 from symbiosis.theory.designs import (  # noqa: F401
     Designs,
     aligned_designs,
-    random_subspaces,
     ring_designs,
     separate_designs,
     subspace_designs,

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Text
-from test_results import ARMS, run_rows, write_reports, write_run
+from test_results import ARMS, run_rows, write_reports
 
 from symbiosis.analysis import figures, gallery, tables
 from symbiosis.data.world import World
@@ -84,11 +84,6 @@ def test_a_section_about_what_was_not_run_ends_with_a_line(folder, capsys):
         raise results.ResultsError("damaged")  # is no run that is missing
 
 
-def test_every_scale_with_interacting_models_is_read(interaction, tmp_path, capsys):
-    assert [reports.scale for reports in gallery.interacting(interaction.folder)] == ["s"]
-    assert gallery.interacting(tmp_path / "none") == [] and "holds no run" in capsys.readouterr().out
-
-
 def test_a_table_has_one_style(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", shown.append)
@@ -103,79 +98,6 @@ def test_subtopics_of_texts_need_a_known_world():
     assert len(fig.axes[0].patches) == 4 * len(world.shares)
     with pytest.raises(gallery.NotRun, match="not known"):
         gallery.plot_subtopics(["a text"], None)
-
-
-def test_a_study_without_controls_or_lessons_says_so(tmp_path):
-    reports = gallery.Reports(write_reports(tmp_path, seeds=[0], arms=["real"]))
-    for name, reason in (("accuracy_controls", "No control"), ("lesson_levers", "not been measured")):
-        with pytest.raises(gallery.NotRun, match=reason):
-            gallery.draw(name, reports)
-    assert len(gallery.draw("accuracy_comparison", reports)[1]) == 4
-
-
-def test_guessing_is_drawn_only_where_the_number_of_classes_is_known(tmp_path):
-    names = []
-    for scale, classes in (("miniature", list("abcd")), ("tickets", list("abc")), ("older", [])):
-        write_run(tmp_path / scale, run_rows("real", 0, scale), inputs={"classes": classes})
-        results.collect(tmp_path / scale)
-        fig, _ = gallery.draw("accuracy_comparison", gallery.Reports(tmp_path / scale, scale))
-        names.append([text.get_text() for text in fig.axes[0].get_legend().get_texts()])
-    assert names == [["Real data", "guessing one of 4"], ["Real data", "guessing one of 3"], ["Real data"]]
-
-
-def test_sampling_alone_loses_rare_subtopics_from_lesson_to_lesson():
-    rows = pd.DataFrame({"metric": "lesson_tail_coverage", "generation": [1, 2, 3], "n": 100})
-    expected = gallery.sampling_alone(rows)
-    assert expected[0] == 1 and len(expected) == 3 and (np.diff(expected) < 0).all()
-    assert len(gallery.sampling_alone(rows.assign(metric="accuracy"))) == 0
-
-
-# ---- models that train on each other's outputs
-
-
-def interaction_rows(variant, own, others, seeds=(1, 2, 3)):
-    """Three entities: the loss of each on its own task and on the others' at the only generation, by seed."""
-    lines = [
-        ("interaction", "interaction", variant, "s", seed, 0, f"loss_{k}_on_{j}", own if k == j else others * seed)
-        for seed in seeds
-        for k in (1, 2, 3)
-        for j in (1, 2, 3)
-    ]
-    columns = ["study", "method", "variant", "scale", "seed", "generation", "metric", "value"]
-    return pd.DataFrame(lines, columns=columns).assign(unit="nats/token", n=10, run_id=variant)
-
-
-@pytest.fixture
-def interaction(tmp_path):
-    rows = pd.concat([interaction_rows("k3_alpha050", 1.0, 1.0), interaction_rows("k3_listener", 0.75, 1.5)])
-    (tmp_path / "results.csv").write_bytes(results.csv_bytes(rows, results.COLUMNS))
-    return gallery.Reports(tmp_path, "s", "interaction")
-
-
-def cells_of(ax):
-    """{(line, column): (number, weight)} of a matrix."""
-    return {tuple(int(x) for x in t.get_position()[::-1]): (t.get_text(), t.get_weight()) for t in ax.texts}
-
-
-def test_loss_matrices_have_entities_by_tasks_and_frame_the_own_task(interaction):
-    fig, _ = gallery.draw("interaction_matrices", interaction)
-    cells = cells_of(fig.axes[0])
-    assert len(cells) == 9 and cells[0, 0] == ("1.00", "bold") and cells[0, 1] == ("2.00", "normal")  # mean of 1, 2, 3
-    assert len(fig.axes[0].patches) == 3
-
-
-def test_differences_are_paired_and_framed_where_the_interval_excludes_0(interaction):
-    fig, _ = gallery.draw("interaction_beyond", interaction)
-    cells = cells_of(fig.axes[0])
-    assert cells[1, 1] == ("-0.25", "bold")  # the same in all seeds
-    assert cells[1, 0] == ("+1.00", "normal")  # .5, 1, 1.5: t = 3.5 with two degrees of freedom
-    assert fig.axes[0].get_title() == "entity 1 only listens" and "n = 3 seeds" in fig.axes[-1].get_ylabel()
-
-
-def test_the_public_corpus_is_a_task_without_an_entity():
-    losses = pd.Series({"loss_1_on_1": 1.0, "loss_2_on_1": 2.0, "loss_1_on_public": 3.0})
-    table = gallery.entity_by_task(losses)
-    assert table.loc["1"].to_dict() == {"1": 1.0, "public": 3.0} and np.isnan(table.loc["2", "public"])
 
 
 # ---- what is saved

@@ -6,7 +6,7 @@ from datasets import Dataset
 from made_up import Reader, rows, state_of
 
 from symbiosis.data.lesson import make_lesson
-from symbiosis.loop.feedback import SIGNALS, apart, cover_distances, hardest
+from symbiosis.loop.feedback import SIGNALS, cover_distances, dissimilar, hardest
 from symbiosis.loop.state import LoopState
 from symbiosis.models import loading
 from symbiosis.models.generator import Generator
@@ -100,7 +100,7 @@ def test_at_most_half_of_what_was_scored_is_hard():
 
 def test_near_copies_are_chosen_once():
     texts = ["a b c d", "a b c e", "x y z", "a b c d f", "x y w v"]  # 0 and 1 share 3 of 5 words, 0 and 3 share 4 of 5
-    assert apart(texts, 3, 1.0) == [0, 1, 2]
-    assert apart(texts, 3, 0.5) == [0, 2, 4]
-    assert apart(texts, 4, 0.5) == [0, 2, 4, 1]  # too few are apart: filled up in order
-    assert apart(texts, 9, 0.1) == [0, 2, 1, 3, 4]
+    assert dissimilar(texts, 3, 1.0) == [0, 1, 2]
+    assert dissimilar(texts, 3, 0.5) == [0, 2, 4]
+    assert dissimilar(texts, 4, 0.5) == [0, 2, 4, 1]  # too few are apart: filled up in order
+    assert dissimilar(texts, 9, 0.1) == [0, 2, 1, 3, 4]

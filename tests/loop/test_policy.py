@@ -14,7 +14,7 @@ from test_runs import tiny
 from symbiosis.loop import influence, policy, runs
 from symbiosis.loop.policy import Drafts, label_losses, snapshots, standardised, taught, teach_round
 from symbiosis.models import loading
-from symbiosis.models.generator import POLICY_STEPS, Generator, reinforce
+from symbiosis.models.generator import POLICY_STEPS, Generator
 from symbiosis.settings import RunSettings
 from symbiosis.store import stages
 from symbiosis.store.record import read_record
@@ -45,7 +45,7 @@ def log_p(generator, answered) -> np.ndarray:
 def test_reinforced_answers_become_likelier_and_the_others_less_likely(generator):
     answered, advantage = answers_of(generator), np.array([1.0, -1, 1, -1, -1, 1, -1, 1])
     before = log_p(generator, answered)
-    history = reinforce(generator, answered, advantage, seed=0)
+    history = generator.reinforce(answered, advantage, seed=0)
     assert len(history) == POLICY_STEPS
     moved = log_p(generator, answered) - before
     assert (moved * advantage > 0).all()
@@ -61,7 +61,7 @@ def test_the_policy_loss_is_the_formula(generator, at_a_time):
     log_p_sum = tokens * log_p(generator, answered)
     first = np.array_split(np.random.default_rng(3).permutation(8), POLICY_STEPS)[0]
     expected = -(advantage * log_p_sum)[first].sum() / tokens[first].sum()
-    assert reinforce(generator, answered, advantage, seed=3)[0]["loss"] == pytest.approx(expected, rel=1e-4)
+    assert generator.reinforce(answered, advantage, seed=3)[0]["loss"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_drift_is_the_mean_log_ratio_per_token(generator):
@@ -70,7 +70,7 @@ def test_drift_is_the_mean_log_ratio_per_token(generator):
         replace(generator, lm=generator.lm._replace(model=copy.deepcopy(generator.lm.model))),
     )
     assert policy.drift(generator, frozen, answered) == (pytest.approx(np.zeros(8)), 0.0)
-    reinforce(generator, answered, np.ones(8), seed=0)
+    generator.reinforce(answered, np.ones(8), seed=0)
     far, kl = policy.drift(generator, frozen, answered)
     rows, lengths = answered
     tokens = np.array([len(row) for row in rows]) - lengths

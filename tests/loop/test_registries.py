@@ -9,7 +9,7 @@ from symbiosis.loop.feedback import SIGNALS
 from symbiosis.loop.methods import METHODS, NEEDS_GENERATOR
 from symbiosis.settings import RunSettings
 
-UPDATES = {name.removeprefix("update_") for name in vars(teaching) if name.startswith("update_")} | {"none"}
+UPDATES = {name.removeprefix("update_") for name in vars(teaching) if name.startswith("update_")} | {"none", "teach"}
 PLACES = {
     "feedback": (set(SIGNALS), "symbiosis/loop/feedback.py: a function under @signal(...)"),
     "method": (set(METHODS), "symbiosis/loop/methods.py: a function under @method(...)"),

@@ -21,7 +21,7 @@ from symbiosis.loop import runs
 from symbiosis.models import loading, ranks
 from symbiosis.models.generator import Generator
 from symbiosis.models.ranks import TrainingError
-from symbiosis.models.student import LessonRows, Student, learn
+from symbiosis.models.student import LessonRows, Student
 from symbiosis.settings import RunSettings, SettingsError, make_settings
 from symbiosis.store import record
 
@@ -207,7 +207,7 @@ def test_more_ranks_than_gpus_is_refused_before_anything_starts(monkeypatch):
     model = type("OnGpu", (), {"device": torch.device("cuda")})()
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(TrainingError, match="num_processes: 2 ranks need a GPU each, 1 visible; lower it"):
-        ranks.launch(learn, model, TWO, (), {"seed": 0})
+        ranks.launch(Student.learn, model, TWO, (), {"seed": 0})
 
 
 @pytest.mark.parametrize("given", [{"num_processes": 1}, {"num_processes": 2, "generator_lora_rank": 4}])

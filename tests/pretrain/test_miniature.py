@@ -159,7 +159,6 @@ def test_the_generator_learns_to_write_heads_and_everything_else_wider(kind, pow
         texts = [answer.removesuffix(" <eos>").strip() for _, answer in rows]
     mass, stderr = WORLD.in_tail(texts).mean(), 0.5 / n**0.5
     assert mass == pytest.approx(TAIL_MASS[power], abs=0.02 + 3 * stderr)  # .98 of the texts are read correctly
-    assert miniature._sharpened(np.array([0.6, 0.4]), 2.0) == pytest.approx([9 / 13, 4 / 13])
 
 
 def test_names_are_subtopics_of_the_asked_class():

@@ -21,9 +21,9 @@ def test_learning_rate_rises_then_falls_to_nothing():
 def test_a_batch_by_hand():
     tokenizer = word_tokenizer(World.make(0), "student")
     pad = tokenizer.pad_token_id
-    ids, targets = recipe.padded_batch(tokenizer, [[5, 6, 7, 8], [9, 4]], [3, 0])
+    ids, targets = recipe.padded_batch(tokenizer, [[5, 6, 7, 8], [9, 4]])
     assert ids.tolist() == [[5, 6, 7, 8], [9, 4, pad, pad]]
-    assert targets.tolist() == [[-100, -100, -100, 8], [9, 4, -100, -100]]
+    assert targets.tolist() == [[5, 6, 7, 8], [9, 4, -100, -100]]
 
 
 def test_padding_is_not_learned():

@@ -127,12 +127,6 @@ CALLS = {  # function: arguments that it takes
     | {"false_accept": 0.1, "false_reject": 0.1},
     many_models.Designs: {"public": np.eye(2), "private": [np.eye(2)], "synthetic": [np.eye(2)], "noise": 1.0}
     | {"synthetic_noise": 1.0, "public_weight": 1.0, "private_weights": (1.0,), "synthetic_weights": (1.0,)},
-    many_models.Designs.from_rows: {
-        "public": [[1.0, 0.0]],
-        "private": [np.eye(2)],
-        "synthetic": [np.eye(2)],
-        "loss": "sum",
-    },
     many_models.Designs.from_subspaces: {"public": np.eye(2)[:, :1], "private": [np.eye(2)[:, :1]]}
     | {"n_public": 1.0, "n_private": 1.0, "n_synthetic": 1.0},
     many_models.first_fit: {"designs": PLANE, "beta": 0.5, "truth": np.ones(2), "private_truth": np.ones((4, 2))},
@@ -149,7 +143,6 @@ CALLS = {  # function: arguments that it takes
     many_models.disagreement: {"moments": FIRST},
     many_models.simulate: {**SETTING, "n_rounds": 2, "n_runs": 3, "rng": rng()},
     many_models.shares_by_round: {"alpha": (0.5, 0.5), "beta": (0.5, 0.5, 0.5), "n_rounds": 2},
-    many_models.random_subspaces: {"n_entities": 2, "dimension": 3, "private_rank": 1, "public_rank": 2, "rng": rng()},
     many_models.ring_designs: {"n_entities": 3, "private": 1.0, "public": 1.0, "synthetic": 1.0},
     many_models.subspace_designs: {"seed": 3, "private": 1.0, "public": 1.0, "synthetic": 1.0},
     many_models.aligned_designs: {"n_entities": 3, "private": 1.0, "public": 1.0, "synthetic": 1.0},
