@@ -23,6 +23,7 @@ html_title = "Symbiosis"
 html_show_sourcelink = False
 html_sidebars = {"**": []}
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False, "secondary_sidebar_items": ["page-toc"]}
+html_theme_options["header_links_before_dropdown"] = 3  # one line on a laptop
 
 
 def _read_notebook(app, docname, source):

@@ -56,8 +56,13 @@ def _record_cells(record: Path) -> list:
     said = json.loads(record.read_text())
     parts = {
         "Settings": said.pop("settings", {}),
-        "Record": {k: v for k, v in said.items() if k not in ("products", "stages")},
+        "Record": {k: v for k, v in said.items() if k not in ("products", "stages", "stage_costs")},
     }
+    costs = {
+        stage: ", ".join(f"{key} {value}" for key, value in cost.items() if value is not None)
+        for stage, cost in said.get("stage_costs", {}).items()
+    }
+    parts |= {"What each stage cost (memory: the most so far)": costs} if costs else {}
     cells = []
     for title, values in parts.items():
         lines = "".join(f"<tr><th>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>" for k, v in values.items())

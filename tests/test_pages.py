@@ -87,10 +87,12 @@ def test_a_cell_that_spans_rows_keeps_the_next_row_under_its_headings(notebook):
 def test_settings_and_record_stand_below_a_run(notebook):
     path = notebook()
     record = {"run_id": "r", "hardware": PLANTED, "settings": {"epochs": 2}, "products": {"rows.csv": "0" * 64}}
+    record["stage_costs"] = {"lesson-1": {"wall_s": 2.5, "cpu_s": 2.25, "peak_memory_gib": None}}
     path.with_name("record.json").write_text(json.dumps(record))
     text = page(path)
     assert "<tr><th>epochs</th><td>2</td></tr>" in text and "<th>hardware</th><td>&lt;script&gt;" in text
     assert "0" * 64 not in text and not obeyed(text)
+    assert "<tr><th>lesson-1</th><td>wall_s 2.5, cpu_s 2.25</td></tr>" in text
 
 
 def test_formulas_are_drawn_and_what_cannot_be_drawn_stays():

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import platform
-import resource
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from symbiosis.store.results import COLUMNS, UNREPORTED, read_rows
 from symbiosis.store.stages import (
     check_products,
     check_settings,
+    peak_memory_gib,
     products,
     prune_checkpoints,
     read_json,
@@ -31,6 +31,7 @@ NO_CODE = ("reports", "profiles", "params/own")  # changes here are results, or 
 PACKAGES = ("torch", "transformers", "datasets", "numpy", "accelerate", "peft", "papermill")
 
 
+STAGE_COSTS = ("wall_s", "cpu_s", "peak_memory_gib")  # of a process's peak so far: the stage that raised it needed it
 Made = tuple[list[dict], torch.device, dict]  # results of the stages, where they were made, more of the record
 
 
@@ -100,11 +101,12 @@ def provenance(folder: Path, settings: Settings, device: torch.device, results: 
         "threads": torch.get_num_threads(),
         "wall_s": round(sum(r["wall_s"] for r in results), 2),
         "cpu_s": round(sum(r["cpu_s"] for r in results), 2) if all("cpu_s" in r for r in results) else None,
-        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
+        "peak_memory_gib": peak_memory_gib(),
         "versions": versions(),
         "products": products(folder),
         "settings": settings.model_dump(),
         "stages": {r["stage"]: r["wall_s"] for r in results},
+        "stage_costs": {r["stage"]: {key: r.get(key) for key in STAGE_COSTS} for r in results},
     }
 
 

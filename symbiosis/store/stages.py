@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import resource
 import signal
 import sys
 import threading
@@ -80,9 +81,15 @@ def stage(state: Path, name: str, make: Callable[[Path], dict], *, also: Iterabl
             result = make(out) | {"stage": name}
             result["wall_s"] = round(time.perf_counter() - began, 2)
             result["cpu_s"] = round(time.process_time() - cpu, 2)  # of all threads of this process
+            result["peak_memory_gib"] = peak_memory_gib()
             (out / "result.json").write_text(json.dumps(result))
             write_checksums(out, also)
     return json.loads((folder / "result.json").read_text())
+
+
+def peak_memory_gib() -> float:
+    """The most memory this process has held so far, its libraries included."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)
 
 
 def prune_checkpoints(folder: Path) -> None:

@@ -265,7 +265,12 @@ def test_nothing_depends_on_the_clock(copy, unbroken, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: 1e9 - 3600 * next(ticks))  # an hour back at every look
     runs.run(settings)
     assert same_as(unbroken[1], folder)
-    assert all(wall_s >= 0 for wall_s in record.read_record(settings)["stages"].values())
+    told = record.read_record(settings)
+    assert (
+        all(wall_s >= 0 for wall_s in told["stages"].values()) and told["stage_costs"].keys() == told["stages"].keys()
+    )
+    peaks = [cost["peak_memory_gib"] for cost in told["stage_costs"].values()]
+    assert peaks[0] > 0 and peaks == sorted(peaks) and peaks[-1] <= told["peak_memory_gib"]
 
 
 SIGNALS = [
