@@ -27,7 +27,7 @@ OF_THE_ARM = {  # what arms set, or leave at defaults that are the same at every
     "class_weights", "written_share",
     "attributes", "recursive_start", "mixing",
     "real_share", "real_rows_from", "weak_accuracy", "subtopic_power",
-    "label_noise", "probe_hidden_states", "first_lesson_sources", "teaching_share",
+    "label_noise", "probe_hidden_states", "first_lesson_sources", "teaching_share", "held_power", "name_power", "explain_by",
     "pool_share", "candidates", "filter_share", "soft_labels", "feedback",
     "feedback_student", "hard_examples", "scored_share", "skip_hardest_share", "max_similarity", "generator_update",
     "update_temperature", "dpo_beta", "dev_loss", "teach_when", "teach_rounds", "teach_drafts", "teach_speed",
@@ -133,7 +133,7 @@ def test_every_arm_can_run_at_every_scale_or_says_why_not():
     others = {name: [line for line in lines if not line.startswith("world-")] for name, lines in refused.items()}
     assert set(others) == {"smollm", "paper", "interaction_smollm", "interaction_paper"}
     known = (
-        "weak_accuracy, probe_hidden_states: need the known truth",
+        "held_power: need the known truth",
         "4 different tasks",
         "leaves no other row of lesson_size 120",
     )
