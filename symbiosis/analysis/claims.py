@@ -17,7 +17,7 @@ import pandas as pd
 from symbiosis.analysis import hidden_states
 from symbiosis.analysis.interaction import beyond_baseline, rank_agreement, read_scan, scan_rows
 from symbiosis.analysis.statistics import ALPHA, MARGIN, MIN_SEEDS
-from symbiosis.analysis.tables import LAST, PUBLISHED_ACCURACY, SeedValues, arm_name, markdown_table
+from symbiosis.analysis.tables import LAST, PUBLISHED_ACCURACY, SeedValues, arm_name, markdown_table, p_text
 from symbiosis.analysis.verdicts import (
     CONTRADICTED,
     EXPLORATORY,
@@ -59,17 +59,17 @@ NamedFormula = tuple[str, Callable[[SeedValues], pd.Series]]  # what the ledger 
 # ---- the verbs of claims.yaml
 
 
-def final(values: SeedValues, arm: str, metric: str) -> pd.Series:
-    return values(arm, LAST, metric)
-
-
 def largest_rise(values: SeedValues, arm: str, metric: str) -> pd.Series:
     """The largest change of a metric from one generation to the next, by seed; negative where it only falls."""
     by_generation = {g: values(arm, g, metric) for g in range(1, max(values.last, 1) + 1)}
     return pd.DataFrame(by_generation).dropna().diff(axis=1).max(axis=1)
 
 
-QUANTITIES = {"final": final, "largest_rise": largest_rise, "beyond_baseline": beyond_baseline}
+QUANTITIES = {
+    "final": lambda values, arm, metric: values(arm, LAST, metric),
+    "largest_rise": largest_rise,
+    "beyond_baseline": beyond_baseline,
+}
 
 
 def between_arms(arms: Sequence[str], metric: str = "accuracy", of: str = "final") -> NamedFormula:
@@ -360,7 +360,7 @@ def _section(scale: str, rows: pd.DataFrame) -> str:
     run = rows[~lacking]
     for (evidence, family), part in run.groupby(["evidence", "family"]):
         words = "Exploratory" if evidence == family else f"{evidence.capitalize()}, family `{family}`"
-        lines = [[r.source, f"{r.statement} `{r.claim}`", r.numbers, _interval(r), _p(r.p_holm), _verdict(r)]
+        lines = [[r.source, f"{r.statement} `{r.claim}`", r.numbers, _interval(r), p_text(r.p_holm), _verdict(r)]
                  for r in part.itertuples()]  # fmt: skip
         columns = ["Source", "Claim", "Numbers (95% interval)", "Corrected interval", "p", "Verdict"]
         text += f"**{words}.** {_tally(part)}\n\n{markdown_table(columns, lines)}\n"
@@ -371,11 +371,8 @@ def _section(scale: str, rows: pd.DataFrame) -> str:
         "Decided before the correction and not after it": alone,
         "Not run": rows[lacking],
     }
-    return text + "\n".join(f"{words}: {_slugs(some)}.\n" for words, some in lists.items() if len(some))
-
-
-def _slugs(rows: pd.DataFrame) -> str:
-    return ", ".join(f"`{claim}`" for claim in rows["claim"])
+    named = {words: ", ".join(f"`{claim}`" for claim in some["claim"]) for words, some in lists.items()}
+    return text + "\n".join(f"{words}: {slugs}.\n" for words, slugs in named.items() if slugs)
 
 
 def _tally(rows: pd.DataFrame) -> str:
@@ -388,10 +385,8 @@ def _interval(row: Any) -> str:
 
 
 def _verdict(row: Any) -> str:
-    near = f"within {row.margin:g}: p {_p(row.p_equivalence)}" if row.p_equivalence < ALPHA else ""  # nan: not tested
+    near = (
+        f"within {row.margin:g}: p {p_text(row.p_equivalence)}" if row.p_equivalence < ALPHA else ""
+    )  # nan: not tested
     notes = "; ".join(filter(None, (row.why, near)))
     return row.verdict + (f" ({notes})" if notes else "")
-
-
-def _p(p: float) -> str:
-    return "-" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"

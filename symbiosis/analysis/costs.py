@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from symbiosis.analysis.tables import arm_name, markdown_table, means_over_seeds, order
+from symbiosis.analysis.tables import means_over_seeds, order
 from symbiosis.data.lesson import load_lesson
 from symbiosis.loop.policy import STUDENTS
 from symbiosis.store.results import COLUMNS, from_record, merge_into, one_at_a_time, runs_with_lessons, select
@@ -96,15 +96,6 @@ def table(reports_dir: str | Path, scale: str, study: str) -> pd.DataFrame:
     means = means_over_seeds(rows, ["arm", "metric"])
     wide = means.pivot(index="arm", columns="metric", values="mean").reindex(index=order(rows), columns=list(UNITS))
     return wide.assign(seeds=rows.groupby("arm")["seed"].nunique())
-
-
-def markdown(costs_of_arms: pd.DataFrame) -> str:
-    """`table` as Markdown, in whole numbers; a dash where a run did not count."""
-    lines = [
-        [arm_name(arm), *("-" if pd.isna(value) else f"{value:,.0f}" for value in row)]
-        for arm, row in zip(costs_of_arms.index, costs_of_arms.to_numpy(), strict=True)
-    ]
-    return markdown_table(["arm", *(name.replace("_", " ") for name in costs_of_arms.columns)], lines).rstrip("\n")
 
 
 def _sources(lessons: pd.DataFrame, *kinds: str) -> int:

@@ -92,7 +92,7 @@ def metrics(reports: Reports, names: Sequence[str], height: float) -> Drawn:
     return figures.plot_metrics(used, names, height), used
 
 
-def loss_by_step(reports: Reports, arms: Sequence[str] = ("static", "symbiosis")) -> Drawn:
+def training_steps(reports: Reports, arms: Sequence[str] = ("static", "symbiosis")) -> Drawn:
     """Training losses of every step, which only runs themselves keep; NotRun where those of the rows are not here."""
     used = reports.rows(TRAINING_LOSSES, arms)
     places = [resolve(place) / "runs" for place in (reports.folder, LOCAL)]
@@ -105,7 +105,7 @@ def loss_by_step(reports: Reports, arms: Sequence[str] = ("static", "symbiosis")
     reported = used.pivot(index=["run_id", "generation"], columns="metric", values="value")[list(TRAINING_LOSSES)]
     if not (means.index.equals(reported.index) and np.allclose(means, reported, rtol=1e-9)):
         raise NotRun("The runs here are not those of these rows, though they have their names: no figure.")
-    return figures.plot_loss_by_step(folders), used
+    return figures.loss_by_step(folders), used
 
 
 def lesson_levers(reports: Reports, panels: Sequence[str]) -> Drawn:

@@ -23,7 +23,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from symbiosis.analysis.statistics import MIN_SEEDS
-from symbiosis.analysis.tables import STYLES, arm_name, last_generation, means_over_seeds, order
+from symbiosis.analysis.tables import STYLES, arm_name, last_generation, means_over_seeds, order, p_text
 from symbiosis.store.results import ResultsError, step_losses
 from symbiosis.theory.checks import mean_and_error
 
@@ -290,7 +290,7 @@ def plot_metrics(rows: pd.DataFrame, metrics: Sequence[str], height: float, band
     return fig
 
 
-def plot_loss_by_step(run_folders: Sequence[str | Path]) -> Figure:
+def loss_by_step(run_folders: Sequence[str | Path]) -> Figure:
     """Training losses of the Student by step, a panel per loss, where means over generations would hide a spike.
 
     A thick line is an arm's mean over its runs, a thin one a run; dotted: the next lesson, with its generation above.
@@ -385,8 +385,7 @@ def plot_ablation(effects: pd.DataFrame) -> Figure:
 
 
 def _plot_differences(table: pd.DataFrame, styles: Sequence[dict], ax: Axes) -> None:
-    p_text = table["p_holm"].map(lambda p: "" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}")
-    plot_forest(table.assign(text=p_text), styles, ax)
+    plot_forest(table.assign(text=table["p_holm"].map(lambda p: p_text(p, ""))), styles, ax)
     ax.annotate("Holm's p", (1.01, 1.0), xycoords="axes fraction", va="bottom", fontsize=7)
     ax.axvline(0, **DOTTED)
     ax.set_xlabel(f"difference in accuracy, {seeds_text(table['n'].dropna())}")
@@ -411,7 +410,7 @@ def plot_matrix(values: pd.DataFrame, ax: Axes, framed: pd.DataFrame | None = No
 def plot_matrices(panels: Mapping[str, pd.DataFrame], framed: Sequence[pd.DataFrame], label: str, **style) -> Figure:
     """Matrices of entities by tasks, {title: values}, side by side on one colour scale with its label at the right."""
     lines, columns = next(iter(panels.values())).shape
-    fig, axes = _matrix_axes(len(panels), 0.8, lines / columns)
+    fig, axes = _matrix_axes(len(panels), lines / columns)
     for (title, values), frame, ax in zip(panels.items(), framed, axes, strict=True):
         plot_matrix(values, ax, frame, annot=True, square=True, linewidths=1, **style)
         ax.set(title=title, xlabel="task", ylabel="entity" if ax is axes[0] else "")
@@ -420,10 +419,10 @@ def plot_matrices(panels: Mapping[str, pd.DataFrame], framed: Sequence[pd.DataFr
     return fig
 
 
-def _matrix_axes(panels: int, around: float, aspect: float) -> tuple[Figure, np.ndarray]:
-    """Axes for matrices `aspect` times as high as wide, with `around` [inch] for their texts; in a column, stacked."""
+def _matrix_axes(panels: int, aspect: float) -> tuple[Figure, np.ndarray]:
+    """Axes for matrices `aspect` times as high as wide, with 0.8 inch for their texts; in a column, stacked."""
     beside = 1 if is_column() else panels
-    height = around + (plt.rcParams["figure.figsize"][0] - 1.3) / beside * aspect
+    height = 0.8 + (plt.rcParams["figure.figsize"][0] - 1.3) / beside * aspect
     return new_figure(panels, height * panels / beside, beside)
 
 
@@ -432,7 +431,7 @@ def plot_surface(surfaces: Mapping[str, np.ndarray], shares: Sequence[float]) ->
 
     A star marks the largest value, whose place the title gives; a circle marks alpha = beta = 0.5. Grey: no limit.
     """
-    fig, axes = _matrix_axes(len(surfaces), 0.8, 1.0)
+    fig, axes = _matrix_axes(len(surfaces), 1.0)
     top, middle = max(np.nanmax(values) for values in surfaces.values()), np.interp(0.5, shares, range(len(shares)))
     names = [f"{share:.1f}" for share in shares]
     for (title, values), ax in zip(surfaces.items(), axes, strict=True):

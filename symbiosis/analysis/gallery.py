@@ -88,7 +88,7 @@ METHODS = {
     "hidden_states_of_students": asks(drawings.inside_students, "Do rare patterns lose their dense representation?"),
 }
 OF_RUNS = {  # drawn where runs are kept
-    "loss_by_step": asks(drawings.loss_by_step, "And step by step, where lessons change?")
+    "loss_by_step": asks(drawings.training_steps, "And step by step, where lessons change?")
 }
 INTERACTION = {
     "interaction_alpha": asks(entities.by_alpha, "What do models learn from one another?"),

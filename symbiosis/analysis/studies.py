@@ -72,7 +72,6 @@ WITHOUT_ROWS = {  # arms of `ladder_0`: what the same lesson is called where lab
     "symbiosis-attributes_filtered": "symbiosis-attributes_and_rows",
 }
 
-LEVERS_CROSSED = ("diversity", "quality")
 EFFECTS = ("real_share", "level", "interaction")
 LEAST_SEEDS = 3  # two are left when the jackknife leaves one out, the fewest that tell effect from noise
 FALLEN = 0.05  # share of its first value that a measure must have lost to count as fallen
@@ -97,14 +96,12 @@ def used_rows(rows_by_study: Mapping[str, pd.DataFrame], table: pd.DataFrame) ->
 # ---- one factor at a time
 
 
-def with_twins(
-    rows_by_study: Mapping[str, pd.DataFrame], twins: Mapping[str, Mapping[str, str]], study: str = "ablation"
-) -> pd.DataFrame:
-    """The rows of a study, `arm` included, and those of cells that another study ran under another name.
+def with_twins(rows_by_study: Mapping[str, pd.DataFrame], twins: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
+    """The rows of the ablation, `arm` included, and those of cells that another study ran under another name.
 
     twins: {arm of this study: its `study` and `arm` there}, of the same settings; read only where this study has none.
     """
-    tables = [rows_by_study[study]]
+    tables = [rows_by_study["ablation"]]
     for arm, twin in twins.items():
         if arm not in set(tables[0]["arm"]) and twin["study"] in rows_by_study:
             rows = rows_by_study[twin["study"]]
@@ -246,7 +243,7 @@ def read_factorial(rows: pd.DataFrame, cells: Mapping[str, Mapping[str, Any]], l
     Args:
         rows:   the long table of the study, with `arm`.
         cells:  {arm: settings} with real_share, subtopic_power and label_noise.
-        lever:  one of LEVERS_CROSSED.
+        lever:  'diversity' or 'quality'.
 
     Columns as above; nan where a cell lacks a seed that another has. ResultsError where no cell was run.
     """

@@ -12,7 +12,6 @@ from symbiosis.store.results import ResultsError
 from symbiosis.yaml_files import read_yaml
 
 STYLES = read_yaml(Path(__file__).with_name("styles.yaml"))
-P = ("p", "p_holm")
 LAST = -1  # generations below 0 count from the end, as indices do
 
 # Accuracy in percent before any training and after the last generation, by arm: the results sheet of the Symbiosis
@@ -133,6 +132,11 @@ def with_interval(mean: float, low: float, high: float, digits: int = 3) -> str:
     return f"{mean:.{digits}f}" + ("" if pd.isna(low) else f" [{low:.{digits}f}, {high:.{digits}f}]")
 
 
+def p_text(p: float, unknown: str = "-") -> str:
+    """A p as people read it: three decimals, '< 0.001' below them, `unknown` where nothing was tested."""
+    return unknown if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def intervals(table: pd.DataFrame, digits: int = 3, columns: Sequence[str] = ("mean", "low", "high")) -> pd.Series:
     """`with_interval` of every line of a table."""
     cells = [with_interval(*bounds, digits) for bounds in table[list(columns)].to_numpy()]
@@ -223,10 +227,9 @@ def _by_arm(cells: pd.DataFrame, corner: str) -> pd.DataFrame:
 def readable_paired(table: pd.DataFrame) -> pd.DataFrame:
     """`paired_table` as people read it: differences in points of accuracy with 95% t-intervals over seeds."""
     points = table[["mean", "low", "high"]] * 100
-    p = {name: table[name].map(lambda p: "-" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}") for name in P}
     columns = {"Arm": table["arm"].map(arm_name), "Against": table["baseline"].map(arm_name)}
     columns |= {"Seeds": table["n"].astype(str), "Difference (points)": intervals(points, 1)}
-    return pd.DataFrame(columns | {"p": p["p"], "p (Holm)": p["p_holm"]})
+    return pd.DataFrame(columns | {"p": table["p"].map(p_text), "p (Holm)": table["p_holm"].map(p_text)})
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -7,8 +7,9 @@ from datasets import Dataset
 from scipy.special import logsumexp
 from tqdm.auto import tqdm
 
-from symbiosis.data.lesson import make_lesson, save_lesson
+from symbiosis.data.lesson import save_lesson
 from symbiosis.errors import SymbiosisError
+from symbiosis.loop.policy import write
 from symbiosis.loop.state import LoopState
 from symbiosis.measures.beliefs import calibration_curve, calibration_error, label_counts, mean_entropy, one_sided
 from symbiosis.models.generator import Generator
@@ -53,16 +54,15 @@ def own_drafts(state: LoopState) -> Dataset:
 
     Raises LabellerError where a class has none left.
     """
-    generator, labels = state.generator, state.balanced_labels(DRAFTS)
-    texts = generator.answers(generator.write_turns(labels), seed=state.seed(0, "calibration"))
-    kept = [i for i, text in enumerate(texts) if text]
-    missing = set(range(state.n_classes)) - {int(labels[i]) for i in kept}
+    drafts = write(state.generator, state.balanced_labels(DRAFTS), seed=state.seed(0, "calibration"))
+    missing = set(range(state.n_classes)) - set(drafts.labels.tolist())
     if missing:
+        name = state.generator.label_names[min(missing)]
         raise LabellerError(
-            f"calibration: 'written', but the Generator wrote nothing for {generator.label_names[min(missing)]!r}; "
-            "raise temperature or max_new_tokens, or set calibration to pool"
+            f"calibration: 'written', but the Generator wrote nothing for {name!r}; raise temperature or "
+            "max_new_tokens, or set calibration to pool"
         )
-    return make_lesson([texts[i] for i in kept], labels[kept], "generator", 0, "write")
+    return drafts.lesson
 
 
 def written_reference(generator: Generator, drafts: Dataset) -> np.ndarray:

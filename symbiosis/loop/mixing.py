@@ -5,8 +5,6 @@ Row numbers and shares only (numpy), so that the same regimes serve every method
 
 import numpy as np
 
-GOLDEN = (np.sqrt(5) - 1) / 2  # share of real rows that is best where as many fresh real as synthetic rows come in
-
 
 def real_count(rows: int, real_share: float) -> int:
     """How many of a lesson's rows are real, the nearest whole number to real_share * rows."""

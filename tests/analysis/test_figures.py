@@ -188,7 +188,7 @@ def test_losses_by_step_are_those_of_the_run_and_borders_those_of_its_generation
         expected = reported[reported["metric"] == f"train_{name}"].set_index("generation")["value"]
         assert losses.groupby("generation")[name].mean().to_dict() == pytest.approx(expected.to_dict())
     steps = losses["generation"].value_counts()
-    for ax, name in zip(figures.plot_loss_by_step([folder]).axes, ("label_loss", "lm_loss"), strict=True):
+    for ax, name in zip(figures.loss_by_step([folder]).axes, ("label_loss", "lm_loss"), strict=True):
         assert line_of(ax, "Real data (n = 1)").get_ydata().tolist() == losses[name].tolist()
         assert [line.get_xdata()[0] for line in ax.get_lines() if line.get_linestyle() == ":"] == [steps[1] + 0.5]
         assert texts(ax.texts) == ["generation 1", "2"]
@@ -207,7 +207,7 @@ def test_losses_by_step_are_those_of_the_run_and_borders_those_of_its_generation
     rows = (other / "rows.csv").read_text()
     (other / "rows.csv").write_text(rows.replace("/real-s", "/static-s").replace(",real,", ",static,"))
     with pytest.raises(ResultsError, match="not of equally many steps; draw them apart"):
-        figures.plot_loss_by_step([folder, other])
+        figures.loss_by_step([folder, other])
     shutil.rmtree(other / "state")
     with pytest.raises(ResultsError, match="no losses by step"):
         results.step_losses([other])

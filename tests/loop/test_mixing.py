@@ -11,7 +11,7 @@ from symbiosis.store import stages
 
 
 def test_real_rows_by_hand():
-    assert mixing.real_count(10, 0.25) == 2 and mixing.real_count(300, mixing.GOLDEN) == 185
+    assert mixing.real_count(10, 0.25) == 2 and mixing.real_count(300, 0.618) == 185
     fresh = [mixing.real_positions(3, g, 7, fixed=False).tolist() for g in (1, 2, 3)]
     assert fresh == [[0, 1, 2], [3, 4, 5], [6, 0, 1]]  # the split starts over when it is used up
     assert [mixing.real_positions(3, g, 7, fixed=True).tolist() for g in (1, 3)] == [[0, 1, 2], [0, 1, 2]]
