@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from symbiosis.analysis import claims, figures, hidden_states, lesson_measures, studies, tables
+from symbiosis.analysis import claims, figures, hidden_states, lesson_measures, small_studies, studies, tables
 from symbiosis.analysis import interaction as interaction_tables
 from symbiosis.analysis.tables import STYLES, last_generation, means_over_seeds, order
 from symbiosis.data.world import LABEL_NAMES, World
@@ -444,7 +444,16 @@ THEORY = {
     "relative_efficiency": Published("Which mixture is best? Theory alone.", relative_efficiency),
     "whose_data": Published("Whose data is in whose mean? Theory alone.", whose_data),
 }
-FIGURES = METHODS | OF_RUNS | INTERACTION | THEORY
+SMALL = {
+    "beyond_language": Published(
+        "What does a recursion lose where the model speaks no language?", small_studies.draw_beyond_language
+    ),
+    "planted_error": Published("Who repeats a lie that one was told?", small_studies.draw_planted_error),
+}
+AWAITED = {  # its rows are not published yet; then one of METHODS
+    "held_share": Published("The share of real rows or diversity, under recursion?", small_studies.draw_held)
+}
+FIGURES = METHODS | OF_RUNS | INTERACTION | THEORY | SMALL | AWAITED
 
 
 def draw(name: str, reports: Reports, **options: Any) -> tuple[Figure, pd.DataFrame | dict]:
