@@ -28,7 +28,7 @@ def test_no_number_of_the_paper_is_typed_by_hand():
 
 
 def test_what_the_paper_reads_is_that_of_the_committed_results(tmp_path):
-    for name in ("results.csv", "measures.csv", "mixtures.csv"):
+    for name in ("results.csv", "measures.csv", "mixtures.csv", "small_studies.csv"):
         (tmp_path / name).symlink_to(ROOT / "reports" / name)
     for path in paper.write(tmp_path):
         assert path.read_bytes() == (ROOT / "reports/paper" / path.name).read_bytes(), path.name

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from symbiosis.analysis import hidden_states
+from symbiosis.analysis import hidden_states, small_studies
 from symbiosis.analysis.interaction import beyond_baseline, rank_agreement, read_scan, scan_rows
 from symbiosis.analysis.statistics import ALPHA, MARGIN, MIN_SEEDS
 from symbiosis.analysis.tables import LAST, PUBLISHED_ACCURACY, SeedValues, arm_name, markdown_table, p_text
@@ -235,6 +235,8 @@ def ledger(reports_dir: str | Path) -> pd.DataFrame:
             rows += scale_rows(scale, results.read_studies(reports_dir, scale))
         elif scale == THEORY_SCALE and (path.parent / "mixtures.csv").is_file():
             rows += scale_rows(scale, {"mixtures": scan_rows(read_scan(reports_dir))})
+        elif scale == small_studies.SCALE and (path.parent / small_studies.TABLE).is_file():
+            rows += scale_rows(scale, small_studies.by_study(reports_dir))
     return pd.DataFrame(rows, columns=list(LEDGER_COLUMNS))
 
 
@@ -251,10 +253,11 @@ def scale_rows(scale: str, studies: Mapping[str, pd.DataFrame]) -> list[dict]:
 
 
 def asked_of(studies: Mapping[str, pd.DataFrame], scale: str = "") -> list[Claim]:
-    """Claims about interaction where that study was run (its scales hold nothing else), all others elsewhere."""
-    alone = {"interaction", "mixtures"}
+    """Claims about interaction, and about small studies, where these are (with nothing else), all others elsewhere."""
+    alone = {name: name for name in ("interaction", "mixtures")} | dict.fromkeys(small_studies.STUDIES, "small")
+    kinds = {alone.get(study, "") for study in studies} or {""}
     here = [claim for claim in CLAIMS if claim.parts and claim.scale in ("", scale)]
-    return [claim for claim in here if {claim.study} & alone == set(studies) & alone]
+    return [claim for claim in here if alone.get(claim.study, "") in kinds]
 
 
 def _ledger_row(scale: str, claim: Claim, findings: Sequence[Finding]) -> dict:

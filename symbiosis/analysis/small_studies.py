@@ -9,40 +9,43 @@ whose lessons novel modes are counted. Without one what the file says of these s
 """
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from symbiosis.analysis import figures
 from symbiosis.data.lesson import load_lesson
 from symbiosis.data.world import LABEL_NAMES, World, zipf
-from symbiosis.measures.lessons import subtopic_counts, subtopic_tail
+from symbiosis.measures.lessons import subtopic_counts
 from symbiosis.params import PUBLISHED
 from symbiosis.settings import arm_of, resolve
 from symbiosis.store.folders import write_atomic
-from symbiosis.store.results import COLUMNS, SORT_BY, NotRun, csv_bytes, select
-from symbiosis.theory.consensus import ROWS, last_share, simulate_spread
+from symbiosis.store.results import COLUMNS, SORT_BY, NotRun, csv_bytes, rows_digest, select
+from symbiosis.theory.consensus import ROWS, simulate_spread, spread
 from symbiosis.theory.mixtures import POINTS, Source, simulate_mixture
-from symbiosis.theory.next_token import types_alive
+from symbiosis.theory.next_token import tail_mass, types_alive
 
-SCALE, TABLE = "small_studies", "small_studies.csv"
+SCALE, TABLE, STUDIES = "small_studies", "small_studies.csv", ("beyond_language", "planted_error", "novel_modes")
 SEEDS = range(301, 321)
 GENERATIONS, ROUNDS = 10, 40
 CHAINS = {"plain": {}, "cut": {"kept": 0.9}, "cut_real_25": {"kept": 0.9, "real_share": 0.25}}
-ENTITIES = 4
-EQUAL, LOUD = (0.25,) * ENTITIES, (0.5, *(1 / 6,) * (ENTITIES - 1))
+EQUAL, LOUD = (1 / 4,) * 4, (1 / 2, 1 / 6, 1 / 6, 1 / 6)
 PLANTED = {  # voices of the entities, the liar's first; true public rows per false private one; whether they vote
     "no_truth": (EQUAL, 0.0, False),
     "truth": (EQUAL, 1.0, False),
     "truth_loud": (LOUD, 1.0, False),
     "truth_vote": (EQUAL, 1.0, True),
 }
+HELD_SHARES = {"recursive-r000_free": 0.0, "recursive-r025_free": 0.25, "recursive-r050_free": 0.5}
+TRUE_TAIL = 1 - zipf(6)[:2].sum()  # tail mass of the miniature's truth
 RARE = 0.01  # share of its texts that an initial self gives to a mode at most, for it to be novel
 TWINS = {"plain": ("main", "frozen"), "teach_mixture": ("teach", "fresh")}  # variant: study, its frozen twin
 
 
-def make(folders: Iterable[Path] = (), seeds: Iterable[int] = SEEDS) -> pd.DataFrame:
+def make(folders: Sequence[str | Path] = (), seeds: Iterable[int] = SEEDS) -> pd.DataFrame:
     """All rows: of the seeds, and of the novel modes in the lessons below the folders."""
     seeds = list(seeds)
     return pd.concat([beyond_language(seeds), planted_error(seeds), novel_modes(folders)], ignore_index=True)
@@ -93,55 +96,44 @@ def planted_error(seeds: Sequence[int]) -> pd.DataFrame:
                 told["other"] = np.nanmean(told["other"]) if np.isfinite(told["other"]).any() else np.nan
                 lines += [("planted", variant, seed, t, f"belief_{name}", v, ROWS) for name, v in told.items()]
             if not vote:
-                end = last_share(voices, public=public)
+                end = voices[0] / (voices[0] + public)  # `spread` at beta = 0.5
                 lines.append(("closed_form", variant, seed, ROUNDS, "belief_repeated", end, ROWS))
     return table("planted_error", lines).dropna(subset="value")
 
 
-def novel_modes(folders: Iterable[Path]) -> pd.DataFrame:
+def novel_modes(folders: Sequence[str | Path]) -> pd.DataFrame:
     """The share of the last generation's texts in modes, subtopics of a class, that were rare in the initial self.
 
     What is rare is counted in texts that the frozen twin wrote from the label alone in the generations before the last;
     its texts of the last one are fresh, so that chance alone moves nothing. `novel_mass`: of texts written from the
     label alone; `novel_mass_lesson`: of the whole lesson, explanations of pool texts among it.
     """
-    lines, nothing = [], {}
+    lines = []
     for variant, (study, twin) in TWINS.items():
-        runs = {path.name: path for f in folders for path in Path(f).glob(f"runs/miniature/{study}/symbiosis*-s*")}
-        found = {v: _lessons(runs, v) for v in (variant, twin)}
-        for seed in sorted(found[variant].keys() & found[twin].keys()):
-            world, (*before, last) = World.make(seed), found[twin][seed]
+        taught, frozen = (_lessons(folders, study, arm_of("symbiosis", name)) for name in (variant, twin))
+        for seed in sorted(taught.keys() & frozen.keys()):
+            world, (*before, last) = World.make(seed), frozen[seed]
             given = subtopic_counts([text for part in before for text in _written(part)], world)
             rare = given <= RARE * given.sum()
-            shown = {variant: found[variant][seed][-1], twin: last}
             truth = np.tile(world.shares, len(LABEL_NAMES)) / len(LABEL_NAMES)
-            nothing = {"rare_modes": rare.mean(), "rare_modes_in_tail": rare[subtopic_tail(world)].mean()}
-            nothing |= {"novel_mass_of_truth": truth[rare].sum()}
-            for name, lesson in shown.items():
-                values = {"novel_mass": _mass(_written(lesson), rare, world)}
-                values |= {"novel_mass_lesson": _mass(lesson["text"], rare, world)}
-                values |= nothing if name == twin else {}
+            also = {"rare_modes": rare.mean(), "novel_mass_of_truth": truth[rare].sum()}
+            for name, lesson, more in ((variant, taught[seed][-1], {}), (twin, last, also)):
+                texts = {"novel_mass": _written(lesson), "novel_mass_lesson": lesson["text"].tolist()}
+                counts = {metric: subtopic_counts(some, world) for metric, some in texts.items()}
+                values = {metric: n[rare].sum() / max(n.sum(), 1) for metric, n in counts.items()} | more
                 lines += [("symbiosis", name, seed, len(before) + 1, m, v, len(lesson)) for m, v in values.items()]
     return table("novel_modes", lines)
 
 
-def _lessons(runs: Mapping[str, Path], variant: str) -> dict[int, list[pd.DataFrame]]:
-    """{seed: the lessons of generations 1..G} of an arm, of finished runs."""
-    stem = f"{arm_of('symbiosis', variant)}-s"
-    own = {int(name[len(stem) :]): path for name, path in runs.items() if name.rpartition("s")[0] + "s" == stem}
-    paths = {
-        seed: sorted((p / "lessons").glob("gen-*.parquet")) for seed, p in own.items() if (p / "record.json").exists()
-    }
+def _lessons(folders: Sequence[str | Path], study: str, arm: str) -> dict[int, list[pd.DataFrame]]:
+    """{seed: the lessons of generations 1..G} of an arm's finished runs."""
+    runs = [p.parent for f in folders for p in Path(f).glob(f"runs/miniature/{study}/{arm}-s[0-9]*/record.json")]
+    paths = {int(run.name.rpartition("-s")[2]): sorted(run.glob("lessons/gen-*.parquet")) for run in runs}
     return {seed: [load_lesson(path).to_pandas() for path in some] for seed, some in paths.items()}
 
 
 def _written(lesson: pd.DataFrame) -> list[str]:
     return lesson.loc[lesson["prompt_kind"] == "write", "text"].tolist()
-
-
-def _mass(texts: Iterable[str], rare: np.ndarray, world: World) -> float:
-    counts = subtopic_counts(list(texts), world)
-    return float(counts[rare].sum() / max(counts.sum(), 1))
 
 
 def read(reports_dir: str | Path, study: str) -> pd.DataFrame:
@@ -157,8 +149,110 @@ def by_study(reports_dir: str | Path) -> dict[str, pd.DataFrame]:
     return {str(study): rows for study, rows in select(reports_dir, TABLE).groupby("study")}
 
 
+# ---- figures
+
+
+def source_of(rows: pd.DataFrame) -> dict:
+    """What a figure was drawn from: the command, and the sha256 of its rows."""
+    made = {"from": f"reports/{TABLE}", "command": "python -m symbiosis.analysis.small_studies"}
+    return made | {"study": sorted(set(rows["study"])), "rows": len(rows), "rows_sha256": rows_digest(rows)}
+
+
+def draw_beyond_language(reports) -> tuple[Figure, dict]:
+    """Coverage, tail mass and fidelity by generation of a language model, a mixture and VAEs that read themselves."""
+    rows = read(reports.folder, "beyond_language")
+    own = {"lesson_tail_coverage": "tail_coverage", "lesson_tail_mass": "tail_mass", "accuracy": "fidelity"}
+    spoken = reports.rows(list(own), ["recursive-replace"], "mixing").query("generation > 0").replace({"metric": own})
+    used = pd.concat([spoken, rows.replace({"metric": {"precision": "fidelity"}})])
+    mass = used["metric"] == "tail_mass"
+    used.loc[mass, "value"] /= TRUE_TAIL
+    colors, fig_axes = figures.THEORY_STYLES, figures.new_figure(3, 2.9, sharey=True)
+    names = {"tail_coverage": "rare modes, covered", "head_coverage": "frequent modes, covered"}
+    names |= {"tail_mass": "tail mass, of the true", "fidelity": "fidelity"}
+    styles = {key: figures.line_style(names[key], *colors[i]) for key, i in zip(names, (1, 4, 3, 2), strict=True)}
+    panels = {"recursive-replace": "language model", "mixture-cut": "Gaussian mixture", "vae-cut": "autoencoder"}
+    seeds = figures.plot_panels(used, panels, styles, fig_axes[1], ("arm", "generation", "metric"))
+    counted = rows[rows["arm"] == "counted"].groupby("generation")["value"].mean()
+    for ax in fig_axes[1]:
+        ax.plot(counted, color=colors[1][0], linestyle="--", label="rare modes, if only\nsampling lost them")
+    fig_axes[1][0].set(ylabel="share, or multiple", ylim=(0, None))
+    figures.add_legend(fig_axes[1], seeds, 3)
+    return fig_axes[0], source_of(pd.concat([spoken, rows]))
+
+
+def draw_planted_error(reports) -> tuple[Figure, dict]:
+    """Who repeats a lie by round: the liar, and the three others; dotted where the closed form ends."""
+    rows = read(reports.folder, "planted_error").query("generation <= 10")
+    names = {
+        "no_truth": "no true row",
+        "truth": "as many true public rows",
+        "truth_loud": "as many, it writes half of all",
+    }
+    names |= {"truth_vote": "as many, and they vote"}
+    styles = {
+        f"planted-{k}": figures.line_style(v, *figures.THEORY_STYLES[i]) for i, (k, v) in enumerate(names.items())
+    }
+    fig, axes = figures.new_figure(2, 2.9, sharey=True)
+    panels = {"belief_liar": "the one that was told it", "belief_other": "the three others"}
+    seeds = figures.plot_panels(rows, panels, styles, axes, ("metric", "generation", "arm"))
+    for style, (voices, public, vote) in zip(styles.values(), PLANTED.values(), strict=True):
+        for ax, belief in zip(axes, spread(voices, ROUNDS, public=public)[-1][:2] if not vote else (), strict=False):
+            ax.axhline(belief, color=style["color"], linewidth=0.8, linestyle=":", zorder=0)
+    for ax in axes:
+        ax.set_xlabel("round")
+    axes[0].set(ylabel="share of what it says on\nthe fact that is the lie", ylim=(0, 1.05))
+    figures.add_legend(axes, seeds, 2)
+    return fig, source_of(rows)
+
+
+def tail_forecast(rows: pd.DataFrame) -> pd.DataFrame:
+    """Tail mass of the last lessons of `held`, and what `tail_mass` foretells, in units of the truth's.
+
+    kept is the root over the generations in the same seed's recursion without real rows. A row per seed and real share.
+    """
+    last, lines = rows["generation"].max(), []
+    found = rows.query("metric == 'lesson_tail_mass' and generation == @last").pivot(index="seed", columns="arm")[
+        "value"
+    ]
+    found = found / TRUE_TAIL
+    for arm, share in HELD_SHARES.items():
+        for seed, value in found.get(arm, pd.Series(dtype=float)).dropna().items():
+            kept = found.at[seed, "recursive-r000_free"] ** (1 / last)
+            foretold = tail_mass(last, kept=min(kept, 1.0), real_share=share)[-1]
+            lines.append((seed, share, kept, foretold, value))
+    return pd.DataFrame(lines, columns=["seed", "real_share", "kept", "foretold", "found"]).dropna()
+
+
+def draw_held(reports) -> tuple[Figure, pd.DataFrame]:
+    """Accuracy by real share and held diversity, and the tail mass of the last lesson beside what theory foretells."""
+    used = reports.rows(["accuracy", "lesson_tail_mass"], study="held")
+    fig, (left, right) = figures.new_figure(2, 3.1)
+    looks = {"free": "-", "full": "--", "low": ":"}
+    colors = {"r000": figures.THEORY_STYLES[1], "r025": figures.THEORY_STYLES[4], "r050": figures.THEORY_STYLES[2]}
+    styles = {
+        f"recursive-{share}_{held}": figures.line_style(f"{int(share[1:])}% real, {held}", *color, dashes)
+        for share, color in colors.items()
+        for held, dashes in looks.items()
+    }
+    seeds = figures.plot_means(used[used["metric"] == "accuracy"], styles, left)
+    left.set_ylabel(figures.METRIC_NAME["accuracy"])
+    figures.say_zoom(left)
+    forecast, shares = tail_forecast(used), np.linspace(0, 0.6, 61)
+    generations, kept = int(used["generation"].max()), forecast["kept"].mean()
+    curve = [tail_mass(generations, kept=kept, real_share=r)[-1] for r in shares]
+    right.plot(shares, curve, color="0.4", label=f"closed form, {kept:.2f} kept a generation")
+    points = forecast.assign(value=forecast["found"], what="found")
+    figures.plot_means(
+        points, {"found": figures.line_style("found", *figures.THEORY_STYLES[0], "")}, right, ("real_share", "what")
+    )
+    right.set(xlabel="share of real rows", ylabel="tail mass of the last\nlesson, multiple of the true", ylim=(0, 1.05))
+    right.legend(loc="lower right")
+    figures.add_legend([left], seeds, 3)
+    return fig, used
+
+
 def main(folders: Sequence[str]) -> None:
-    path, rows = resolve(PUBLISHED) / TABLE, make(map(Path, folders))
+    path, rows = resolve(PUBLISHED) / TABLE, make(folders)
     if not folders:
         before = select(PUBLISHED, TABLE, study="novel_modes")
         rows = pd.concat([rows, before[list(COLUMNS)]], ignore_index=True)

@@ -44,12 +44,6 @@ def spread(voices: Sequence[float], rounds: int, *, alpha: float = 0.5, beta: fl
     return _belief(said)
 
 
-def last_share(voices: Sequence[float], *, beta: float = 0.5, public: float) -> float:
-    """The share of false rows among all written ones that speak of the fact, where `spread` ends for alpha < 1."""
-    false, true = beta * _checked(voices, 0, 0.5, beta, public)[0], (1 - beta) * public
-    return float(false / (false + true))
-
-
 def simulate_spread(
     voices: Sequence[float], rounds: int, *, public: float, vote: bool = False, rng: Generator
 ) -> dict[str, np.ndarray]:

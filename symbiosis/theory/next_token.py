@@ -103,12 +103,6 @@ def tail_mass(generations: int, *, kept: float, real_share: float = 0.0) -> np.n
     return end + (1 - end) * falls ** np.arange(generations + 1)
 
 
-def real_share_for(mass: float, *, kept: float) -> float:
-    """The real share at which `tail_mass` ends at `mass`: r = m (1 - k) / (1 - m k); errors as there."""
-    check_range("[0, 1]", mass=mass, kept=kept)
-    return mass * (1 - kept) / (1 - mass * kept) if mass * kept < 1 else 0.0
-
-
 def collapse_time(p: np.ndarray, *, tokens: int) -> float:
     """Mean generations until one type is left, exactly, for any source.
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from symbiosis.analysis import claims, verdicts
+from symbiosis.analysis import claims, small_studies, verdicts
 from symbiosis.analysis.tables import PUBLISHED_ACCURACY, SeedValues
 from symbiosis.analysis.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
 from symbiosis.store import results
@@ -394,11 +394,12 @@ def test_the_tail_gap_is_the_tails_own_loss_against_real_lessons(tmp_path):
 
 
 def test_claims_about_interaction_are_asked_where_it_was_run_and_nowhere_else():
-    studies = ("interaction", "mixtures", "main")
-    here, theory, elsewhere = (claims.asked_of({study: pd.DataFrame()}) for study in studies)
+    studies = ("interaction", "mixtures", "planted_error", "main")
+    here, theory, small, elsewhere = (claims.asked_of({study: pd.DataFrame()}) for study in studies)
     assert {claim.study for claim in here} == {"interaction"} and {claim.study for claim in theory} == {"mixtures"}
+    assert {claim.study for claim in small} == set(small_studies.STUDIES)
     anywhere = [claim for claim in claims.CLAIMS if not claim.scale]
-    assert len(here) + len(theory) + len(elsewhere) == len(anywhere) - 1  # test-size has no part
+    assert len([*here, *theory, *small, *elsewhere]) == len(anywhere) - 1  # test-size has no part
     assert {claim.source for claim in here} == {"arXiv 2505.21677", "this project"}
 
 

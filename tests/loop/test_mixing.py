@@ -48,6 +48,15 @@ def test_a_weak_labeller_is_right_as_often_as_said_and_wrong_evenly():
     assert (mixing.weak_labels(truth, 1.0, 3, np.random.default_rng(0)) == truth).all()
 
 
+def test_rows_are_held_to_the_shares_of_their_kinds():
+    kinds = np.array([0, 0, 0, 0, 0, 0, 1, 2, -1])
+    held = mixing.held_rows(kinds, np.array([0.5, 0.25, 0.25]), 8)
+    assert held.tolist() == [0, 1, 2, 3, 6, 6, 7, 7]  # the first of a kind, and again where they are few
+    gone = mixing.held_rows(kinds, np.array([0.4, 0.2, 0.2, 0.2]), 5)  # nothing of the last kind: theirs to the others
+    assert np.bincount(kinds[gone]).tolist() == [3, 1, 1]
+    assert mixing.held_rows(np.array([-1, -1]), np.array([1.0]), 3).tolist() == [0, 1, 0]
+
+
 # --- in a run ------------------------------------------------------------------------------------------------------
 def test_real_share_gives_real_rows_and_keeps_the_size(tmp_path):
     settings = tiny(tmp_path, method="static", variant="mixed", real_share=0.25)
@@ -62,6 +71,23 @@ def test_real_share_gives_real_rows_and_keeps_the_size(tmp_path):
     runs.run(fixed)
     a, b = (lesson[lesson["origin"] == "real"]["text"].tolist() for lesson in lessons_of(fixed, 1, 2))
     assert a == b == real[0]["text"].tolist()
+
+
+def test_a_held_lesson_has_the_subtopics_asked_for_in_real_and_written_rows_alike(tmp_path):
+    size = {"lesson_size": 96, "train_size": 480, "generations": 1, "real_share": 0.5, "method": "static"}
+    for variant, power, most in (("narrow", 60.0, 1), ("true", 1.0, 6)):
+        settings = tiny(tmp_path, variant=variant, held_power=power, **size)
+        runs.run(settings)
+        (lesson,), world = lessons_of(settings, 1), load_task(settings).world
+        for origin, rows in lesson.groupby("origin"):
+            ranks = world.subtopic(rows["text"]) % 6
+            assert len(rows) == 48 and ranks.max() < most, origin
+        real = lesson[lesson["origin"] == "real"]
+        counts = np.bincount(world.subtopic(real["text"]), minlength=24).reshape(4, 6)
+        wanted = (world.shares / world.shares.max()) ** power
+        assert np.abs(counts - 12 * wanted / wanted.sum()).max() < 1  # every subtopic is among 480 real rows
+    with pytest.raises(ValueError, match="held_power: need the known truth"):
+        tiny(tmp_path, task="elsewhere", held_power=1.0)
 
 
 @pytest.mark.parametrize("method", ["recursive", "static", "symbiosis"])

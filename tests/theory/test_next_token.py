@@ -9,7 +9,6 @@ from symbiosis.theory.checks import mean_and_error
 from symbiosis.theory.next_token import (
     collapse_time,
     next_token_moments,
-    real_share_for,
     simulate_types,
     tail_mass,
     types_alive,
@@ -206,7 +205,6 @@ def test_tail_mass_follows_its_recursion_and_ends_where_the_real_share_says():
         for value in curve:
             assert value == pytest.approx(m, abs=1e-12)
             m = real + (1 - real) * kept * m
-        if real:
-            assert real_share_for(curve[-1], kept=kept) == pytest.approx(real if kept < 1 else 0.0, abs=1e-4)
+        assert curve[-1] == pytest.approx(real / (1 - (1 - real) * kept) if real else kept**60, abs=1e-9)
     with pytest.raises(ValueError, match=r"kept: 1\.2"):
         tail_mass(3, kept=1.2)
