@@ -23,6 +23,8 @@ from symbiosis.settings import RunSettings, make_settings, root
 from symbiosis.store.folders import write_atomic
 from symbiosis.yaml_files import read_params
 
+FIRST_LOOK = 40  # tokens of a text and its labels up to which a first look has all ROWS
+ROWS = {"dev": (32, 12), "train": (72, 36), "pool": (64, 32), "test": (64, 24), "lesson": (24, 12)}  # most and least
 MODEL = "smollm2-135m-instruct"  # what `make weights` fetches
 
 
@@ -38,21 +40,25 @@ class Look:
     distinct: int  # rows outside the test, each text once
     removed: dict[str, int]
     tokens: pd.Series  # of each text outside the test, as the Student counts them
+    label_tokens: int  # of all class names together: a label is read after every text
 
 
 def look(data: str, count_tokens: Callable[[list[str]], list[int]]) -> Look:
     """Read a data set as a run would; raises DataError where a run would."""
     source = read(RunSettings(task=data))
     rest, removed = remove_overlap(source.rest, set(source.test["text"].map(match_key)))
-    return Look(source, len(rest), removed, pd.Series(count_tokens(list(rest["text"]))))
+    tokens = pd.Series(count_tokens(list(rest["text"])))
+    return Look(source, len(rest), removed, tokens, sum(count_tokens(list(source.label_names))))
 
 
 def values_of(name: str, data: str, models: dict[str, str], found: Look) -> dict:
     """What the scale says otherwise than params/paper.yaml: a first look that the data fill and a CPU in minutes."""
-    dev = min(32, max(4, found.distinct // 10))
-    train = min(72, (found.distinct - dev) // 2)
-    pool, test = min(64, found.distinct - dev - train), min(64, len(found.source.test))
-    lesson = min(24, train)
+    share = min(1.0, FIRST_LOOK / (found.tokens.median() + found.label_tokens))  # of the rows of short texts
+    most = {name: max(least, round(rows * share)) for name, (rows, least) in ROWS.items()}
+    dev = min(most["dev"], max(4, found.distinct // 10))
+    train = min(most["train"], (found.distinct - dev) // 2)
+    pool, test = min(most["pool"], found.distinct - dev - train), min(most["test"], len(found.source.test))
+    lesson = min(most["lesson"], train)
     if lesson < 4 or pool < 8:
         raise NewError(f"{data}: {found.distinct} distinct rows outside the test are too few for dev, train and pool")
     length = min(256, max(16, -(-int(found.tokens.quantile(0.95)) // 8) * 8))

@@ -46,7 +46,10 @@ def test_own_data_of_three_classes_walks_from_a_folder_to_rows(clone, neox_folde
     assert "121 rows to learn from, 120 distinct; 31 test rows" in said
     assert "classes: Account 40, Billing 40, Техника 41" in said and "1 equals test" in said
     given = read_params(path)
-    assert given["dev_size"] + given["train_size"] + given["pool_size"] == 120
+    sizes = {name: given[f"{name}_size"] for name in new.ROWS}
+    assert sizes["dev"] + sizes["train"] + sizes["pool"] <= 120 and sizes["test"] <= 31
+    assert all(least <= sizes[name] <= most for name, (most, least) in new.ROWS.items()), sizes
+    assert given["precision"] == "auto" and given["device"] in ("cpu", "auto")
     assert set(given) == set(read_params("params/paper.yaml"))
     fast = {"generations": 1, "epochs": 1, "max_new_tokens": 8, "generation_batch_size": 16}
     for method in ("real", "pseudo_label"):
