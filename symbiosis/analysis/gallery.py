@@ -422,6 +422,7 @@ METHODS = {
     "regime_map": Published("Where does symbiosis overtake its rivals?", regime_map, folder="regimes"),
     "accuracy_named": Published("The world that was named before its seeds were run.", accuracy, NAMED_WORLD),
     "accuracy_long": Published("Does it last?", accuracy, {"study": "long"}),
+    "curriculum": Published("What does the loop teach when?", small_studies.draw_curriculum),
     "dev_rows": Published("Are dev labels better taught or asked?", dev_rows, folder="dev"),
     "which_moves_first": Published("What does a recursion lose first, and what by sampling alone?", which_moves_first),
     "ratio_or_diversity": Published(
