@@ -73,6 +73,7 @@ METHODS = {
     "regime_map": asks(drawings.regime_map, "Where does symbiosis overtake its rivals?", "regimes"),
     "accuracy_named": asks(drawings.accuracy, "The world that was named before its seeds were run.", **NAMED_WORLD),
     "accuracy_long": asks(drawings.accuracy, "Does it last?", study="long"),
+    "curriculum": asks(small_studies.draw_curriculum, "What does the loop teach when?"),
     "label_ladder": asks(drawings.label_ladder, "What are labels worth, and spent how?", "ladder"),
     "dev_rows": asks(drawings.dev_rows, "Are dev labels better taught or asked?", "dev"),
     "which_moves_first": asks(

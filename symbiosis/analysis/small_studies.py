@@ -223,6 +223,13 @@ def tail_forecast(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["seed", "real_share", "kept", "foretold", "found"]).dropna()
 
 
+def draw_curriculum(reports) -> tuple[Figure, pd.DataFrame]:
+    """How much of a lesson is of rare subtopics, and how many of these it has, by generation."""
+    names, arms = ("lesson_tail_mass", "lesson_tail_coverage"), ("real", "pseudo_label", "symbiosis", "symbiosis-best")
+    used = reports.rows(names, arms, "long")
+    return figures.plot_metrics(used, names, 2.6), used
+
+
 def draw_held(reports) -> tuple[Figure, pd.DataFrame]:
     """Accuracy by real share and held diversity, and the tail mass of the last lesson beside what theory foretells."""
     used = reports.rows(["accuracy", "lesson_tail_mass"], study="held")
