@@ -3,6 +3,7 @@
 #
 # A run declares only its executed notebook, and that as `update`: Snakemake deletes what is declared before it runs a
 # job again and after a failed one. What else the folder holds (stages, record, rows) the run guards itself.
+import atexit
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ with batch.one_sentence():
 REPORTS = params_of.LOCAL
 STUDY = batch.report_study(PLAN)
 HELD = ExitStack()  # the batch's lock and its warm Python, till this process ends
+atexit.register(HELD.close)
 BEGAN = time.monotonic()
 DRY = bool({"-n", "--dry-run", "--dryrun"} & set(sys.argv))
 if DRY:

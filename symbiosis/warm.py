@@ -26,7 +26,9 @@ from select import select
 
 SERVER = "SYMBIOSIS_WARM"  # the socket, in the environment of all that a batch starts
 SERVE, BESIDE = "--serve", "--beside"
-LOADED = ("papermill.cli", "nbclient", "ipykernel.kernelapp", "symbiosis.loop.runs")
+LOADED = ("papermill.cli", "nbclient", "ipykernel.kernelapp", "symbiosis.loop.runs", "symbiosis.analysis.gallery")
+KERNEL = "ipykernel_launcher"
+INLINE = "module://matplotlib_inline.backend_inline"  # shows the figures of a kernel
 AT_IMPORT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ATEN_CPU_CAPABILITY", "CUDA_VISIBLE_DEVICES", "PYTHONPATH")
 LOOKS = 1.0  # seconds after which a caller sees that its own parent is gone
 
@@ -55,7 +57,7 @@ def warm_kernels() -> None:
     cold = local_provisioner.launch_kernel
 
     def launch(cmd: list[str], **how):
-        start = [sys.executable, "-m", "ipykernel_launcher"]
+        start = [sys.executable, "-m", KERNEL]
         return cold(command(*cmd[2:]) if cmd[:3] == start else cmd, **how)
 
     if os.environ.get(SERVER):
@@ -72,7 +74,7 @@ def call(words: list[str]) -> int | None:
         asked = json.dumps({"words": words, "cwd": os.getcwd(), "env": dict(os.environ)}).encode()
         socket.send_fds(line, [len(asked).to_bytes(4)], [0, 1, 2])
         line.sendall(asked)
-        kernel = words[0] == "ipykernel_launcher"  # is told to stop by message, and interrupted beside it
+        kernel = words[0] == KERNEL  # is told to stop by message, and interrupted beside it
         signal.signal(signal.SIGINT, signal.SIG_IGN if kernel else signal.SIG_DFL)
         parent = os.getppid()
         while not select([line], [], [], LOOKS)[0]:
@@ -98,7 +100,7 @@ def serving(loaded: Sequence[str] = LOADED) -> Iterator[None]:
         try:
             yield
         finally:
-            del os.environ[SERVER]
+            os.environ.pop(SERVER, None)
             server.stdin.close()
             server.wait()
 
@@ -160,6 +162,8 @@ def become(words: list[str]) -> None:
     """Do what `python -m MODULE WORDS ...` does, in this process."""
     sys.argv = words
     sys.modules.pop(words[0], None)
+    if words[0] == KERNEL and "matplotlib" in sys.modules:  # which read the environment before the kernel set it
+        sys.modules["matplotlib"].rcParams["backend"] = os.environ.get("MPLBACKEND", INLINE)
     runpy.run_module(words[0], run_name="__main__", alter_sys=True)
 
 

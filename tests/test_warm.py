@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from symbiosis import warm
@@ -96,3 +97,19 @@ def test_a_command_ends_with_the_server_and_the_server_with_who_started_it(progr
         time.sleep(0.05)
     batch.communicate("\n", timeout=60)
     assert gone(int(pid))
+
+
+def test_a_kernel_of_a_warm_python_shows_its_figures(tmp_path, monkeypatch):
+    code = "import sys; print('decimal' in sys.modules)\nimport matplotlib.pyplot as plt; plt.plot([1, 2]);"
+    cells = [
+        nbformat.v4.new_code_cell("n: int = 1", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(code),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "x", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "a.ipynb")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with warm.serving(["decimal", "matplotlib.pyplot", "ipykernel.kernelapp"]):
+        done = start("symbiosis.execute", str(tmp_path / "a.ipynb"), str(tmp_path / "b.ipynb"), "--no-progress-bar")
+        assert "Traceback" not in done.communicate(timeout=120)[1] and done.returncode == 0
+    said, figure, *_ = nbformat.read(tmp_path / "b.ipynb", as_version=4).cells[-1].outputs
+    assert said.text == "True\n" and "image/png" in figure.data
