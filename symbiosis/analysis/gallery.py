@@ -216,20 +216,17 @@ def save_tables(reports: Reports) -> dict[Path, pd.DataFrame]:
             continue
         table = tables.table(name, reports.by_study, study)
         if len(table.numbers):
-            path = save_table(table.numbers, name, reports.folder, table.rows, readable=table.readable)
-            written[path] = table.rows
+            written[save_table(table, name, reports.folder)] = table.rows
     return written
 
 
-def save_table(
-    numbers: pd.DataFrame, name: str, reports_dir: str | Path, rows: pd.DataFrame, *, readable: pd.DataFrame
-) -> Path:
-    """tables/[folder/]name.csv (all digits), .md and .tex (`readable`), .json (its source); returns the .tex."""
-    folder = "worlds" if rows["study"].nunique() > 1 else ""
-    stem = resolve(reports_dir) / "tables" / _place(rows, folder) / name
-    for suffix, text in tables.Table(numbers, readable, rows).formats().items():
+def save_table(table: tables.Table, name: str, reports_dir: str | Path) -> Path:
+    """tables/[folder/]name.csv (all digits), .md and .tex (as people read it), .json (its source); returns the .tex."""
+    folder = "worlds" if table.rows["study"].nunique() > 1 else ""
+    stem = resolve(reports_dir) / "tables" / _place(table.rows, folder) / name
+    for suffix, text in table.formats().items():
         write_atomic(stem.with_suffix(f".{suffix}"), text.encode())
-    _write_source(stem, source_of(rows, reports_dir))
+    _write_source(stem, source_of(table.rows, reports_dir))
     return stem.with_suffix(".tex")
 
 

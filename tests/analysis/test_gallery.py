@@ -107,7 +107,7 @@ def save_all(folder):
     """{file: sha256} of a figure and a table."""
     gallery.save("accuracy_comparison", gallery.Reports(folder))
     table = tables.table("final_accuracy", gallery.Reports(folder).by_study)
-    gallery.save_table(table.numbers, "final_accuracy", folder, table.rows, readable=table.readable)
+    gallery.save_table(table, "final_accuracy", folder)
     files = [path for kind in ("figures", "tables") for path in (folder / kind).rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
 
@@ -190,7 +190,7 @@ def test_table_is_booktabs_with_latex_escaped(folder):
 
 def save_small_table(folder, *rows):
     table, rows = pd.DataFrame({"a": ["1"]}), results.with_arm(pd.concat(rows))
-    return gallery.save_table(table, "t", folder, rows, readable=table)
+    return gallery.save_table(tables.Table(table, table, rows), "t", folder)
 
 
 def test_scales_and_studies_do_not_overwrite_each_other_and_are_not_saved_as_one(tmp_path):
