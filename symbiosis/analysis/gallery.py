@@ -74,6 +74,7 @@ METHODS = {
     "accuracy_named": asks(drawings.accuracy, "The world that was named before its seeds were run.", **NAMED_WORLD),
     "accuracy_long": asks(drawings.accuracy, "Does it last?", study="long"),
     "curriculum": asks(small_studies.draw_curriculum, "What does the loop teach when?"),
+    "held_share": asks(small_studies.draw_held, "The share of real rows or diversity, under recursion?"),
     "label_ladder": asks(drawings.label_ladder, "What are labels worth, and spent how?", "ladder"),
     "dev_rows": asks(drawings.dev_rows, "Are dev labels better taught or asked?", "dev"),
     "which_moves_first": asks(
@@ -109,10 +110,7 @@ SMALL = {
     ),
     "planted_error": asks(small_studies.draw_planted_error, "Who repeats a lie that one was told?"),
 }
-AWAITED = {  # its rows are not published yet; then one of METHODS
-    "held_share": asks(small_studies.draw_held, "The share of real rows or diversity, under recursion?")
-}
-FIGURES = METHODS | OF_RUNS | INTERACTION | THEORY | SMALL | AWAITED
+FIGURES = METHODS | OF_RUNS | INTERACTION | THEORY | SMALL
 
 
 def draw(name: str, reports: Reports, **options: Any) -> tuple[Figure, pd.DataFrame | dict]:
