@@ -76,7 +76,7 @@ def test_the_world_is_that_of_the_runs_seed(tmp_path):
 
 
 def test_a_task_without_known_truth_has_only_measures_of_text(tmp_path):
-    write_run(tmp_path, scale="agnews_small", task="data/ag_news")
+    write_run(tmp_path, scale="agnews_small", task="data/not_here")
     lesson_measures.collect(tmp_path)
     found = set(lesson_measures.read(tmp_path, "agnews_small")["metric"])
     assert found == STATED - set(lessons.LEVERS["quality"]) - set(lessons.SUBTOPIC_UNITS)
@@ -119,7 +119,7 @@ def test_real_text_has_a_band_against_its_pool(tmp_path, monkeypatch):
     train, pool = (Dataset.from_dict({"text": texts}) for texts in real)
     task = SimpleNamespace(train=train, pool=pool)
     monkeypatch.setattr(lesson_measures, "load_task", lambda settings: task)
-    write_run(tmp_path, scale="agnews_small", task="data/ag_news")
+    write_run(tmp_path, scale="agnews_small", task="data/not_here")
     lesson_measures.collect(tmp_path)
     found = set(lesson_measures.read(tmp_path, "agnews_small")["metric"])
     assert set(lessons.TAIL_UNITS) <= found
@@ -175,7 +175,7 @@ def test_smoke_unfinished_and_other_scales_stay_out(tmp_path):
     assert lesson_measures.collect(tmp_path) == lesson_measures.collect(tmp_path, "smoke") == []
     assert not (tmp_path / "measures.csv").exists()
     write_run(tmp_path)
-    write_run(tmp_path, scale="agnews_small", task="data/ag_news")
+    write_run(tmp_path, scale="agnews_small", task="data/not_here")
     (write_run(tmp_path, 1) / "record.json").unlink()  # still running
     assert lesson_measures.collect(tmp_path, "miniature") == ["miniature/main/static-s0@ab"]
     assert set(pd.read_csv(tmp_path / "measures.csv")["scale"]) == {"miniature"}

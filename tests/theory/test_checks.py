@@ -100,6 +100,7 @@ CALLS = {  # function: arguments that it takes
     next_token.next_token_moments: {"p": FOUR, "generations": 2, "tokens": 5, "real_tokens": 2},
     next_token.types_alive: {"p": FOUR, "generations": 2, "tokens": 5, "real_tokens": 2, "types": FOUR < 0.2},
     next_token.collapse_time: {"p": FOUR, "tokens": 5},
+    next_token.tail_mass: {"generations": 2, "kept": 0.5, "real_share": 0.25},
     next_token.simulate_types: {
         "p": FOUR,
         "generations": 2,
