@@ -58,7 +58,8 @@ def warm_kernels() -> None:
 
     def launch(cmd: list[str], **how):
         start = [sys.executable, "-m", KERNEL]
-        return cold(command(*cmd[2:]) if cmd[:3] == start else cmd, **how)
+        known = f"--IPKernelApp.parent_handle={os.getpid()}"  # else it tells its log how it is to be ended
+        return cold(command(*cmd[2:], known) if cmd[:3] == start else cmd, **how)
 
     if os.environ.get(SERVER):
         local_provisioner.launch_kernel = launch
