@@ -296,7 +296,7 @@ class RunSettings(Settings):
         asked = (self.method == "oracle", self.weak_accuracy, self.probe_hidden_states, self.held_power)
         if self.task != "miniature" and any(asked):
             yield (
-                "method 'oracle', weak_accuracy, probe_hidden_states, held_power: need the known truth of task: "
+                "method 'oracle', held_power, weak_accuracy, probe_hidden_states: need the known truth of task: "
                 "miniature"
             )
 

@@ -54,7 +54,14 @@ def test_the_id_of_every_committed_run_follows_from_params():
     assert old == ["agnews_small/main"] * 18
 
 
-BEGUN = {"choice_and_writing", "held", "ladder_16", "ladder_128", "ladder_512", "teach"}  # some of their arms have been run
+BEGUN = {
+    "choice_and_writing",
+    "held",
+    "ladder_16",
+    "ladder_128",
+    "ladder_512",
+    "teach",
+}  # some of their arms have been run
 
 
 def test_committed_runs_are_those_their_studies_plan():

@@ -26,9 +26,9 @@ OF_THE_ARM = {  # what arms set, or leave at defaults that are the same at every
     "dev_rows", "dev_rows_as", "dev_rows_in_turn", "dev_prompts_share", "label_keep", "choose_again", "static_size",
     "class_weights", "written_share",
     "attributes", "recursive_start", "mixing",
-    "real_share", "real_rows_from", "weak_accuracy", "subtopic_power",
+    "real_share", "real_rows_from", "weak_accuracy", "held_power", "subtopic_power",
     "label_noise", "probe_hidden_states", "first_lesson_sources", "teaching_share",
-    "held_power", "name_power", "explain_by",
+    "name_power", "explain_by",
     "pool_share", "candidates", "filter_share", "soft_labels", "feedback",
     "feedback_student", "hard_examples", "scored_share", "skip_hardest_share", "max_similarity", "generator_update",
     "update_temperature", "dpo_beta", "dev_loss", "teach_when", "teach_rounds", "teach_drafts", "teach_speed",
@@ -134,7 +134,7 @@ def test_every_arm_can_run_at_every_scale_or_says_why_not():
     others = {name: [line for line in lines if not line.startswith("world-")] for name, lines in refused.items()}
     assert set(others) == {"smollm", "paper", "interaction_smollm", "interaction_paper"}
     known = (
-        "held_power: need the known truth",
+        "probe_hidden_states: need the known truth",
         "4 different tasks",
         "leaves no other row of lesson_size 120",
     )

@@ -86,7 +86,7 @@ def test_a_held_lesson_has_the_subtopics_asked_for_in_real_and_written_rows_alik
         counts = np.bincount(world.subtopic(real["text"]), minlength=24).reshape(4, 6)
         wanted = (world.shares / world.shares.max()) ** power
         assert np.abs(counts - 12 * wanted / wanted.sum()).max() < 1  # every subtopic is among 480 real rows
-    with pytest.raises(ValueError, match="held_power: need the known truth"):
+    with pytest.raises(ValueError, match="held_power, weak_accuracy, probe_hidden_states: need the known truth"):
         tiny(tmp_path, task="elsewhere", held_power=1.0)
 
 

@@ -124,5 +124,5 @@ def test_a_probe_is_made_of_its_parts(student):
 
 
 def test_probing_needs_a_known_world():
-    with pytest.raises(SettingsError, match="probe_hidden_states, held_power: need the known truth of task: miniature"):
+    with pytest.raises(SettingsError, match="probe_hidden_states: need the known truth of task: miniature"):
         make_settings(probe_hidden_states=True, task="data/news")
