@@ -509,7 +509,7 @@ def summary(planned: Sequence[Run]) -> tuple[dict[str, str], list[str]]:
         return {}, []
     means = table.groupby("arm")[["here", "published"]].mean().loc[order(table)]
     guessing = f" (guessing: {1 / len(classes):.3f})" if classes else ""
-    head, known, said = f"final test accuracy, mean of these seeds{guessing}", table[table["known"]], []
+    head, known, said = f"mean final test accuracy{guessing}", table[table["known"]], []
     width = max(map(len, [head, *map(arm_name, means.index)]))
     by_arm = {"": f"{head:{width}}  here" + "   published" * bool(len(known))}
     for arm, mean in means.iterrows():

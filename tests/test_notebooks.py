@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from test_results import write_reports
 
-from symbiosis import pages, params
+from symbiosis import execute, pages, params
 from symbiosis.analysis import gallery
 from symbiosis.settings import InteractionSettings, RunSettings
 
@@ -87,6 +87,17 @@ def test_a_cell_shows_something_and_machinery_stays_in_the_package(path):
     for cell in of_kind(path, "code"):
         assert not all(isinstance(node, ast.Assert) for node in ast.parse(cell.source).body), cell.source
         assert not re.search(r"not been run|nothing to show|\.style\.format|else:\n\s+print", cell.source), cell.source
+
+
+@pytest.mark.parametrize("name", ["02_baselines", "03_symbiosis_loop"])
+def test_a_run_needs_no_name_of_the_cells_that_only_show(name):
+    names = {True: {ast.Store: set(), ast.Load: set()}, False: {ast.Store: set(), ast.Load: set()}}
+    for cell in of_kind(ROOT / "notebooks" / f"{name}.ipynb", "code"):
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.Name):
+                names[execute.LOOK in cell.metadata.get("tags", [])][type(node.ctx)].add(node.id)
+    looks, rest = names[True][ast.Store], names[False]
+    assert looks and not (looks & rest[ast.Load]) - rest[ast.Store]
 
 
 @each_notebook
