@@ -66,7 +66,7 @@ POOL_FREE_ARMS = ("static", "symbiosis-fresh_filtered")  # see neither pool nor 
 DEV_STUDIES = {"dev_16": 16, "dev_64": 64, "main": 128, "dev_256": 256}  # study: labelled dev rows
 DEV_ARMS = ("static-dev", "symbiosis-best_influence")
 LADDER = {"ladder_0": 0, "ladder_16": 16, "ladder_32": 32, "ladder_128": 128, "teach": 128, "ladder_512": 512}  # labels
-WITHOUT_ROWS = {  # arms of `ladder_0`: what the same lesson is called where labelled rows stand in it
+WITHOUT_ROWS = {  # arms that are given no label: what the same lesson is called where labelled rows stand in it
     "static": "static-rows",
     "symbiosis-fresh_filtered": "symbiosis-filtered_and_rows",
     "symbiosis-attributes_filtered": "symbiosis-attributes_and_rows",
@@ -190,9 +190,12 @@ def ladder(rows_by_study: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         rows = rows_by_study[study].query("metric == 'accuracy'")
         means = means_over_seeds(rows[rows["generation"] == last_generation(rows)], ["arm"])
         found.append(means.rename(columns={"arm": "arm_there"}).assign(study=study, labels=LADDER[study]))
-    table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["study", "arm_there"])
-    named = table["arm_there"].str.removesuffix("_256").replace(WITHOUT_ROWS)
-    return table.assign(arm=named)
+    if not found:
+        return pd.DataFrame(columns=["study", "labels", "arm", "arm_there"])
+    table = pd.concat(found, ignore_index=True)
+    table["arm"] = table["arm_there"].str.removesuffix("_256").replace(WITHOUT_ROWS)
+    table.loc[table["arm_there"].isin(list(WITHOUT_ROWS)), "labels"] = 0  # whatever stands beside them in their study
+    return table.drop_duplicates(["labels", "arm"])
 
 
 def beyond_teacher(rows: pd.DataFrame, since: int = 3) -> pd.DataFrame:

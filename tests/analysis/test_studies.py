@@ -176,15 +176,17 @@ def test_a_ladder_holds_the_same_lesson_at_every_budget_of_labels():
     some = {
         "ladder_0": {"symbiosis-fresh_filtered": seeds(0.6, 0.7), "real": seeds(0.9, 0.9)},
         "ladder_512": {"symbiosis-filtered_and_rows_256": seeds(0.8, 0.9)},
+        "teach": {"symbiosis-teach_mixture": seeds(0.7, 0.7), "static": seeds(0.4, 0.4)},
         "main": {"static": seeds(0.5, 0.5)},
     }
     rows = {study: rows_of(arms, study=study) for study, arms in some.items()}
     found = studies.ladder(rows)
     lines = found[found["arm"] == "symbiosis-filtered_and_rows"].set_index("labels")
     assert list(lines.index) == [0, 512] and list(lines["mean"]) == pytest.approx([0.65, 0.85])
-    assert set(found["study"]) == {"ladder_0", "ladder_512"} and set(found["n"]) == {2}
+    assert set(found["study"]) == {"ladder_0", "ladder_512", "teach"} and set(found["n"]) == {2}
+    assert dict(zip(found["arm"], found["labels"], strict=True))["static-rows"] == 0  # beside a Generator taught by 128
     used = studies.used_rows(rows, found.rename(columns={"arm": "line", "arm_there": "arm"}))
-    assert len(used) == 6 and set(used["study"]) == {"ladder_0", "ladder_512"}
+    assert len(used) == 10 and set(used["study"]) == {"ladder_0", "ladder_512", "teach"}
     assert studies.ladder({}).empty
 
 
