@@ -113,8 +113,8 @@ verify: $(READY)  ## compute the committed tables again from the committed rows,
 	@$(BIN)/python -m symbiosis.analysis.verify
 
 # --- everyday ----------------------------------------------------------------------------------------------------------
-FAST := $(wildcard tests/theory tests/measures tests/store tests/test_settings.py tests/test_notebook.py tests/test_yaml_files.py tests/test_params.py \
-  tests/test_pages.py tests/analysis/test_statistics.py)
+FAST := $(wildcard tests/theory tests/measures tests/store tests/test_settings.py tests/test_notebook.py \
+  tests/test_yaml_files.py tests/test_pages.py tests/analysis/test_statistics.py)
 test-fast: $(READY)  ## what needs no model: theory, measures, store, settings, statistics (under a minute)
 	@$(BIN)/python -m pytest $(FAST) --ignore=tests/store/test_stages.py
 
