@@ -51,6 +51,21 @@ def write_folder(folder, model, tokenizer, config):
     return folder
 
 
+@pytest.fixture
+def style():
+    """The project's look, without a window; every picture is closed behind the test."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    from symbiosis.analysis import figures
+
+    figures.use_style()
+    yield
+    pyplot.close("all")
+
+
 @pytest.fixture(scope="session")
 def neox_folder(tmp_path_factory):
     """Like pythia: GPT-NeoX, one special token for start and end, no pad token."""

@@ -1,22 +1,14 @@
-import matplotlib
+"""A drawing says what was not run, and shows what was."""
 
-matplotlib.use("agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from test_results import run_rows, write_reports, write_run
 
-from symbiosis.analysis import drawings, figures, gallery
+from symbiosis.analysis import drawings, gallery
 from symbiosis.store import results
 
-
-@pytest.fixture(autouse=True)
-def style():
-    figures.use_style()
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("style")
 
 
 def test_a_study_without_controls_or_lessons_says_so(tmp_path):

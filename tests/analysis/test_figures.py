@@ -3,10 +3,6 @@
 import json
 import shutil
 
-import matplotlib
-
-matplotlib.use("agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -19,12 +15,7 @@ from symbiosis.settings import RunSettings
 from symbiosis.store import results
 from symbiosis.store.results import ResultsError
 
-
-@pytest.fixture(autouse=True)
-def style():
-    figures.use_style()
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("style")
 
 
 def rows_of(ends, seeds=(1, 2, 3), metric="accuracy"):

@@ -7,10 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -27,11 +23,7 @@ NAMES = set(gallery.METHODS | gallery.INTERACTION)
 SOURCES = sorted(path for path in (ROOT / "reports" / "figures").rglob("*.json") if path.stem in NAMES)
 
 
-@pytest.fixture(autouse=True)
-def style():
-    figures.use_style()
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("style")
 
 
 @pytest.fixture(scope="module")

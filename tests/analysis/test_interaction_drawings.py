@@ -1,21 +1,13 @@
-import matplotlib
+"""Drawings of models that train on each other's outputs."""
 
-matplotlib.use("agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
-from symbiosis.analysis import figures, gallery, interaction_drawings
+from symbiosis.analysis import gallery, interaction_drawings
 from symbiosis.store import results
 
-
-@pytest.fixture(autouse=True)
-def style():
-    figures.use_style()
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("style")
 
 
 def interaction_rows(variant, own, others, seeds=(1, 2, 3)):
