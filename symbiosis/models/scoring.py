@@ -1,10 +1,12 @@
 """Likelihoods of label words and of texts.
 
-`precision: bf16` takes shorter ways to the same likelihoods (`cast_linears`, `shared_prefixes`, fewer tokens before the
-head at a time); fp32 keeps the longer ones, so that published numbers stay as they are to the last bit.
+`precision: bf16` takes shorter ways to the same likelihoods (`cast_linears`, `shared_prefixes`, texts read once for all
+labels, fewer tokens before the head at a time); fp32 keeps the longer ones, so that published numbers stay as they are
+to the last bit.
 """
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -125,23 +127,53 @@ def label_log_probs(
         score_c = sum_j log p(y_cj | prefix, y_c<j),   log p = log_softmax_c(score)
 
     labels: C rows of token ids; a label word may have several tokens. Of classes with several words each: all words,
-    whose probabilities `summed` adds. Labels share forward passes, see
-    `shared_prefixes`; logits are computed at the label's positions alone. These are so few that bf16, too, has its
-    logits in fp32: bf16 would round one of 16, not unusual in a trained model, by up to a 16th.
+    whose probabilities `summed` adds. Labels share forward passes, see `shared_prefixes`; under bf16 several passes
+    share what the model made of the text. Logits are computed at the label's positions alone. These are so few that
+    bf16, too, has its logits in fp32: bf16 would round one of 16, not unusual in a trained model, by up to a 16th.
     """
-    passes = shared_prefixes(labels, nested=resolved_precision(settings.precision, lm.device) == "bf16")
+    low = resolved_precision(settings.precision, lm.device) == "bf16"
+    passes = shared_prefixes(labels, nested=low)
     model = cast_linears(lm.model, settings.precision, keep_head_fp32=True)
     scores = np.zeros((len(prefixes), len(labels)))
     for batch in batches_by_length([len(p) for p in prefixes], settings.generation_batch_size):
+        rows = [prefixes[i] for i in batch]
+        with autocast(model, settings.precision):
+            logits_of = _read_once(lm, model, rows) if low and len(passes) > 1 else partial(_logits, lm, model, rows)
         for prefix, columns in passes.items():
-            rows = [[*prefixes[i], *prefix] for i in batch]
-            inputs = pad(lm.tokenizer, rows, left=True, device=model.device)
             with autocast(model, settings.precision):
-                logits = model(**inputs, logits_to_keep=len(prefix) + 1).logits
+                logits = logits_of(prefix)
             log_p = logits.float().log_softmax(-1)
             for column in columns:
                 scores[batch, column] = sum(log_p[:, j, t] for j, t in enumerate(labels[column])).cpu().numpy()
     return require_numbers(log_softmax(scores, axis=1), lm)
+
+
+def _logits(lm: LanguageModel, model, rows: Sequence[Sequence[int]], prefix: Sequence[int]) -> torch.Tensor:
+    """(b, len(prefix) + 1, V) logits at the end of each row and after each token of a prefix that all go on with."""
+    inputs = pad(lm.tokenizer, [[*row, *prefix] for row in rows], left=True, device=model.device)
+    return model(**inputs, logits_to_keep=len(prefix) + 1).logits
+
+
+def _read_once(lm: LanguageModel, model, rows: Sequence[Sequence[int]]) -> Callable[[Sequence[int]], torch.Tensor]:
+    """`_logits` of any prefix, the rows read now and no more; where a model keeps no such cache, read again."""
+    inputs = pad(lm.tokenizer, rows, left=True, device=model.device)
+    read = model(**inputs, use_cache=True, logits_to_keep=1)
+    if getattr(read, "past_key_values", None) is None:
+        return partial(_logits, lm, model, rows)
+
+    def logits_of(prefix: Sequence[int]) -> torch.Tensor:
+        if not prefix:
+            return read.logits
+        ids = torch.tensor([prefix] * len(rows), device=model.device)
+        more = model(
+            input_ids=ids,
+            attention_mask=torch.cat([inputs["attention_mask"], torch.ones_like(ids)], 1),
+            position_ids=inputs["position_ids"][:, -1:] + 1 + torch.arange(len(prefix), device=model.device),
+            past_key_values=copy.deepcopy(read.past_key_values),  # which a pass makes longer
+        ).logits
+        return torch.cat([read.logits, more], 1)
+
+    return logits_of
 
 
 def require_numbers(values: np.ndarray, lm: LanguageModel) -> np.ndarray:

@@ -106,6 +106,36 @@ def test_shared_passes_give_the_label_scores_of_separate_ones(loaded, monkeypatc
     assert np.ptp(apart, axis=1).min() > 0.1  # labels differ by far more than that
 
 
+def test_texts_read_once_for_all_labels_give_the_scores_of_separate_passes(loaded, monkeypatch):
+    lm, rows, _ = loaded
+    words = [[20], [30, 31], [40, 41, 42], [50, 60, 70], [51, 61, 71]]  # four passes, each with a beginning of its own
+    apart, read = scoring.label_log_probs(lm, rows, words, FP32), []
+    monkeypatch.setattr(scoring, "resolved_precision", lambda precision, device: "bf16")  # the way; products stay fp32
+    hook = lm.model.register_forward_pre_hook(
+        lambda model, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    together = scoring.label_log_probs(lm, rows, words, FP32)
+    hook.remove()
+    np.testing.assert_allclose(together, apart, atol=1e-5)
+    assert np.ptp(apart, axis=1).min() > 0.1  # labels differ by far more than that
+    lengths = [len(row) for row in rows]
+    padded = sum(len(b) * max(lengths[i] for i in b) for b in loading.batches_by_length(lengths, 3))
+    assert sum(read) == padded + len(rows) * (1 + 2 + 2 + 2)  # every text once, and what each pass adds to it
+
+
+def test_a_model_without_a_cache_reads_its_texts_for_every_pass(loaded, monkeypatch):
+    lm, rows, _ = loaded
+    expected, forward = scoring.label_log_probs(lm, rows, LABELS, BF16), type(lm.model).forward
+
+    def forgetful(self, *args, **given):
+        output = forward(self, *args, **given)
+        output.past_key_values = None
+        return output
+
+    monkeypatch.setattr(type(lm.model), "forward", forgetful)
+    np.testing.assert_allclose(scoring.label_log_probs(lm, rows, LABELS, BF16), expected, atol=0.05)
+
+
 def test_bf16_label_scores_are_those_of_fp32(loaded):
     lm, rows, _ = loaded
     low, full = (scoring.label_log_probs(lm, rows, LABELS, s) for s in (BF16, FP32))
