@@ -25,6 +25,48 @@ def loaded(request):
     return lm, *Student(lm, ["World", "Sports"], FP32).written_rows(TEXTS, [1] * len(TEXTS))
 
 
+# --- beginnings read once ------------------------------------------------------------------------------------------
+def test_prompts_that_begin_alike_are_found():
+    prompts = [[1, 2, 3, 4, 5, 6], [7, 8], [1, 2, 3, 4, 9], [1, 2, 3, 4, 5, 6], [1, 2, 5, 5, 5, 5]]
+    assert scoring.beginnings(prompts) == [(4, [0, 3, 2]), (6, [4]), (2, [1])]
+
+
+def test_a_beginning_read_once_gives_the_losses_and_the_gradient_of_the_long_way(loaded, monkeypatch):
+    lm, *_ = loaded
+    starts = [[40, 50, 60, 70, 80, 90], [41, 51, 61, 71, 81, 91]]
+    rows = [[*starts[i % 2], 20 + i % 3, *range(30, 33 + i)] for i in range(7)]
+    prompts, share = [7] * 7, torch.linspace(-1, 2, 7)
+
+    def found(losses):
+        lm.model.zero_grad()
+        nll, row = losses(lm, rows, prompts, FP32)
+        order = torch.argsort(row, stable=True)
+        (nll * share[row]).sum().backward()
+        return nll[order].detach(), row[order], [p.grad.clone() for p in lm.model.parameters()]
+
+    long = found(scoring.token_losses)
+    assert all(torch.equal(a, b) for a, b in zip(long[:2], found(scoring.answer_losses)[:2], strict=True))  # fp32: it
+    monkeypatch.setattr(scoring, "resolved_precision", lambda precision, device: "bf16")
+    read = []
+    trunk = lm.model.get_decoder()
+
+    def watch(module, args, kwargs) -> None:
+        if kwargs.get("use_cache"):
+            read.append(kwargs["input_ids"].numel())
+
+    watched = trunk.register_forward_pre_hook(watch, with_kwargs=True)
+    short = found(scoring.answer_losses)
+    watched.remove()
+    assert read == [1, 6, 4 * 9, 6, 3 * 8]  # a token to see the cache; each beginning once, then its answers, padded
+    torch.testing.assert_close(short[0], long[0], rtol=1e-4, atol=1e-5)
+    assert torch.equal(short[1], long[1])
+    for a, b in zip(short[2], long[2], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    means = np.bincount(long[1], long[0], 7) / np.bincount(long[1])
+    np.testing.assert_allclose(scoring.mean_answer_losses(lm, rows, prompts, FP32), means, rtol=1e-4)
+    lm.model.zero_grad(set_to_none=True)
+
+
 # --- weights cast once ---------------------------------------------------------------------------------------------
 def test_weights_cast_once_give_autocasts_losses_to_the_bit(loaded):
     lm, rows, prompts = loaded
