@@ -233,6 +233,10 @@ class RunSettings(Settings):
     )
     teach_rounds: Count = later(14, "`teach`: rounds of lessons, Students really taught, drafts valued, policy steps")
     teach_drafts: Annotated[Whole, Field(ge=4)] = later(600, "`teach`: drafts valued and learned from in a round")
+    teach_learned: Part = later(
+        1.0, "`teach`: share of a round's drafts that is learned from, of each prompt those of the largest |advantage|"
+    )
+    teach_layers: Size = later(0, "`teach`: last layers of the Generator that learn; 0: all weights")
     teach_speed: Positive = later(2.0, "`teach`: AdamW step size, in generator_learning_rates")
     teach_reward: Literal["calibrated", "plain", "label"] = later(
         "calibrated", "`teach`: which dev loss of the Students drafts are to lower; label: none, a control"
@@ -331,6 +335,11 @@ class RunSettings(Settings):
             )
         if self.generator_update == "teach" and self.teach_when == "between" and self.generations == 1:
             yield "teach_when: 'between' one generation and no other is no time; raise generations, or start"
+        if self.teach_layers and (self.generator_lora_rank or self.sharding == "fsdp"):
+            yield (
+                f"teach_layers: {self.teach_layers} layers learn with weights of their own; set generator_lora_rank to "
+                "0 and sharding to none, or teach_layers to 0"
+            )
         if self.generator_update in ("influence", "dpo") and self.candidates < 2:
             yield f"candidates: generator_update '{self.generator_update}' compares drafts; give 2 or more"
         if self.sharding == "fsdp" and (self.num_processes == 1 or self.generator_lora_rank):

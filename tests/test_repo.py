@@ -32,7 +32,8 @@ OF_THE_ARM = {  # what arms set, or leave at defaults that are the same at every
     "pool_share", "candidates", "filter_share", "soft_labels", "feedback",
     "feedback_student", "hard_examples", "scored_share", "skip_hardest_share", "max_similarity", "generator_update",
     "update_temperature", "dpo_beta", "dev_loss", "teach_when", "teach_rounds", "teach_drafts", "teach_speed",
-    "teach_reward", "teach_held_out", "teach_label_weight", "teach_kl", "teach_snapshots", "generator_lora_rank",
+    "teach_learned", "teach_layers", "teach_reward", "teach_held_out", "teach_label_weight", "teach_kl",
+    "teach_snapshots", "generator_lora_rank",
     "entities", "alpha", "beta", "writer_weights", "symbiotic",
 }  # fmt: skip
 OF_THE_MACHINE = {"num_processes", "sharding", "gradient_accumulation_steps", "generation_engine"}

@@ -9,6 +9,9 @@ A round goes down its gradient in phi, approximately:
 2. new drafts are valued: how much would a training step on each lower L_dev, at the Student after each lesson? First
    order, and one step only: what a text does by way of the steps behind it is left out;
 3. a policy gradient (`Generator.reinforce`) makes drafts of high value likelier, near the frozen Generator.
+
+A quick Student (`student: probe | minilm`) is taught the drafts themselves, each valued where it was not taught, and in
+closed form: what fitting it again with more of the draft would do, see `quick_values`.
 """
 
 import copy
@@ -23,16 +26,18 @@ from datasets import Dataset
 from scipy.stats import spearmanr
 
 from symbiosis.data.lesson import make_lesson
-from symbiosis.loop.influence import dev_losses, directional_slopes, label_scores, teaching_direction
+from symbiosis.loop.influence import calibration, dev_losses, directional_slopes, label_scores, teaching_direction
 from symbiosis.loop.state import LoopState
 from symbiosis.measures.lessons import labels_right, whole_lesson
 from symbiosis.models.generator import POLICY_STEPS, Generator
 from symbiosis.models.loading import batches_by_length
-from symbiosis.models.scoring import text_losses
+from symbiosis.models.proxies import FITS, Head, ProxyStudent, Rows, fit_head, held_out_gradient, values
+from symbiosis.models.scoring import mean_answer_losses
 from symbiosis.models.student import Student
 from symbiosis.settings import derive_seed
 
 STUDENTS = 3  # Students a draft is valued at in a round: one that is taught so many lessons in a row
+FOLDS = 4  # parts of the drafts, each of which is valued by a quick Student that was taught the others
 STEP = 3e-3  # length of the move along the direction of values, both ways
 HELD_OUT = 512  # pool texts the Students' loss is taken on in a round, where it is the pool's
 CLIP = 3.0  # standard deviations a value may have
@@ -54,10 +59,14 @@ class Drafts:
 
 @dataclass
 class Values:
-    """Values (s, n) of n drafts at s Students, the Students' dev losses (s,) [nats], and what they were taught."""
+    """Values (s, n) of n drafts at s Students, the Students' dev losses (s,) [nats], and what they were taught.
+
+    written: texts of lessons that were written for them alone.
+    """
 
     of_students: list[np.ndarray] = field(default_factory=list)
     dev_losses: list[float] = field(default_factory=list)
+    written: int = 0
     rows: int = 0
     steps: int = 0
 
@@ -79,7 +88,8 @@ def teach_round(state: LoopState, frozen: Generator, generation: int, k: int) ->
     began, settings, generator = time.process_time(), state.settings, state.generator
     seed = state.seed(generation, f"round {k}")
     drafts = write(generator, state.balanced_labels(settings.teach_drafts), seed=derive_seed(seed, 0, "drafts"))
-    answered = generator.answered(generator.write_turns(drafts.labels), drafts.texts)
+    turns = generator.write_turns(drafts.labels)
+    answered = generator.answered(turns, drafts.texts)
     far, kl = drift(generator, frozen, answered)
     belief = frozen.label_log_probs(drafts.texts)[np.arange(len(drafts.labels)), drafts.labels]
     advantage = settings.teach_label_weight * standardised(belief, drafts.labels)
@@ -87,15 +97,18 @@ def teach_round(state: LoopState, frozen: Generator, generation: int, k: int) ->
     told = {"asked": n, "labelled": n, "kl": kl, **whole_lesson(drafts.texts, drafts.labels, state.task.world)}
     if settings.teach_reward != "label":
         texts = held_out(state, frozen, seed)
-        values = student_values(state, drafts, texts, seed)
-        value = standardised(np.mean(values.of_students, axis=0), drafts.labels)
+        of_the = quick_values if isinstance(state.student, ProxyStudent) else student_values
+        found = of_the(state, drafts, texts, seed)
+        value = standardised(np.mean(found.of_students, axis=0), drafts.labels)
         advantage = advantage + value
-        told |= {"dev_loss": values.dev_losses[-1], "reliability": values.reliability}
-        told |= {"asked": n + values.rows, "student_rows": values.rows, "student_steps": values.steps}
+        told |= {"dev_loss": found.dev_losses[-1], "reliability": found.reliability}
+        told |= {"asked": n + found.written, "student_rows": found.rows, "student_steps": found.steps}
         told["labelled"] += len(texts) if texts is not state.task.dev else 0
         told |= values_by_truth(value, drafts, state.task.world)
     advantage = advantage - settings.teach_kl * (far - far.mean())
-    generator.reinforce(answered, advantage, seed=derive_seed(seed, 0, "policy"))
+    kept = strongest(advantage, turns, settings.teach_learned)
+    learned = tuple([part[i] for i in kept] for part in answered)
+    generator.reinforce(learned, advantage[kept], seed=derive_seed(seed, 0, "policy"))
     return told | {"policy_steps": POLICY_STEPS, "cpu_s": round(time.process_time() - began, 2)}
 
 
@@ -110,7 +123,7 @@ def drift(generator: Generator, frozen: Generator, answered: tuple[list, list]) 
     """log p - log p0 of each draft, (n,) [nats], and their mean per token: KL to the frozen Generator [nats/token]."""
     rows, lengths = answered
     tokens = np.array([len(row) for row in rows]) - lengths
-    now, then = (text_losses(g.lm, rows, lengths, g.settings) for g in (generator, frozen))
+    now, then = (mean_answer_losses(g.lm, rows, lengths, g.settings) for g in (generator, frozen))
     far = tokens * (then - now)
     return far, float(far.sum() / tokens.sum())
 
@@ -121,6 +134,16 @@ def standardised(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
     centred = x - means[labels]
     spread = centred.std()
     return np.clip(centred / spread, -CLIP, CLIP) if spread else np.zeros_like(centred)
+
+
+def strongest(advantage: np.ndarray, asked: list[str], share: float) -> np.ndarray:
+    """Places, in order, of the share of the answers to each prompt that has the largest |advantage|, at least one."""
+    kept, asked = [], np.array([str(turn) for turn in asked])
+    for prompt in dict.fromkeys(asked):
+        own = np.flatnonzero(asked == prompt)
+        order = np.argsort(-np.abs(advantage[own]), kind="stable")
+        kept.extend(own[order[: max(1, round(share * len(own)))]])
+    return np.sort(kept)
 
 
 # --- values --------------------------------------------------------------------------------------------------------
@@ -174,6 +197,7 @@ def taught(state: LoopState, found: Values, seed: int) -> Iterator[tuple[Student
     for i in range(STUDENTS - (state.lesson is not None)):
         labels = state.balanced_labels(settings.lesson_size)
         lesson = write(state.generator, labels, seed=derive_seed(seed, i, "lesson")).lesson
+        found.written += len(lesson)
         found.rows += len(lesson)
         found.steps += len(student.learn(lesson, seed=derive_seed(seed, i, "student")))
         yield student, lesson
@@ -186,6 +210,50 @@ def label_losses(student: Student, questions: list[list[int]], labels: np.ndarra
         scores = label_scores(student, [questions[i] for i in batch]).cpu().numpy()
         losses[batch] = -scores[np.arange(len(batch)), labels[batch]]
     return losses
+
+
+def quick_values(state: LoopState, drafts: Drafts, dev: Dataset, seed: int) -> Values:
+    """As `student_values`, for a quick Student: by how much more of a draft in its lesson would lower the dev loss.
+
+        v_i = <H^-1 grad L_dev, grad label_loss_i>      see `proxies.values`
+
+    It learns a lesson to its optimum, so lessons need not be others than the drafts: STUDENTS times these are dealt
+    into FOLDS parts, and each part is valued by the Student of the others, which weigh a lesson_size together. A
+    Student that had a lesson already values all of them as it is, in place of the first.
+    """
+    student, settings, found = state.student, state.settings, Values()
+    held, rows, fit = student.rows(dev), student.rows(drafts.lesson), FITS[settings.student]
+    n, rng = len(rows.w), np.random.default_rng(derive_seed(seed, 0, "folds"))
+
+    def valued(head: Head, lesson: Rows, some: np.ndarray) -> tuple[np.ndarray, float]:
+        gradient, loss = dev_gradient(head, held, plain=settings.teach_reward == "plain")
+        return values(head, lesson, Rows(*(each[some] for each in rows)), gradient, fit["strength"]), loss
+
+    def add(value: np.ndarray, loss: float) -> None:
+        found.of_students.append(value)
+        found.dev_losses.append(loss)
+
+    if state.lesson is not None:
+        add(*valued(student.head, student.rows(state.lesson), np.arange(n)))
+    while len(found.of_students) < STUDENTS:
+        value, losses = np.zeros(n), []
+        for part in np.array_split(rng.permutation(n), FOLDS):
+            others = np.setdiff1d(np.arange(n), part)
+            weight = np.full(len(others), settings.lesson_size / len(others))
+            lesson = Rows(rows.x[others], rows.q[others], weight)
+            value[part], loss = valued(fit_head(*lesson, **fit), lesson, part)
+            losses.append(loss)
+            found.rows, found.steps = found.rows + len(others), found.steps + 1
+        add(value, float(np.mean(losses)))
+    return found
+
+
+def dev_gradient(head: Head, held: Rows, *, plain: bool) -> tuple[np.ndarray, float]:
+    """Gradient (C, d + 1) of the dev loss [nats] in a head's weight and bias, and the loss: see `calibration`."""
+    if plain:
+        return held_out_gradient(head, held, 1.0, np.zeros(held.q.shape[1]))
+    k, bias = calibration(head.log_probs(held.x), held.q.argmax(1))
+    return held_out_gradient(head, held, float(np.exp(k)), bias)
 
 
 # --- what is told --------------------------------------------------------------------------------------------------

@@ -17,16 +17,18 @@ from symbiosis.models.loading import LanguageModel
 from symbiosis.models.ranks import all_reduce_sum, distributed
 from symbiosis.models.scoring import (
     LabelWords,
+    answer_losses,
+    beginnings,
     calibrated,
     label_log_probs,
+    mean_answer_losses,
     shorten,
     summed,
-    text_losses,
     token_losses,
     told_apart,
 )
 from symbiosis.models.tokens import continued, ended, start_ids, token_ids
-from symbiosis.models.training import Steps, adapters, epochs_of, fit, token_weights
+from symbiosis.models.training import Steps, adapters, epochs_of, fit, token_weights, upper_layers
 from symbiosis.prompts import SEPARATOR, Beginning, Prompts, read_prompts
 from symbiosis.settings import RunSettings
 
@@ -127,7 +129,7 @@ class Generator:
         """
         turns = self.write_turns(np.arange(n) % len(self.label_names))
         rows, lengths = self.answered(turns, self.answers(turns, seed=seed))
-        now, then = (text_losses(lm, rows, lengths, self.settings) for lm in (self.lm, initial))
+        now, then = (mean_answer_losses(lm, rows, lengths, self.settings) for lm in (self.lm, initial))
         return float((then - now).mean())
 
     def answered(self, asked: Sequence[str], answers: Sequence[str]) -> tuple[list[list[int]], list[int]]:
@@ -198,20 +200,22 @@ class Generator:
 
         answered: rows and prompt lengths of `answered`. A_i, (n,), may have either sign and holds the baseline and the
         KL term already; log p sums over the answer's tokens. No more than generation_batch_size are read at a time.
+        Only the last `teach_layers` layers learn, where that is not 0. For the batches see `policy_batches`.
         """
         (rows, lengths), settings = answered, self.settings
         gain = torch.tensor(advantages, dtype=torch.float32, device=self.lm.device)
         n_tokens = token_weights(torch.ones_like(gain), rows, lengths)
 
         def losses(some: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
-            nll, row = self._token_losses(rows, lengths, some)
+            own = [rows[i] for i in some], [lengths[i] for i in some]
+            nll, row = answer_losses(self.lm, *own, settings)
             return {"loss": (nll * gain[some][row]).sum() / n_tokens(batch)}
 
-        batches = np.array_split(np.random.default_rng(seed).permutation(len(rows)), POLICY_STEPS)
-        parts = settings.gradient_accumulation_steps * -(-len(batches[0]) // settings.generation_batch_size)
+        batches = policy_batches([row[:n] for row, n in zip(rows, lengths, strict=True)], seed)
+        parts = settings.gradient_accumulation_steps * -(-max(map(len, batches)) // settings.generation_batch_size)
         rate = settings.teach_speed * settings.generator_learning_rate
         steps = Steps("Generator", rate, sharding=settings.sharding, microbatches=parts)
-        with adapters(self.lm.model, settings.generator_lora_rank):
+        with adapters(self.lm.model, settings.generator_lora_rank), upper_layers(self.lm.model, settings.teach_layers):
             return fit(self.lm.model, losses, batches, steps)
 
     def _token_losses(self, rows: list, lengths: list, some: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -223,6 +227,18 @@ class Generator:
         steps = Steps.of("Generator", settings.generator_learning_rate, settings)
         with adapters(self.lm.model, settings.generator_lora_rank):
             return fit(self.lm.model, losses, batches, steps)
+
+
+def policy_batches(prompts: Sequence[Sequence[int]], seed: int) -> list[np.ndarray]:
+    """POLICY_STEPS batches of answers to `prompts`, at random; or, where many prompts begin alike, those side by side.
+
+    A batch then reads few beginnings, see `answer_losses`. Prompts that begin alike ask for several labels.
+    """
+    rng, groups = np.random.default_rng(seed), [own for _, own in beginnings(prompts)]
+    if len(groups) < POLICY_STEPS or any(len({tuple(prompts[i]) for i in own}) == 1 for own in groups):
+        return np.array_split(rng.permutation(len(prompts)), POLICY_STEPS)
+    parts = np.array_split(rng.permutation(len(groups)), POLICY_STEPS)
+    return [np.concatenate([groups[k] for k in part]) for part in parts]
 
 
 def plain(turns: Sequence[str]) -> bool:

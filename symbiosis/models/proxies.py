@@ -3,19 +3,21 @@
 `student: probe`   vectors are the initial Generator's last hidden states behind the Student's question
 `student: minilm`  vectors are those of the MiniLM sentence encoder, another network than the labeller's
 
-A proxy only says labels: it writes nothing, predicts no text and has no gradient to follow. What it says of a lesson
-is a first look; two proxies that disagree have told that the answer is theirs.
+A proxy only says labels: it writes nothing and predicts no text. What a text does to it is known in closed form, see
+`values`. What it says of a lesson is a first look; two proxies that disagree have told that the answer is theirs.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 from scipy.optimize import minimize
-from scipy.special import log_softmax
+from scipy.sparse.linalg import LinearOperator, cg
+from scipy.special import log_softmax, softmax
 
 from symbiosis.models import encoders, loading
 from symbiosis.models.fast import cast_linears
@@ -31,6 +33,14 @@ FITS = {  # units of hidden states differ in size by orders; sentence vectors ha
 }
 
 
+class Rows(NamedTuple):
+    """A lesson as a head reads it: vectors (n, d), labels, soft or certain, (n, C), and weights (n,) >= 0."""
+
+    x: np.ndarray
+    q: np.ndarray
+    w: np.ndarray
+
+
 @dataclass(frozen=True)
 class Head:
     """log p(c | x) = log_softmax_c(weight (x - mean) / scale + bias); weight (C, d), bias (C,), mean and scale (d,)."""
@@ -42,6 +52,10 @@ class Head:
 
     def log_probs(self, vectors: np.ndarray) -> np.ndarray:
         return log_softmax((vectors - self.mean) / self.scale @ self.weight.T + self.bias, axis=1)
+
+    def inputs(self, vectors: np.ndarray) -> np.ndarray:
+        """(n, d + 1) what weight and bias multiply."""
+        return np.column_stack([(vectors - self.mean) / self.scale, np.ones(len(vectors))])
 
 
 def fit_head(x: np.ndarray, q: np.ndarray, w: np.ndarray, strength: float, *, standardise: bool) -> Head:
@@ -70,6 +84,37 @@ def fit_head(x: np.ndarray, q: np.ndarray, w: np.ndarray, strength: float, *, st
     how = {"maxiter": 5000, "maxfun": 10000, "ftol": 0.0, "gtol": 1e-7 * max(1.0, w.sum())}
     theta = minimize(loss, np.zeros(n_classes * (d + 1)), jac=True, method="L-BFGS-B", options=how).x
     return Head(theta[: n_classes * d].reshape(n_classes, d), theta[n_classes * d :], mean, scale)
+
+
+def values(head: Head, lesson: Rows, drafts: Rows, gradient: np.ndarray, strength: float) -> np.ndarray:
+    """How much a little more weight of each draft in the lesson lowers a loss L of the head that is fitted to it.
+
+        v_i = <H^-1 grad L, grad l_i> = -d L / d w_i        (m,) [nats per row]
+
+    H: the Hessian of `fit_head`'s objective at its optimum, l_i: the label loss of draft i. gradient: grad L in weight
+    and bias, (C, d + 1). To first order what fitting again would do, mean and scale held as they are. Influence
+    functions: Koh and Liang 2017, arXiv 1703.04730.
+    """
+    z, p = head.inputs(lesson.x), np.exp(head.log_probs(lesson.x))
+    penalty = np.append(np.full(z.shape[1] - 1, 1 / strength), 0.0)  # the bias is free
+
+    def hessian(v: np.ndarray) -> np.ndarray:
+        v = v.reshape(gradient.shape)
+        s = p * (z @ v.T)
+        return ((lesson.w[:, None] * (s - p * s.sum(1, keepdims=True))).T @ z + penalty * v).ravel()
+
+    # one constant in all biases changes nothing, which neither H nor a gradient ever asks for
+    operator = LinearOperator((gradient.size, gradient.size), matvec=hessian, dtype=float)
+    direction, _ = cg(operator, gradient.ravel(), rtol=1e-8)
+    residual = np.exp(head.log_probs(drafts.x)) - drafts.q
+    return (residual * (head.inputs(drafts.x) @ direction.reshape(gradient.shape).T)).sum(1)
+
+
+def held_out_gradient(head: Head, held: Rows, scale: float, bias: np.ndarray) -> tuple[np.ndarray, float]:
+    """Gradient (C, d + 1), in weight and bias, of held-out rows' mean -log softmax(scale * log p + bias), and that."""
+    log_p, w = scale * head.log_probs(held.x) + bias, held.w / held.w.sum()
+    gradient = scale * (w[:, None] * (softmax(log_p, axis=1) - held.q)).T @ head.inputs(held.x)
+    return gradient, float(-(w[:, None] * held.q * log_softmax(log_p, axis=1)).sum())
 
 
 class Vectors:
@@ -121,12 +166,18 @@ class ProxyStudent:
 
     def learn(self, lesson, *, seed: int) -> list[dict]:
         """Step B, in place: one fit, which no seed changes; its weighted mean label loss [nats]."""
-        labels = map(soft_label, zip(lesson["label"], label_probs(lesson), strict=True))
-        q = np.array([[soft.get(c, 0.0) for c in range(len(self.label_names))] for soft in labels])
-        x, w = self.vectors(lesson["text"][:]), np.array(lesson["weight"], dtype=float)
-        self.head = fit_head(x, q, w, **FITS[self.settings.student])
+        x, q, w = rows = self.rows(lesson)
+        self.head = fit_head(*rows, **FITS[self.settings.student])
         loss = float(-(w[:, None] * q * self.head.log_probs(x)).sum() / w.sum())
         return [{"loss": loss, "label_loss": loss, "lm_loss": np.nan}]
+
+    def rows(self, lesson) -> Rows:
+        """A lesson, or held-out rows of weight 1, as the head reads them."""
+        n_classes, texts = len(self.label_names), lesson["text"][:]
+        labels = map(soft_label, zip(lesson["label"], label_probs(lesson), strict=True))
+        q = np.array([[soft.get(c, 0.0) for c in range(n_classes)] for soft in labels])
+        weighted = "weight" in lesson.column_names
+        return Rows(self.vectors(texts), q, np.array(lesson["weight"] if weighted else np.ones(len(q)), dtype=float))
 
     def label_log_probs(self, texts: Sequence[str]) -> np.ndarray:
         """log p(label | text): (n, C) [nats]."""

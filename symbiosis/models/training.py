@@ -56,6 +56,26 @@ def adapters(model, rank: int) -> Iterator[None]:
             p.requires_grad_(True)
 
 
+@contextlib.contextmanager
+def upper_layers(model, n: int) -> Iterator[None]:
+    """Inside, only the last n layers train: no gradient is taken to the others, to embeddings or to the head. 0: all.
+
+    Raises TrainingError where the model has fewer.
+    """
+    layers = [m for m in model.modules() if type(m).__name__ in (model._no_split_modules or ())]
+    if n > len(layers):
+        raise TrainingError(f"teach_layers: {n}, but the Generator has {len(layers)} layers; lower it, or set it to 0")
+    upper = {id(p) for layer in layers[len(layers) - n :] for p in layer.parameters()}
+    still = [p for p in model.parameters() if p.requires_grad and n and id(p) not in upper]
+    for p in still:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in still:
+            p.requires_grad_(True)
+
+
 @dataclass(frozen=True)
 class Steps:
     """How optimiser steps are taken: their size, and how each is divided among ranks and passes."""

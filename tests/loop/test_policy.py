@@ -14,8 +14,11 @@ from test_runs import tiny
 from symbiosis.loop import influence, policy, runs
 from symbiosis.loop.policy import Drafts, label_losses, snapshots, standardised, taught, teach_round
 from symbiosis.models import loading
-from symbiosis.models.generator import POLICY_STEPS, Generator
-from symbiosis.settings import RunSettings
+from symbiosis.models.generator import POLICY_STEPS, Generator, policy_batches
+from symbiosis.models.proxies import FITS, ProxyStudent, fit_head, values
+from symbiosis.models.ranks import TrainingError
+from symbiosis.models.scoring import text_losses
+from symbiosis.settings import RunSettings, SettingsError, make_settings
 from symbiosis.store import stages
 from symbiosis.store.record import read_record
 
@@ -39,7 +42,7 @@ def answers_of(generator):
 
 
 def log_p(generator, answered) -> np.ndarray:
-    return -policy.text_losses(generator.lm, *answered, generator.settings)
+    return -text_losses(generator.lm, *answered, generator.settings)
 
 
 def test_reinforced_answers_become_likelier_and_the_others_less_likely(generator):
@@ -62,6 +65,48 @@ def test_the_policy_loss_is_the_formula(generator, at_a_time):
     first = np.array_split(np.random.default_rng(3).permutation(8), POLICY_STEPS)[0]
     expected = -(advantage * log_p_sum)[first].sum() / tokens[first].sum()
     assert generator.reinforce(answered, advantage, seed=3)[0]["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_only_the_last_layers_learn_and_all_can_afterwards(generator):
+    layers = generator.lm.model.get_decoder().layers
+    settings = generator.settings.model_copy(update={"teach_layers": 1})
+    before = {name: p.detach().clone() for name, p in generator.lm.model.named_parameters()}
+    replace(generator, settings=settings).reinforce(answers_of(generator), np.linspace(-1, 2, 8), seed=3)
+    moved = {name for name, p in generator.lm.model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved and all(f"layers.{len(layers) - 1}." in name for name in moved)
+    assert all(p.requires_grad for p in generator.lm.model.parameters())
+    many = replace(generator, settings=settings.model_copy(update={"teach_layers": len(layers) + 1}))
+    with pytest.raises(
+        TrainingError, match=f"teach_layers: {len(layers) + 1}, but the Generator has {len(layers)} layers"
+    ):
+        many.reinforce(answers_of(generator), np.ones(8), seed=0)
+    for wrong in ({"generator_lora_rank": 2}, {"sharding": "fsdp", "num_processes": 2}):
+        with pytest.raises(
+            SettingsError, match="teach_layers: 1 layers learn with weights of their own; set generator"
+        ):
+            make_settings("x.yaml", **wrong, teach_layers=1)
+
+
+def test_a_batch_reads_prompts_that_begin_alike():
+    start = {"A": [1, 2, 3, 4], "B": [2, 3, 4, 1], "C": [3, 4, 1, 2], "D": [4, 1, 2, 3]}
+    prompts = [[*start["ABCD"[i // 4 % 4]], 9, i % 4] for i in range(48)]
+    batches = policy_batches(prompts, 0)
+    assert sorted(np.concatenate(batches)) == list(range(48)) and len(batches) == POLICY_STEPS
+    for batch in batches:
+        assert len({tuple(prompts[i][:4]) for i in batch}) == 1 and {prompts[i][5] for i in batch} == {0, 1, 2, 3}
+    for few in (
+        [[1, 2, 3, i % 4] for i in range(48)],
+        [[i % 4] * 4 for i in range(48)],
+    ):  # one beginning, one prompt each
+        drawn = np.array_split(np.random.default_rng(5).permutation(48), POLICY_STEPS)
+        assert all(np.array_equal(a, b) for a, b in zip(policy_batches(few, 5), drawn, strict=True))
+
+
+def test_drafts_learned_from_are_the_strongest_of_each_prompt():
+    asked = ["a", "b", "a", "b", "a", "b", "c"]
+    found = policy.strongest(np.array([0.1, 3.0, -2.0, 0.5, 1.0, -4.0, 0.0]), asked, 0.5)
+    assert found.tolist() == [1, 2, 5, 6] or found.tolist() == [1, 2, 4, 5, 6]
+    assert policy.strongest(np.arange(7.0), asked, 1.0).tolist() == list(range(7))
 
 
 def test_drift_is_the_mean_log_ratio_per_token(generator):
@@ -191,6 +236,57 @@ def test_a_round_changes_the_writer_and_tells_what_it_found(state, reward):
     assert told["asked"] == told["labelled"] + told.get("student_rows", 0)
     assert ("dev_loss" in told) == ("reliability" in told) == ("student_steps" in told) == (reward == "calibrated")
     moved = zip(writer.lm.model.parameters(), state.generator.lm.model.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in moved)
+
+
+@pytest.fixture(scope="module")
+def quick(state):
+    settings = state.settings.model_copy(update={"student": "probe", "feedback": "entropy"})
+    return replace(state, settings=settings, student=runs.initial_student(settings, state.task), lesson=None)
+
+
+@pytest.mark.parametrize("reward", ["calibrated", "plain"])
+def test_a_quick_students_values_are_those_of_students_that_did_not_learn_the_draft(quick, learned, reward):
+    asked = replace(quick, settings=quick.settings.model_copy(update={"teach_reward": reward}))
+    drafts, dev = learned[2], quick.task.dev
+    found = policy.quick_values(asked, drafts, dev, 7)
+    assert len(found.of_students) == policy.STUDENTS and (found.written, found.steps) == (0, 3 * policy.FOLDS)
+    assert found.rows == 3 * (policy.FOLDS - 1) * 60 and 0.2 < found.reliability < 1
+    rng = np.random.default_rng(policy.derive_seed(7, 0, "folds"))
+    part = np.array_split(rng.permutation(60), policy.FOLDS)[0]
+    rows, others = quick.student.rows(drafts.lesson), [i for i in range(60) if i not in set(part)]
+    lesson = rows._replace(x=rows.x[others], q=rows.q[others], w=np.full(45, asked.settings.lesson_size / 45))
+    head, held = fit_head(*lesson, **FITS["probe"]), quick.student.rows(dev)
+    gradient, _ = policy.dev_gradient(head, held, plain=reward == "plain")
+    own = type(rows)(*(each[part] for each in rows))
+    np.testing.assert_allclose(
+        found.of_students[0][part], values(head, lesson, own, gradient, FITS["probe"]["strength"])
+    )
+    right = np.arange(60) % 2 == 1  # every other label of the drafts is wrong
+    value = np.mean(found.of_students, axis=0)
+    assert value[right].mean() > value[~right].mean()
+
+
+def test_a_quick_student_that_had_a_lesson_values_drafts_as_it_is(quick, learned):
+    lesson, drafts = learned[1], learned[2]
+    student = ProxyStudent(**vars(quick.student))
+    student.learn(lesson, seed=0)
+    found = policy.quick_values(replace(quick, student=student, lesson=lesson), drafts, quick.task.dev, 7)
+    assert len(found.of_students) == policy.STUDENTS and found.steps == (policy.STUDENTS - 1) * policy.FOLDS
+    gradient, loss = policy.dev_gradient(student.head, student.rows(quick.task.dev), plain=False)
+    assert found.dev_losses[0] == loss
+    expected = values(
+        student.head, student.rows(lesson), student.rows(drafts.lesson), gradient, FITS["probe"]["strength"]
+    )
+    np.testing.assert_allclose(found.of_students[0], expected)
+
+
+def test_a_round_with_a_quick_student_asks_for_no_other_text(quick):
+    writer = replace(quick.generator, lm=quick.generator.lm._replace(model=copy.deepcopy(quick.generator.lm.model)))
+    settings = quick.settings.model_copy(update={"teach_learned": 0.5})
+    told = teach_round(replace(quick, settings=settings, generator=writer), quick.generator, 0, 1)
+    assert told["asked"] == told["labelled"] <= 48 and told["student_steps"] == 12
+    moved = zip(writer.lm.model.parameters(), quick.generator.lm.model.parameters(), strict=True)
     assert any(not torch.equal(a, b) for a, b in moved)
 
 

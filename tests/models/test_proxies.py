@@ -7,8 +7,9 @@ from model_helpers import LABELS, LESSON, TEXTS
 from scipy.optimize import brentq
 from scipy.special import expit, softmax
 
+from symbiosis.loop.policy import dev_gradient
 from symbiosis.models import loading
-from symbiosis.models.proxies import ProxyStudent, Vectors, cue_states, fit_head
+from symbiosis.models.proxies import ProxyStudent, Rows, Vectors, cue_states, fit_head, values
 from symbiosis.models.student import Student
 from symbiosis.settings import RunSettings
 
@@ -55,6 +56,35 @@ def test_a_row_counted_twice_is_a_row_of_weight_two_and_one_of_weight_zero_is_no
     twice = fit_head(x[[0, *range(11)]], q[[0, *range(11)]], np.ones(12), 1.0, standardise=True)
     weighted = fit_head(x, q, np.array([2.0] + [1.0] * 10 + [0.0]), 1.0, standardise=True)
     np.testing.assert_allclose(twice.log_probs(x), weighted.log_probs(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("strength", [0.05, 3.0])
+def test_a_value_is_what_fitting_again_with_more_of_the_draft_does_to_the_dev_loss(plain, strength):
+    rng = np.random.default_rng(2)
+    centres = rng.normal(size=(3, 5))
+
+    def drawn(n, wrong=0.0):
+        labels = rng.integers(3, size=n)
+        said = np.where(rng.random(n) < wrong, rng.integers(3, size=n), labels)
+        return Rows(centres[labels] + rng.normal(size=(n, 5)), certain(said, 3), 0.5 + rng.random(n))
+
+    lesson, drafts, held = drawn(60, 0.3), drawn(12, 0.5), drawn(80)
+    held = held._replace(w=np.ones(80))
+
+    def fitted(x, q, w):
+        head = fit_head(x, q, w, strength, standardise=False)
+        return head, *dev_gradient(head, held, plain=plain)
+
+    head, gradient, _ = fitted(*lesson)
+    found = values(head, lesson, drafts, gradient, strength)
+    for i in range(12):
+        more, less = (
+            fitted(*(np.concatenate(p) for p in zip(lesson, Rows(drafts.x[[i]], drafts.q[[i]], [w]), strict=True)))
+            for w in (0.01, -0.01)
+        )
+        assert found[i] == pytest.approx(-(more[2] - less[2]) / 0.02, rel=0.02, abs=2e-6)
+    assert found.max() > 1e-4 and found.min() < -1e-4
 
 
 # --- what is remembered ----------------------------------------------------------------------------------------------
