@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from symbiosis import params
+from symbiosis.data.lesson import load_lesson
+from symbiosis.data.task import load_task
+from symbiosis.loop import runs
 from symbiosis.models import loading, scoring
-from symbiosis.settings import root
+from symbiosis.settings import RunSettings, root
 from symbiosis.store import stages
 
 FOLDER = root() / "benchmarks"
@@ -58,6 +61,24 @@ def test_the_labeller_table_by_hand():
     assert set(table.loc[(table["pool"] == "without A") & (table["split"] == "pool"), "n"]) == {2}
 
 
+def test_another_student_reads_the_lessons_of_finished_runs(tmp_path):
+    readers, reports = script("readers"), str(tmp_path)
+    tiny = {"scale": "smollm", "study": "of_a_test", "reports_dir": reports, "student_steps": 2, "generator_steps": 2}
+    settings = RunSettings(method="static", **tiny | FEW | {"generations": 1, "lesson_size": 40, "dev_size": 8})
+    runs.run(settings)
+    for _ in range(2):  # again: its row is replaced
+        readers.main(["probe", "--study", "of_a_test", "--reports", reports, "--folder", reports])
+    (row,) = pd.read_csv(tmp_path / "readers.csv").to_dict("records")
+    assert (row["arm"], row["seed"], row["reader"], row["n"]) == ("static", 0, "probe", 8)
+    probe = settings.model_copy(update={"student": "probe"})
+    task = load_task(probe)
+    student = runs.initial_student(probe, task)
+    student.learn(load_lesson(stages.run_folder(settings) / "lessons" / "gen-1.parquet"), seed=0)
+    assert row["accuracy"] == student.evaluate(task.test)["correct"].mean()
+    with pytest.raises(SystemExit):
+        readers.main([])
+
+
 def check(rows: list[dict], rate: str) -> pd.DataFrame:
     """Every row has a rate, every row with a peer a ratio that follows from two rates, and a goal stays beside it."""
     table = pd.DataFrame(rows)
@@ -79,10 +100,11 @@ def test_a_users_tables_stay_beside_the_published_ones():
     assert default == script("common").FOLDER and default.startswith(f"{params.LOCAL}/")
     scripts = {path.stem: path.read_text() for path in FOLDER.glob("*.py")}
     called = re.findall(r"benchmarks/(\w+)\.py --folder \$\(BENCHMARKS\)", (root() / "Makefile").read_text())
-    assert set(called) == set(scripts) - {"common", "labeller"}  # the latter asks for data
+    of_data = {"labeller", "readers"}  # these ask for data, or for runs
+    assert set(called) == set(scripts) - {"common"} - of_data
     for name, source in scripts.items():
         assert "/benchmarks/" not in source, name
-        assert re.search(r"common\.arguments\(|default=common\.FOLDER", source) or name in ("common", "labeller"), name
+        assert re.search(r"common\.arguments\(|default=common\.FOLDER", source) or name in of_data | {"common"}, name
 
 
 def test_common_counts_two_operations_per_weight_and_keeps_the_rows_of_other_shapes(tmp_path):
