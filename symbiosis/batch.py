@@ -52,8 +52,6 @@ class BatchError(SymbiosisError):
 
 
 # ---- what a batch runs
-
-
 class Run(NamedTuple):
     """One run of a batch: its scale, study, arm (`method` or `method-variant`) and seed."""
 
@@ -245,8 +243,6 @@ def studies_here(planned: Sequence[Run]) -> set[str]:
 
 
 # ---- steps of a run
-
-
 def make_bases(run: Run, args: Sequence[str] = ()) -> None:
     """Pre-train and cache the initial models of one seed in the run's world."""
     from symbiosis.pretrain.initial import initial_model_folder
@@ -361,8 +357,6 @@ def batch_lock() -> Iterator[None]:
 
 
 # ---- how a batch stands
-
-
 def in_use(folder: Path) -> bool:
     """Whether a process is writing this run; asking does not touch its lock file."""
     if not (folder / ".lock").is_file():
@@ -452,8 +446,6 @@ def last_lines(folder: Path) -> str:
 
 
 # ---- the report of a batch
-
-
 def report(planned: Sequence[Run]) -> None:
     """Write batch.csv, the page of the scale and an index of all pages; print failures with their causes, then results.
 

@@ -43,8 +43,6 @@ def skip_rfc3987_import() -> None:
 
 
 # ---- the caller
-
-
 def command(module: str, *words: str) -> list[str]:
     """What starts a module as quickly as can be."""
     return [sys.executable, "-SP", __file__, module, *words]
@@ -85,8 +83,6 @@ def call(words: list[str]) -> int | None:
 
 
 # ---- the server
-
-
 @contextlib.contextmanager
 def serving(loaded: Sequence[str] = LOADED) -> Iterator[None]:
     """A server for all commands that are called meanwhile; it ends with this process, however that ends."""

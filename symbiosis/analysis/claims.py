@@ -210,8 +210,6 @@ CLAIMS = read_claims()
 
 
 # ---- the ledger
-
-
 def ledger(reports_dir: str | Path) -> pd.DataFrame:
     """A row per claim of the paper's own table and of every scale in results.csv: what was found, and the verdict.
 
@@ -331,8 +329,6 @@ def published_sum(side: str, weights: Mapping[str, float]) -> dict:
 
 
 # ---- the ledger as people read it
-
-
 def markdown(ledger: pd.DataFrame) -> str:
     """The ledger as the text of claims.md: the rule, a table per scale, and how each claim is decided."""
     sections = [_section(scale, rows) for scale, rows in ledger.groupby("scale", sort=False)]

@@ -71,8 +71,6 @@ def some(table: pd.DataFrame, otherwise: str) -> pd.DataFrame:
 
 
 # ---- one study
-
-
 def accuracy(reports: Reports, arms: str | Sequence[str] = "main", study: str = "", styles: str = "") -> Drawn:
     """Test accuracy of the `main` arms of a study, of its other ones, the `controls`, or of those named."""
     if arms in ("main", "controls"):
@@ -203,8 +201,6 @@ def inside_students(reports: Reports) -> Drawn:
 
 
 # ---- several studies
-
-
 def regime_map(reports: Reports) -> Drawn:
     table = studies.lead_table(reports.by_study, studies.REGIMES, [studies.BEST], studies.RIVALS)
     if table["study"].nunique() < 2:

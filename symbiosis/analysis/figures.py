@@ -42,8 +42,6 @@ NEAR_CHANCE = 0.2  # accuracy further above guessing leaves the line of guessing
 
 
 # ---- style
-
-
 def use_style(width: str = "text") -> None:
     """seaborn 'ticks' in the one font that comes with matplotlib, at sizes for print: the same anywhere.
 
@@ -130,8 +128,6 @@ def main_arms(rows: pd.DataFrame) -> list[str]:
 
 
 # ---- means over seeds
-
-
 def plot_means(
     rows: pd.DataFrame, styles: Mapping[str, dict], ax: Axes, by: tuple[str, str] = ("generation", "arm")
 ) -> dict[str, list[int]]:
@@ -322,8 +318,6 @@ def loss_by_step(run_folders: Sequence[str | Path]) -> Figure:
 
 
 # ---- forest plots
-
-
 def plot_forest(table: pd.DataFrame, styles: Sequence[dict], ax: Axes) -> None:
     """A line per row of the table, from top to bottom: mean, interval, and a text at the right.
 
@@ -392,8 +386,6 @@ def _plot_differences(table: pd.DataFrame, styles: Sequence[dict], ax: Axes) -> 
 
 
 # ---- matrices
-
-
 def plot_matrix(values: pd.DataFrame, ax: Axes, framed: pd.DataFrame | None = None, **style) -> None:
     """A cell per value, nan left out; cells of `framed` have a frame and a bold number. `style` is `sns.heatmap`'s."""
     sns.heatmap(values, ax=ax, mask=values.isna(), cbar=False, annot_kws={"size": 7}, **style)
@@ -498,8 +490,6 @@ def plot_regimes(table: pd.DataFrame, worlds: Mapping[str, tuple[str, str]]) -> 
 
 
 # ---- theory, texts
-
-
 def plot_theory(
     curves: Mapping[str, np.ndarray],
     draws: Mapping[str, np.ndarray],

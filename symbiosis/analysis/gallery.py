@@ -41,8 +41,6 @@ RECURSION_PANELS = ("lm_loss", "word_tail_mass", "mean_words", "distinct_2_1k", 
 
 
 # ---- the figures
-
-
 class Published(NamedTuple):
     """What draws a figure with which options, what it asks, and the folder of one that shows several studies."""
 
@@ -119,8 +117,6 @@ def draw(name: str, reports: Reports, **options: Any) -> tuple[Figure, pd.DataFr
 
 
 # ---- in a notebook
-
-
 @contextlib.contextmanager
 def section(title: str = "", *, named: str = "") -> Iterator[None]:
     """A part about runs: where they have not been made, it ends with a line that says so, of what is `named`."""
@@ -183,8 +179,6 @@ def interacting(reports_dir: str | Path) -> list[Reports]:
 
 
 # ---- saving
-
-
 def save(name: str, reports: Reports, into: str | Path = "") -> tuple[Path, pd.DataFrame | dict]:
     """[folder/]name.pdf, .png and their source name.json; returns the PDF and what it was drawn from.
 

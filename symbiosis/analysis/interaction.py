@@ -62,8 +62,6 @@ def read_scales(reports_dir: str | Path) -> dict[str, pd.DataFrame]:
 
 
 # ---- beside the linear theory
-
-
 def efficiency_surfaces(shares: Sequence[float]) -> dict[str, np.ndarray]:
     """Relative efficiency over alpha by beta, {setting: (shares, shares)}, of three settings of four entities.
 

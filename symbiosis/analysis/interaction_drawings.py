@@ -129,8 +129,6 @@ def by_beta(reports: Reports) -> Drawn:
 
 
 # ---- theory
-
-
 def whose_data(reports: Reports) -> tuple[Figure, dict]:
     tables = interaction_tables.data_share_tables()
     own = [table.apply(lambda column: column.index == column.name) for table in tables.values()]

@@ -94,8 +94,6 @@ def used_rows(rows_by_study: Mapping[str, pd.DataFrame], table: pd.DataFrame) ->
 
 
 # ---- one factor at a time
-
-
 def with_twins(rows_by_study: Mapping[str, pd.DataFrame], twins: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
     """The rows of the ablation, `arm` included, and those of cells that another study ran under another name.
 
@@ -148,8 +146,6 @@ def _pairs(cells: dict[str, dict], factor: str, level: Any) -> list[tuple[str, s
 
 
 # ---- arms against their rivals, study by study
-
-
 def lead_table(
     rows_by_study: Mapping[str, pd.DataFrame], studies: Sequence[str], arms: Sequence[str], rivals: Sequence[str]
 ) -> pd.DataFrame:
@@ -219,8 +215,6 @@ def beyond_teacher(rows: pd.DataFrame, since: int = 3) -> pd.DataFrame:
 
 
 # ---- two crossed factors
-
-
 def effective_subtopics(power: float) -> float:
     """Diversity of a writer of the miniature: how many equally frequent subtopics would be as varied as its own.
 
@@ -362,8 +356,6 @@ def smallest_diversity(layout: pd.DataFrame, margin: float = MARGIN) -> pd.DataF
 
 
 # ---- which measure moves first
-
-
 def relative_to_first(rows: pd.DataFrame, arm: str, metrics: Sequence[str]) -> pd.DataFrame:
     """Measures of one arm as multiples of their own value at generation 1, seed by seed, from generation 1 on.
 

@@ -46,8 +46,6 @@ def last_generation(rows: pd.DataFrame) -> int:
 
 
 # ---- values by seed
-
-
 def check_single(rows: pd.DataFrame, by: Sequence[str]) -> None:
     """ResultsError where a seed has two values of one combination of the columns `by`."""
     if rows.duplicated([*by, "seed"]).any():
@@ -106,8 +104,6 @@ def growth_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 # ---- means over seeds
-
-
 def means_over_seeds(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """A line per combination of the columns `by`: these, mean, low, high (95% over seeds; unit of the value), n."""
     check_single(rows, by)
@@ -150,8 +146,6 @@ def readable(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 # ---- the tables of docs/results.md, of the paper, of notebook 06: as people read them, in every format
-
-
 class Table(NamedTuple):
     """Numbers with all digits, the same as people read them, and the rows of results.csv behind them."""
 

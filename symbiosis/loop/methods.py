@@ -190,8 +190,6 @@ def oracle(state: LoopState, generation: int, n: int) -> Dataset:
 
 
 # --- rows of a lesson ----------------------------------------------------------------------------------------------
-
-
 def as_labelled(rows: Dataset, kind: str, generation: int) -> Dataset:
     """Rows of a labelled split as lesson rows."""
     return make_lesson(rows["text"], rows["label"], "real", generation, kind, rows["source_id"])
@@ -273,8 +271,6 @@ def random_sources(state: LoopState, generation: int) -> Dataset:
 
 
 # --- steps C and D -------------------------------------------------------------------------------------------------
-
-
 def mine_hard_texts(state: LoopState, generation: int, other: Student | None = None) -> Dataset:
     """Step C: what the Student (this one, or another) finds hard in the unlabeled pool."""
     asked = replace(state, student=other) if other else state

@@ -23,8 +23,6 @@ class LabeledTexts:
 
 
 # --- step A --------------------------------------------------------------------------------------------------------
-
-
 def write(generator: Generator, labels: Sequence[int], *, seed: int) -> LabeledTexts:
     """One new text per asked label. With `filter_share` n / filter_share are written, the surest of each label kept."""
     asked = np.resize(labels, round(len(labels) / generator.settings.filter_share))  # over again where it is longer
@@ -173,8 +171,6 @@ def explain_turns(generator: Generator, hard_texts: Sequence[str], times: int = 
 
 
 # --- texts that can be used ----------------------------------------------------------------------------------------
-
-
 def sample_unique(
     generator: Generator, turns: Sequence[str], *, seed: int, samples: int = 1
 ) -> tuple[list[str], Counter]:

@@ -142,8 +142,6 @@ def switches(template: str) -> dict:
 
 
 # --- templates -----------------------------------------------------------------------------------------------------
-
-
 def frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
     """Raises ChatError where the chat template cannot be rendered."""
     if not tokenizer.chat_template:

@@ -77,8 +77,6 @@ def redact(text: str) -> str:
 
 
 # --- before the weights are read -----------------------------------------------------------------------------------
-
-
 def read_config(folder: Path) -> PreTrainedConfig:
     """The folder's config.json; which kernels compute attention and experts is not the folder's to say."""
     if (folder / "adapter_config.json").exists():
@@ -129,8 +127,6 @@ def check_causal(folder: Path, config: PreTrainedConfig) -> dict[str, str]:
 
 
 # --- once they are -------------------------------------------------------------------------------------------------
-
-
 def check_weights(folder: Path, model, told: dict, types: dict[str, str]) -> None:
     """Raise ModelError where a weight is not the checkpoint's, or is no number.
 
@@ -191,8 +187,6 @@ def as_list(value) -> list:
 
 
 # --- sizes ---------------------------------------------------------------------------------------------------------
-
-
 def positions(model) -> int | None:
     """Tokens the model can read at once; None where nothing limits them (ALiBi, recurrent models)."""
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)

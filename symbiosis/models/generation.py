@@ -115,8 +115,6 @@ def _by_refill(lm: LanguageModel, prompts, sampling: Sampling, *, seed: int, sam
 
 
 # --- what was written ----------------------------------------------------------------------------------------------
-
-
 def written_texts(
     lm: LanguageModel, rows: Sequence[Sequence[int]], limit: int, ended_by: tuple[str, ...] = ()
 ) -> list[Written]:

@@ -39,8 +39,6 @@ class TrainingError(SymbiosisError):
 
 
 # --- inside a rank -------------------------------------------------------------------------------------------------
-
-
 def is_distributed() -> bool:
     """Whether this process is one of several ranks."""
     return dist.is_available() and dist.is_initialized()
@@ -145,8 +143,6 @@ def _exit_with_parent(parent: int) -> None:
 
 
 # --- the process that starts them ----------------------------------------------------------------------------------
-
-
 def needs_launch(settings: RunSettings) -> bool:
     """Whether training is to be handed to ranks: several are asked for, and this process is none of them."""
     return settings.num_processes > 1 and not is_distributed()

@@ -32,8 +32,6 @@ class SamplingError(SymbiosisError):
 
 
 # --- the sampler ---------------------------------------------------------------------------------------------------
-
-
 def draw(logits: torch.Tensor, uniforms: torch.Tensor, *, temperature: float, top_p: float) -> torch.Tensor:
     """One token per row of logits (n, V): (n,) ids, from one uniform each, (n,) fp64 in [0, 1).
 
@@ -142,8 +140,6 @@ def uniforms_of(seed: int, text: int, n: int) -> np.ndarray:
 
 
 # --- the cache -----------------------------------------------------------------------------------------------------
-
-
 class SlotLayer(CacheLayerMixin):
     """Keys and values of one layer: (slots, heads, capacity, size), written in place and read up to the live length."""
 

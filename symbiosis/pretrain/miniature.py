@@ -46,8 +46,6 @@ STUDENT_BATCH, GENERATOR_BATCH = 32, 16
 
 
 # --- tokenizer ---------------------------------------------------------------------------------------------------
-
-
 def word_tokenizer(world: World, role: str) -> PreTrainedTokenizerFast:
     """Word-level tokenizer of the world and of every prompt; the Generator's also knows the names of the subtopics.
 
@@ -84,8 +82,6 @@ def _prompt_texts() -> list[str]:
 
 
 # --- what the models read ----------------------------------------------------------------------------------------
-
-
 def student_batches(world: World, tokenizer, steps: int, batch_size: int, rng: np.random.Generator) -> list[Batch]:
     """Unlabelled true documents `<bos> text <eos>`: the Student learns the language, and nothing about labels."""
     texts = world.sample(steps * batch_size, rng)["text"].tolist()
@@ -173,8 +169,6 @@ def _batches(tokenizer, rows: list[list[int]], batch_size: int) -> list[Batch]:
 
 
 # --- recipes -----------------------------------------------------------------------------------------------------
-
-
 def lesson(role: str, settings, rng: np.random.Generator):
     """Tokenizer and batches of a role in the seed's world; the interaction's model reads its public text alone."""
     world = World.make(settings.seed)

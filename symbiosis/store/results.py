@@ -48,8 +48,6 @@ class NotRun(ResultsError):
 
 
 # ---- from runs to reports/results.csv and reports/records.csv
-
-
 def read_rows(run_folder: str | Path) -> pd.DataFrame:
     """The long rows of one finished run."""
     return read_table(Path(run_folder) / "rows.csv")
