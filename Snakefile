@@ -16,19 +16,20 @@ from pathlib import Path
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from symbiosis import batch, warm
+from symbiosis import batch_summary as summary
 from symbiosis import params as params_of
 
 PYTHON = shlex.join(warm.command("")[:-1])  # then a module and its words
 with batch.one_sentence():
     SCALE, PLAN, ARGS = batch.request(config, os.environ)
 REPORTS = params_of.LOCAL
-STUDY = batch.report_study(PLAN)
+STUDY = summary.report_study(PLAN)
 HELD = ExitStack()  # the batch's lock and its warm Python, till this process ends
 atexit.register(HELD.close)
 BEGAN = time.monotonic()
 DRY = bool({"-n", "--dry-run", "--dryrun"} & set(sys.argv))
 if DRY:
-    print(batch.expected(PLAN), file=sys.stderr)
+    print(summary.expected(PLAN), file=sys.stderr)
 
 
 wildcard_constraints:
@@ -204,7 +205,7 @@ class Line(logging.Handler):
     def emit(self, record):
         if getattr(record, "event", None) == LogEvent.PROGRESS:
             minutes = (time.monotonic() - BEGAN) / 60
-            batch.say(batch.progress(PLAN, minutes, record.done, record.total))
+            summary.say(summary.progress(PLAN, minutes, record.done, record.total))
 
 
 LOG = logging.getLogger("snakemake.logging")
@@ -214,9 +215,9 @@ for handler in TERMINAL:
 
 
 def end():
-    batch.say("")
+    summary.say("")
     if "BATCH_MORE" not in os.environ:  # nothing follows that would say it again
-        batch.report(PLAN)
+        summary.report(PLAN)
 
 
 onstart:
@@ -225,7 +226,7 @@ onstart:
     if workflow.local_exec and not workflow.touch:  # runs here
         HELD.enter_context(warm.serving())
     LOG.addHandler(Line())
-    batch.say(batch.progress(PLAN, 0, 0, 1))
+    summary.say(summary.progress(PLAN, 0, 0, 1))
     for handler in TERMINAL:
         handler.setLevel(logging.CRITICAL)  # a step that fails says so itself, and its log has the rest
 

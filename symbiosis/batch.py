@@ -1,4 +1,4 @@
-"""Batches of runs: which runs a batch has, how each stands, and a table and a page about all of them.
+"""Batches of runs: which runs a batch has, how each stands, and the steps it is made of.
 
 The Snakefile asks this module what to run. `python -m symbiosis.batch STEP SCALE STUDY ARM SEED [-- -p KEY VALUE ...]`
 are steps of its rules: `bases` makes the initial models of a seed, `params` prints all parameters of a run, `merge`
@@ -6,7 +6,6 @@ brings the runs of a scale into the tables that the reports read.
 """
 
 import argparse
-import base64
 import contextlib
 import csv
 import fcntl
@@ -25,7 +24,6 @@ import yaml
 
 from symbiosis import params
 from symbiosis.errors import SymbiosisError
-from symbiosis.pages import as_html, page_of
 from symbiosis.settings import InteractionSettings, RunSettings, Settings, make_settings, nearest, root
 from symbiosis.store.folders import locked, sha256, write_atomic
 from symbiosis.yaml_files import read_params
@@ -39,10 +37,7 @@ REPORTS = {  # notebooks that read all runs of a scale; 05, 12 ask what only the
 MADE = ("miniature",)  # initial models that are pre-trained here (initial.MAKERS, whose import takes seconds)
 DECIDES_BASE = ("student", "generator")  # a study that sets a key of these begins with models of its own
 STATUSES = DONE, RUNNING, FAILED, MISSING = "done", "running", "failed", "missing"
-COLUMNS = ("run_id", "status", "accuracy", "wall_s", "peak_memory_gib", "written", "commit")
-LAST_LINES = 15  # of a failed run's log
-MOST_LINES = 8  # of the result by arms, at the end of a batch
-ASKED = ("scale", "study", "arms", "seeds", "first_seed", "args")  # what a batch is asked for by
+ASKED_FOR = ("scale", "study", "arms", "seeds", "first_seed", "args")  # what a batch is asked for by
 NAMES_A_RUN = ("scale", "study", "method", "variant", "seed", "reports_dir")  # two places must not decide one folder
 ASKS = {"05_ratio_or_diversity": "ratio_or_diversity", "12_recursion": "mixing"}  # nothing to read without this study
 
@@ -116,7 +111,7 @@ def request(config: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str,
     `make` hands its words over as they are, in BATCH_SCALE and so on: Snakemake reads what --config sets as YAML, which
     takes quotes and more away.
     """
-    asked = {key: environ[f"BATCH_{key.upper()}"] if "make" in config else config.get(key) for key in ASKED}
+    asked = {key: environ[f"BATCH_{key.upper()}"] if "make" in config else config.get(key) for key in ASKED_FOR}
     asked = {key: "" if value is None else str(value) for key, value in asked.items()}
     try:
         args = shlex.split(asked["args"])
@@ -179,7 +174,7 @@ def _changes(chosen: Mapping[Run, Settings]) -> tuple[str, Any, Any] | None:
 def _table_with(scale: str) -> str:
     """Where results.csv has a run of this scale as its files set it today: among the published ones, here, or ''."""
     for place in (params.PUBLISHED, params.LOCAL):
-        for run_id in {row["run_id"] for row in _table_rows("results.csv", scale, place) if row["scale"] == scale}:
+        for run_id in {row["run_id"] for row in table_rows("results.csv", scale, place) if row["scale"] == scale}:
             _, study, name = run_id.partition("@")[0].split("/")
             arm, _, seed = name.rpartition("-s")
             with contextlib.suppress(KeyError, SymbiosisError):
@@ -240,6 +235,30 @@ def studies_here(planned: Sequence[Run]) -> set[str]:
     """The studies that a scale has finished runs of, and those of the batch."""
     found = (root() / params.LOCAL / "runs" / planned[0].scale).glob("*/*/record.json")
     return {path.parts[-3] for path in found} | {run.study for run in planned}
+
+
+# ---- how a run stands
+def in_use(folder: Path) -> bool:
+    """Whether a process is writing this run; asking does not touch its lock file."""
+    if not (folder / ".lock").is_file():
+        return False
+    with open(folder / ".lock") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def status(folder: Path) -> str:
+    """done | running | failed (the last attempt began and did not finish) | missing (finished by hand, too)."""
+    if in_use(folder):
+        return RUNNING
+    begun = [name for name in ("run.part.ipynb", "run.log", "settings.json") if (folder / name).is_file()]
+    if "run.part.ipynb" not in begun and (folder / "run.ipynb").is_file() and (folder / "record.json").is_file():
+        return DONE
+    by_hand = begun == ["settings.json"] and (folder / "record.json").is_file()
+    return FAILED if begun and not by_hand else MISSING
 
 
 # ---- steps of a run
@@ -303,7 +322,7 @@ def mark(scale: str) -> str:
     found = sorted((root() / params.LOCAL / "runs" / scale).glob("*/*/record.json"))
     lines = [f"{sha256(path.with_name('rows.csv'))} {path.parent.relative_to(root())}" for path in found]
     for name in ("results.csv", "records.csv", "measures.csv", "null_bands.csv", "costs.csv"):
-        rows = json.dumps(list(_table_rows(name, scale)))
+        rows = json.dumps(list(table_rows(name, scale)))
         lines.append(f"{hashlib.sha256(rows.encode()).hexdigest()} {name}")
     return "\n".join(lines)
 
@@ -326,7 +345,7 @@ def out_of_step(scale: str) -> list[str]:
     return [str(changed.relative_to(root()))]
 
 
-def _table_rows(name: str, scale: str, place: str = params.LOCAL) -> Iterator[dict[str, str]]:
+def table_rows(name: str, scale: str, place: str = params.LOCAL) -> Iterator[dict[str, str]]:
     """The lines of a long table that reports of a scale read; the paper's figures show all interacting models, too."""
     path = root() / place / name
     with path.open(newline="") if path.is_file() else contextlib.nullcontext([]) as lines:
@@ -356,240 +375,15 @@ def batch_lock() -> Iterator[None]:
         raise BatchError(f"another batch is running here ({error}); wait for it or stop it") from None
 
 
-# ---- how a batch stands
-def in_use(folder: Path) -> bool:
-    """Whether a process is writing this run; asking does not touch its lock file."""
-    if not (folder / ".lock").is_file():
-        return False
-    with open(folder / ".lock") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def status(folder: Path) -> str:
-    """done | running | failed (the last attempt began and did not finish) | missing (finished by hand, too)."""
-    if in_use(folder):
-        return RUNNING
-    begun = [name for name in ("run.part.ipynb", "run.log", "settings.json") if (folder / name).is_file()]
-    if "run.part.ipynb" not in begun and (folder / "run.ipynb").is_file() and (folder / "record.json").is_file():
-        return DONE
-    by_hand = begun == ["settings.json"] and (folder / "record.json").is_file()
-    return FAILED if begun and not by_hand else MISSING
-
-
-def progress(planned: Sequence[Run], minutes: float, done: int, total: int) -> str:
-    """One line about the whole batch: runs that are there, and the time the steps left take at the pace so far."""
-    finished = sum(run.finished for run in planned)
-    left = f", about {minutes / done * (total - done):.1f} minutes left" if done else ""
-    return f"{finished} of {len(planned)} runs done, {minutes:.1f} minutes so far{left}"
-
-
-def expected(planned: Sequence[Run]) -> str:
-    """What a batch would run: how many runs are left, of which arms, and their time by the published runs.
-
-    A scale of which no run is published goes by the `minutes` of profiles/scales.yaml, where it has any.
-    """
-    left = [run for run in planned if not run.finished]
-    took: dict[str, list[float]] = {}
-    for row in _table_rows("records.csv", planned[0].scale, params.PUBLISHED):
-        took.setdefault(row["run_id"].split("/")[2].rpartition("-s")[0], []).append(float(row["wall_s"]))
-    known = [sum(took[run.arm]) / len(took[run.arm]) for run in left if run.arm in took]
-    seconds = sum(known) / len(known) if known else 60 * needs(planned[0].scale).get("minutes", 0)
-    time_ = f", about {seconds / 60 * len(left):.0f} minutes of one core" if seconds else ""
-    arms = ", ".join(dict.fromkeys(run.arm for run in planned))
-    return f"{len(planned) - len(left)} of {len(planned)} runs are done; left: {len(left)}{time_}\narms: {arms}"
-
-
-def say(line: str) -> None:
-    """Put a line in the place of the last one, on a terminal; elsewhere, as in a log, each stands by itself."""
-    moving = sys.stderr.isatty()
-    print(f"\r\x1b[K{line}" if moving else line, end="" if moving else "\n", file=sys.stderr, flush=True)
-
-
-def report_study(planned: Sequence[Run]) -> str:
-    """The study that the reports begin with: main where a run of it is finished here, else the batch's first."""
-    main = (root() / params.LOCAL / "runs" / planned[0].scale / "main").glob("*/record.json")
-    return "main" if any(main) else planned[0].study
-
-
-def table(planned: Sequence[Run]):
-    """A pandas frame of COLUMNS and `folder`: a row per run, planned or found beside those of the same scales."""
-    import pandas as pd
-
-    scales = {run.scale for run in planned}
-    places = [root() / params.LOCAL / "runs" / scale for scale in scales]
-    found = {str(path.relative_to(root())) for place in places for path in place.glob("*/*-s*")}
-    lines = [_line(folder) for folder in sorted(found | {run.folder for run in planned})]
-    return pd.DataFrame(lines, columns=[*COLUMNS, "folder"])
-
-
-def _line(folder: str) -> dict[str, Any]:
-    place, state = root() / folder, status(root() / folder)
-    line = {"folder": folder, "status": state, "run_id": folder.partition("/runs/")[2]}
-    if state != DONE:
-        return line
-    rows = csv.DictReader((place / "rows.csv").read_text().splitlines())
-    accuracy = [row["value"] for row in rows if row["metric"] == "accuracy"]  # in the order of generations
-    line |= json.loads((place / "record.json").read_text()) | {"accuracy": "".join(accuracy[-1:])}
-    return line | {"commit": str(line["commit"] or "")[:10]}
-
-
-def last_lines(folder: Path) -> str:
-    """Why a run failed: the sentence its log ends with, else its last lines, without the colours of a terminal."""
-    log = folder / "run.log"
-    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace")) if log.is_file() else "(no log)"
-    sentence = re.search(r"^\w+Error: (?!.*^\w+Error: ).*", text, flags=re.M | re.S)
-    return sentence[0] if sentence and "Traceback (" not in text else "\n".join(text.splitlines()[-LAST_LINES:])
-
-
-# ---- the report of a batch
-def report(planned: Sequence[Run]) -> None:
-    """Write batch.csv, the page of the scale and an index of all pages; print failures with their causes, then results.
-
-    A page holds the scale's headline figures, a line per run and a link to each executed notebook.
-    """
-    lines, place, scale = table(planned), root() / params.LOCAL, planned[0].scale
-    write_atomic(place / "batch.csv", lines[[*COLUMNS]].to_csv(index=False).encode())
-    for folder in lines.loc[lines["status"] == FAILED, "folder"]:
-        print(f"FAILED: {folder}\n{last_lines(root() / folder)}\n")
-    by_arm, said = summary(planned)
-    write_atomic(place / f"{scale}.html", scale_page(lines, scale, [*by_arm.values(), *said]).encode())
-    write_atomic(place / "index.html", index_page(place).encode())
-    shown = brief(by_arm)
-    more = f" ({len(by_arm) - len(shown)} more arms there)" if len(by_arm) > len(shown) else ""
-    print("\n".join(["", *shown, *said, f"{_tally(lines)}; open {(place / f'{scale}.html').as_uri()}{more}"]))
-
-
-def brief(by_arm: Mapping[str, str]) -> list[str]:
-    """The head and as many lines as a reader takes in at once: of many arms those of the main figures, or the first."""
-    from symbiosis.analysis.tables import STYLES
-
-    if len(by_arm) <= MOST_LINES:
-        return list(by_arm.values())
-    main = {"", *(arm for arm, style in STYLES["arms"].items() if style.get("main"))}
-    return [line for arm, line in by_arm.items() if arm in main or not main & {*by_arm} - {""}][:MOST_LINES]
-
-
-def summary(planned: Sequence[Run]) -> tuple[dict[str, str], list[str]]:
-    """Final accuracy over the seeds of this batch, beside the published rows of the same runs: a line per arm.
-
-    The head stands under ''. The sentences say whether the rows are the published ones, digit by digit, or by how much
-    accuracies differ, and whether the verdicts are.
-    """
-    import pandas as pd
-
-    from symbiosis.analysis.tables import arm_name, order
-
-    published: dict[str, dict] = {}
-    for row in _table_rows("results.csv", planned[0].scale, params.PUBLISHED):
-        published.setdefault(row["run_id"], {})[row["generation"], row["metric"]] = float(row["value"] or "nan")
-    lines, classes = [], None
-    for run in [run for run in planned if run.finished]:
-        rows = list(csv.DictReader((root() / run.folder / "rows.csv").read_text().splitlines()))
-        ours = {(row["generation"], row["metric"]): float(row["value"] or "nan") for row in rows}
-        record = json.loads((root() / run.folder / "record.json").read_text())
-        theirs, classes = published.get(record["run_id"], {}), record.get("inputs", {}).get("classes", classes)
-        last = max((key for key in ours if key[1] == "accuracy"), key=lambda key: int(key[0]), default=None)
-        equal = str(sorted(ours.items())) == str(sorted(theirs.items()))
-        lines.append((run.arm, ours.get(last), theirs.get(last), bool(theirs), equal))
-    table = pd.DataFrame(lines, columns=["arm", "here", "published", "known", "equal"])
-    table = table[table["here"].notna()]
-    if table.empty:
-        return {}, []
-    means = table.groupby("arm")[["here", "published"]].mean().loc[order(table)]
-    guessing = f" (guessing: {1 / len(classes):.3f})" if classes else ""
-    head, known, said = f"mean final test accuracy{guessing}", table[table["known"]], []
-    width = max(map(len, [head, *map(arm_name, means.index)]))
-    by_arm = {"": f"{head:{width}}  here" + "   published" * bool(len(known))}
-    for arm, mean in means.iterrows():
-        theirs = "" if pd.isna(mean["published"]) else f"  {mean['published']:.3f}"
-        by_arm[arm] = f"{arm_name(arm):{width}}  {mean['here']:.3f}{theirs}"
-    if len(known):
-        off = (known["here"] - known["published"]).abs().max()
-        last = "" if known["equal"].all() else f"; accuracies differ by at most {off:.4f}, see docs/faq.md"
-        said.append(f"{known['equal'].sum()} of {len(known)} runs equal the published rows, digit by digit{last}")
-    return by_arm, said + agreement(planned[0].scale)
-
-
-def agreement(scale: str) -> list[str]:
-    """How many verdicts on the claims of a scale that its runs here decide are the published ones; [] without any."""
-    from symbiosis.analysis import claims, verdicts
-
-    found = []
-    for place in (params.LOCAL, params.PUBLISHED):
-        if not (root() / place / "results.csv").is_file():
-            return []
-        ledger = claims.ledger(place)
-        found.append(ledger[ledger["scale"] == scale].set_index("claim")["verdict"])
-    here = found[0][found[0] != verdicts.UNDECIDED]
-    same = here == found[1].reindex(here.index)
-    where = f"{params.PUBLISHED}/claims.md"
-    return [f"{same.sum()} of the {len(here)} claims that the runs here decide are decided so in {where}"] * bool(
-        len(here)
-    )
-
-
-def _tally(lines) -> str:
-    counts = lines["status"].value_counts()
-    return ", ".join(f"{counts[name]} {name}" for name in STATUSES if name in counts) or "no runs"
-
-
-HEADLINES = ("accuracy_comparison", "accuracy_named")  # figures that stand above all else where they are drawn
-
-
-def headline_figures(scale: str) -> list[Path]:
-    """The HEADLINES of a scale; those of the miniature's main study stand beside the folders of the others."""
-    place = root() / params.LOCAL / "figures"
-    folders = [place / scale, *sorted((place / scale).glob("*")), *([place] if scale == "miniature" else [])]
-    return [path for name in HEADLINES for folder in folders if (path := folder / f"{name}.png").is_file()]
-
-
-def scale_page(lines, scale: str, result: Sequence[str] = ()) -> str:
-    """A scale's page: its result, failures, links to the reports, a line per run with a link to its notebook."""
-    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-
-    cells = [new_markdown_cell(f"# {scale}\n\n{_tally(lines)}. [All scales](index.html)")]
-    if result:
-        shown = [new_output("stream", text="\n".join(result))]
-        for path in headline_figures(scale):
-            shown.append(new_output("display_data", {"image/png": base64.b64encode(path.read_bytes()).decode()}))
-        cells.append(new_code_cell(outputs=shown))
-    for folder in lines.loc[lines["status"] == FAILED, "folder"]:
-        log = new_output("stream", text=last_lines(root() / folder))
-        cells += [new_markdown_cell(f"## Failed: {folder}"), new_code_cell(outputs=[log])]
-    notebooks = sorted((root() / params.LOCAL / "runs" / scale).glob("*.ipynb"))
-    links = "\n".join(f"- [{path.stem}]({page_of(path)})" for path in notebooks)
-    pages = {folder: page_of(root() / folder / "run.ipynb") for folder in lines.query("status == @DONE")["folder"]}
-    names = [
-        f'<a href="{pages[f]}">{i}</a>' if f in pages else i for i, f in zip(lines.run_id, lines.folder, strict=True)
-    ]
-    runs = lines.assign(run_id=names)[[*COLUMNS]].to_html(index=False, escape=False, na_rep="")
-    cells.append(new_markdown_cell(f"## Reports\n\n{links}\n\n## Runs"))
-    cells.append(new_code_cell(outputs=[new_output("display_data", {"text/html": runs})]))
-    return as_html(new_notebook(cells=cells), scale)
-
-
-def index_page(place: Path) -> str:
-    """Links to the pages of all scales in a folder of reports."""
-    from nbformat.v4 import new_markdown_cell, new_notebook
-
-    pages = sorted(path for path in place.glob("*.html") if path.name != "index.html")
-    links = "\n".join(f"- [{path.stem}]({path.name})" for path in pages)
-    return as_html(new_notebook(cells=[new_markdown_cell(f"# Scales that were run here\n\n{links}")]), "Scales")
-
-
 # ---- the steps as commands
 
 
-STEPS = {"bases": make_bases, "params": print_params, "merge": merge, "publish": publish}
+COMMANDS = {"bases": make_bases, "params": print_params, "merge": merge, "publish": publish}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m symbiosis.batch", description=__doc__.splitlines()[0])
-    parser.add_argument("step", choices=list(STEPS))
+    parser.add_argument("step", choices=list(COMMANDS))
     parser.add_argument("scale")
     parser.add_argument("study")
     parser.add_argument("arm", help="or `all`, which `bases` and `merge` do not look at")
@@ -597,7 +391,7 @@ def main() -> None:
     parser.add_argument("args", nargs="*", metavar="-- -p KEY VALUE")
     args = parser.parse_args()
     arm = args.arm if args.arm == "all" else params.named_arms([args.arm])[0]
-    STEPS[args.step](Run(args.scale, args.study, arm, args.seed), args.args)
+    COMMANDS[args.step](Run(args.scale, args.study, arm, args.seed), args.args)
 
 
 if __name__ == "__main__":

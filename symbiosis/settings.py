@@ -24,7 +24,7 @@ Whole = Annotated[int, Field(lt=2**31)]
 Count = Annotated[Whole, Field(ge=1)]
 Size = Annotated[Whole, Field(ge=0)]  # where 0 takes all, or none
 Share = Annotated[float, Field(ge=0, le=1)]
-Part = Annotated[float, Field(gt=0, le=1)]  # a share of something that cannot be nothing
+Piece = Annotated[float, Field(gt=0, le=1)]  # a share of something that cannot be nothing
 Weight = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
@@ -69,7 +69,7 @@ class Settings(BaseModel):
     # training and writing
     batch_size: Count = field(16, "rows per optimiser step")
     temperature: Positive = field(1.0, "sampling temperature")
-    top_p: Part = field(1.0, "nucleus of the sampling; 1 samples from everything")
+    top_p: Piece = field(1.0, "nucleus of the sampling; 1 samples from everything")
     max_new_tokens: Whole = field(40, "tokens a written text may have", ge=4)
     generation_batch_size: Count = field(256, "texts written or scored at a time")
 
@@ -107,10 +107,8 @@ class Settings(BaseModel):
                 yield f"{name}: {short(value)} {wrong}; name another"
         for role in ("student", "generator"):
             if getattr(self, role, "") == "small":
-                yield (
-                    f"{role}: 'small' is no longer made, its rows are history; take smollm2-135m-instruct (`make "
-                    "weights` fetches it, params/smollm.yaml is its scale)"
-                )
+                remedy = "take smollm2-135m-instruct (`make weights` fetches it, params/smollm.yaml is its scale)"
+                yield f"{role}: 'small' is no longer made, its rows are history; {remedy}"
 
 
 class RunSettings(Settings):
@@ -152,7 +150,7 @@ class RunSettings(Settings):
     calibration: Literal["none", "pool", "written"] = later(
         "none", "of the Generator's label beliefs: by their mean over pool texts, or over its own balanced drafts"
     )
-    filter_share: Part = later(1.0, "share of the texts written by label that is taught, the surest of each label")
+    filter_share: Piece = later(1.0, "share of the texts written by label that is taught, the surest of each label")
 
     # training the Student
     epochs: Count = field(2, "passes over each lesson")
@@ -191,8 +189,8 @@ class RunSettings(Settings):
         "rows", "prompts: dev rows are explained under their own label instead of being taught; both: taught, too"
     )
     dev_rows_in_turn: bool = later(False, "every dev row is used once before any comes again in a later generation")
-    dev_prompts_share: Part = later(1.0, "share of the method's rows whose place the explained dev rows take")
-    label_keep: Part = later(
+    dev_prompts_share: Piece = later(1.0, "share of the method's rows whose place the explained dev rows take")
+    label_keep: Piece = later(
         1.0, "surest share, class by class, of the Generator's labels of real texts that is taught"
     )
     class_weights: bool = later(False, "labels of real texts weigh so that every class among them weighs the same")
@@ -215,9 +213,9 @@ class RunSettings(Settings):
         "own", "whose weakness: its own, of one taught other lessons, or of the Student before any lesson"
     )
     hard_examples: Count = field(24, "pool texts the Student finds hardest; at most half of those scored")
-    scored_share: Part = field(0.5, "random share of the pool scored per generation")
+    scored_share: Piece = field(0.5, "random share of the pool scored per generation")
     skip_hardest_share: float = field(0.0, "share of the scored texts, hardest first, passed over", ge=0, lt=0.5)
-    max_similarity: Part = field(1.0, "hard texts sharing more of their words than this are picked once; 1 picks all")
+    max_similarity: Piece = field(1.0, "hard texts sharing more of their words than this are picked once; 1 picks all")
     generator_update: Literal["none", "sft", "pool_lm", "influence", "dpo", "teach"] = field(
         "sft", "step D: what the Generator learns from, if it learns"
     )
@@ -233,7 +231,7 @@ class RunSettings(Settings):
     )
     teach_rounds: Count = later(14, "`teach`: rounds of lessons, Students really taught, drafts valued, policy steps")
     teach_drafts: Annotated[Whole, Field(ge=4)] = later(600, "`teach`: drafts valued and learned from in a round")
-    teach_learned: Part = later(
+    teach_learned: Piece = later(
         1.0, "`teach`: share of a round's drafts that is learned from, of each prompt those of the largest |advantage|"
     )
     teach_layers: Size = later(0, "`teach`: last layers of the Generator that learn; 0: all weights")
@@ -287,10 +285,8 @@ class RunSettings(Settings):
         if self.dev_rows_as != "prompts" and self.dev_rows >= self.lesson_size:
             yield f"dev_rows: {self.dev_rows} leaves no other row of lesson_size {self.lesson_size}"
         if self.dev_rows_as != "rows" and (not self.dev_rows or self.method in ("real", "recursive", "oracle")):
-            yield (
-                f"dev_rows_as: '{self.dev_rows_as}' has a Generator explain dev rows; set dev_rows to 1 or more and "
-                "method to symbiosis, pseudo_label or static"
-            )
+            remedy = "set dev_rows to 1 or more and method to symbiosis, pseudo_label or static"
+            yield f"dev_rows_as: '{self.dev_rows_as}' has a Generator explain dev rows; {remedy}"
         if 0 < self.static_size < self.lesson_size:
             yield f"static_size: {self.static_size} is less than one lesson (lesson_size {self.lesson_size}); raise it"
         if self.first_lesson_sources == "feedback" and self.feedback == "influence":
@@ -299,10 +295,8 @@ class RunSettings(Settings):
             yield f"pool_skew: only the miniature knows its tail; '{self.pool_skew}' needs task: miniature"
         asked = (self.method == "oracle", self.weak_accuracy, self.probe_hidden_states, self.held_power)
         if self.task != "miniature" and any(asked):
-            yield (
-                "method 'oracle', held_power, weak_accuracy, probe_hidden_states: need the known truth of task: "
-                "miniature"
-            )
+            truth = "need the known truth of task: miniature"
+            yield f"method 'oracle', held_power, weak_accuracy, probe_hidden_states: {truth}"
 
         steps = -(-self.lesson_size // self.batch_size) * self.epochs
         if self.warmup_steps >= steps:
@@ -316,23 +310,17 @@ class RunSettings(Settings):
         }
         for key, (value, refused, remedy) in asks.items() if self.student in PROXIES else ():
             if value in refused:
-                yield (
-                    f"{key}: {value!r} asks a Student that predicts texts, and {self.student!r} only says labels; take "
-                    f"{remedy}, or a language model as student"
-                )
+                why = f"asks a Student that predicts texts, and {self.student!r} only says labels"
+                yield f"{key}: {value!r} {why}; take {remedy}, or a language model as student"
 
         made = [role for role in ("student", "generator") if getattr(self, role) == "miniature"]
         if self.prompts != "news" and made:
-            yield (
-                f"prompts: the {getattr(self, made[0])!r} {made[0]} was taught the words of 'news' only; take prompts "
-                "news, or other models"
-            )
+            why = f"the {getattr(self, made[0])!r} {made[0]} was taught the words of 'news' only"
+            yield f"prompts: {why}; take prompts news, or other models"
 
         if self.teaching_share + self.pool_share > 1:
-            yield (
-                f"teaching_share, pool_share: {self.teaching_share} and {self.pool_share} are more than one lesson; "
-                "lower one of them"
-            )
+            both = f"{self.teaching_share} and {self.pool_share}"
+            yield f"teaching_share, pool_share: {both} are more than one lesson; lower one of them"
         if self.generator_update == "teach" and self.teach_when == "between" and self.generations == 1:
             yield "teach_when: 'between' one generation and no other is no time; raise generations, or start"
         if self.teach_layers and (self.generator_lora_rank or self.sharding == "fsdp"):
@@ -343,10 +331,8 @@ class RunSettings(Settings):
         if self.generator_update in ("influence", "dpo") and self.candidates < 2:
             yield f"candidates: generator_update '{self.generator_update}' compares drafts; give 2 or more"
         if self.sharding == "fsdp" and (self.num_processes == 1 or self.generator_lora_rank):
-            yield (
-                "sharding: 'fsdp' splits all weights among ranks; set num_processes to 2 or more and "
-                "generator_lora_rank to 0, or sharding to none"
-            )
+            remedy = "set num_processes to 2 or more and generator_lora_rank to 0, or sharding to none"
+            yield f"sharding: 'fsdp' splits all weights among ranks; {remedy}"
 
 
 class InteractionSettings(Settings):
@@ -419,10 +405,8 @@ class InteractionSettings(Settings):
         if read > self.written:
             yield f"written: {self.written} texts, but {read} of one entity are read per round; write more"
         if len(set(self.private) - {""}) < self.entities:
-            yield (
-                f"private_tasks: {self.private_tasks!r} does not name {self.entities} different tasks, one for each of "
-                "the entities; add some, separated by commas, or lower entities"
-            )
+            why = f"does not name {self.entities} different tasks, one for each of the entities"
+            yield f"private_tasks: {self.private_tasks!r} {why}; add some, separated by commas, or lower entities"
         real = round(self.rows * max(self.beta, 1 - self.beta))
         if 0 < self.train_size < real:
             yield f"train_size: {self.train_size} texts, but round 0 reads {real} of one task; raise it"
@@ -454,10 +438,7 @@ def derive_seed(*parts: int | str) -> int:
 def root() -> Path:
     """The repository's root: the nearest folder upwards that holds params/ and notebooks/, else the current one."""
     here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "params").is_dir() and (folder / "notebooks").is_dir():
-            return folder
-    return here
+    return next((f for f in (here, *here.parents) if (f / "params").is_dir() and (f / "notebooks").is_dir()), here)
 
 
 def resolve(path: str | Path) -> Path:

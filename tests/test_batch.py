@@ -14,7 +14,7 @@ import nbformat
 import pytest
 import yaml
 
-from symbiosis import batch, params
+from symbiosis import batch, batch_summary, params
 from symbiosis.analysis import verify
 from symbiosis.batch import Run
 from symbiosis.execute import known_names
@@ -223,8 +223,8 @@ def test_a_scale_of_ones_own_stays_beside_the_published_ones(published, monkeypa
     params.files.cache_clear()
     _, (run,), _ = asked(SCALE="mine", ARGS="-p epochs 3")
     assert run.folder == "reports/local/runs/mine/main/real-s1" and run.settings().reports_dir == params.LOCAL
-    batch.report([run])
-    batch.report(batch.plan("miniature", arms=["real"], seeds=1))
+    batch_summary.report([run])
+    batch_summary.report(batch.plan("miniature", arms=["real"], seeds=1))
     index = (published / "reports/local/index.html").read_text()
     assert re.findall(r'href="([^"#]+)"', index) == ["mine.html", "miniature.html"]
     (published / "params/odd.yaml").write_text("scale: odd\nreports_dir: elsewhere\n")
@@ -395,39 +395,39 @@ def test_a_batch_ends_with_its_result_beside_the_published_rows(repo):
         lines += [f"{run_id},miniature,{g},{m},{v}" for g, m, v in ((0, "accuracy", 0.5), (1, "tail_mass", 0.1))]
         lines.append(f"{run_id},miniature,1,accuracy,{final}")
     (repo / "reports/results.csv").write_text("\n".join(lines))
-    (head, real, static), (last,) = (by_arm := batch.summary(plan)[0]).values(), batch.summary(plan)[1]
-    assert batch.brief(by_arm) == [head, real, static]
+    (head, real, static), (last,) = (by_arm := batch_summary.summary(plan)[0]).values(), batch_summary.summary(plan)[1]
+    assert batch_summary.brief(by_arm) == [head, real, static]
     assert head.split()[-2:] == ["here", "published"]
     assert real.split() == ["Real", "data", "0.750", "0.625"] and static.split()[-2:] == ["0.750", "0.750"]
     off = "accuracies differ by at most 0.2500, see docs/faq.md"
     assert last == f"2 of 3 runs equal the published rows, digit by digit; {off}"
     (repo / "reports/results.csv").unlink()  # only what is here
-    by_arm, said = batch.summary(plan)
+    by_arm, said = batch_summary.summary(plan)
     assert by_arm["real"].split() == ["Real", "data", "0.750"] and len(by_arm) == 3 and said == []
-    assert batch.summary(batch.plan("miniature", arms=["recursive"], seeds=1)) == ({}, [])
+    assert batch_summary.summary(batch.plan("miniature", arms=["recursive"], seeds=1)) == ({}, [])
 
 
 def test_a_batch_of_many_arms_ends_in_about_ten_lines(repo):
     """Those of the main figures; of arms without any of these the first."""
     by_arm = {"": "head"} | {arm: arm for arm in params.arms_of("main")}
-    shown = batch.brief(by_arm)
-    assert len(by_arm) == 11 and len(shown) == batch.MOST_LINES == 8
+    shown = batch_summary.brief(by_arm)
+    assert len(by_arm) == 11 and len(shown) == batch_summary.MOST_LINES == 8
     assert {"head", "real", "static", "symbiosis-best"} <= set(shown) and "symbiosis-frozen" not in shown
     odd = {"": "head"} | {f"symbiosis-{i}": str(i) for i in range(20)}
-    assert batch.brief(odd) == list(odd.values())[:8]
+    assert batch_summary.brief(odd) == list(odd.values())[:8]
 
 
 def test_a_batch_ends_with_how_many_of_its_verdicts_are_the_published_ones(published):
     """The published rows themselves, and rows in which Students who read real data do not learn."""
     (published / "reports/local").mkdir()
-    assert batch.agreement("miniature") == []  # nothing was merged yet
+    assert batch_summary.agreement("miniature") == []  # nothing was merged yet
     rows = results.read_table(published / "reports/results.csv", results.COLUMNS, results.NUMBERS)
     for method, differs in (("none", False), ("real", True)):
         changed = rows.assign(
             value=rows["value"].mask((rows["method"] == method) & (rows["metric"] == "accuracy"), 0.1)
         )
         (published / "reports/local/results.csv").write_bytes(results.csv_bytes(changed, results.COLUMNS))
-        same, decided = map(int, re.findall(r"^(\d+) of the (\d+) claims", batch.agreement("miniature")[0])[0])
+        same, decided = map(int, re.findall(r"^(\d+) of the (\d+) claims", batch_summary.agreement("miniature")[0])[0])
         assert (same < decided) == differs and decided > 20
 
 
@@ -457,13 +457,13 @@ def test_local_runs_touch_nothing_published_and_publishing_is_refused_across_pro
 
 def test_batch_csv_and_its_page_say_how_each_run_stands(stood, capsys):
     repo, plan = stood
-    batch.report(plan)
+    batch_summary.report(plan)
     with open(repo / "reports/local/batch.csv") as file:
         table = {line["run_id"].split("@")[0]: line for line in csv.DictReader(file)}
     names = [f"{run.scale}/{run.study}/{run.arm}-s{run.seed}" for run in plan]
     assert [table[name]["status"] for name in names] == ["done", "running", "failed", "missing"]
     done = table[names[0]]
-    assert [done[name] for name in batch.COLUMNS[2:]] == ["0.75", "41.7", "0.7", "today", "c0ffee"]
+    assert [done[name] for name in batch_summary.COLUMNS[2:]] == ["0.75", "41.7", "0.7", "today", "c0ffee"]
     assert table[names[3]]["wall_s"] == ""  # not measured is empty, never 0
     printed = capsys.readouterr().out
     assert f"FAILED: {plan[2].folder}\nSettingsError: {PLANTED}\n\n" in printed  # the sentence alone
@@ -477,13 +477,13 @@ def test_batch_csv_and_its_page_say_how_each_run_stands(stood, capsys):
 def test_of_a_log_without_a_sentence_the_last_lines_are_shown(tmp_path):
     lines = ["Traceback (most recent call last):", *(f"line {i}" for i in range(40)), "KeyError: 'label'"]
     (tmp_path / "run.log").write_text("\n".join(lines))
-    assert batch.last_lines(tmp_path) == "\n".join(lines[-batch.LAST_LINES :])
+    assert batch_summary.last_lines(tmp_path) == "\n".join(lines[-batch_summary.LAST_LINES :])
 
 
 def test_the_page_links_the_reports_of_the_scale(repo):
     (repo / "reports/local/runs/miniature").mkdir(parents=True)
     nbformat.write(nbformat.v4.new_notebook(), repo / "reports/local/runs/miniature/06_analysis.ipynb")
-    batch.report(batch.plan("miniature", arms=["real"], seeds=1))
+    batch_summary.report(batch.plan("miniature", arms=["real"], seeds=1))
     assert '<a href="html/miniature/06_analysis.html">' in (repo / "reports/local/miniature.html").read_text()
 
 
@@ -524,10 +524,10 @@ def test_progress_is_one_line_with_the_time_left_which_moves_on_a_terminal(stood
     for terminal, expected in ((False, "a\nb\n"), (True, "\r\x1b[Ka\r\x1b[Kb")):
         monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal)
         for line in "ab":
-            batch.say(line)
+            batch_summary.say(line)
         assert capsys.readouterr().err == expected
-    assert batch.progress(plan, 0, 0, 1) == "1 of 4 runs done, 0.0 minutes so far"
-    line = batch.progress(plan, minutes=2.0, done=1, total=4)
+    assert batch_summary.progress(plan, 0, 0, 1) == "1 of 4 runs done, 0.0 minutes so far"
+    line = batch_summary.progress(plan, minutes=2.0, done=1, total=4)
     assert line == "1 of 4 runs done, 2.0 minutes so far, about 6.0 minutes left"
 
 
@@ -538,10 +538,10 @@ def test_a_plan_says_how_long_it_will_take(repo):
         f"{scale}/main/real-s{seed}@0,{wall}\n"
         for scale, seed, wall in (("miniature", 1, 60), ("miniature", 2, 84), ("paper", 1, 9999))
     ))  # fmt: skip
-    assert batch.expected(plan).startswith("1 of 6 runs are done; left: 5, about 6 minutes of one core\n")
+    assert batch_summary.expected(plan).startswith("1 of 6 runs are done; left: 5, about 6 minutes of one core\n")
     told = f"left: 15, about {15 * batch.needs('smollm')['minutes']:.0f} minutes of one core"
-    assert told in batch.expected(batch.plan("smollm", arms=["real"], seeds=15))
-    assert "minutes" not in batch.expected(batch.plan("paper", arms=["static"]))
+    assert told in batch_summary.expected(batch.plan("smollm", arms=["real"], seeds=15))
+    assert "minutes" not in batch_summary.expected(batch.plan("paper", arms=["static"]))
 
 
 # ---- verify

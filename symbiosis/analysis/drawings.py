@@ -3,7 +3,8 @@
 A function takes `Reports` and returns the figure and the rows it shows; NotRun where they have not been made.
 """
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +13,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from symbiosis.analysis import figures, hidden_states, lesson_measures, studies
-from symbiosis.analysis.tables import means_over_seeds, order
+from symbiosis.analysis.tables import arm_name, means_over_seeds, order
 from symbiosis.data.world import LABEL_NAMES, World
 from symbiosis.params import LOCAL, study_cells, study_twins
 from symbiosis.settings import resolve
@@ -205,7 +207,53 @@ def regime_map(reports: Reports) -> Drawn:
     table = studies.lead_table(reports.by_study, studies.REGIMES, [studies.BEST], studies.RIVALS)
     if table["study"].nunique() < 2:
         raise NotRun("The best symbiosis has been run in fewer than two worlds: no figure.")
-    return figures.plot_regimes(table, studies.REGIMES), studies.used_rows(reports.by_study, table)
+    return plot_regimes(table, studies.REGIMES), studies.used_rows(reports.by_study, table)
+
+
+def plot_regimes(table: pd.DataFrame, worlds: Mapping[str, tuple[str, str]]) -> Figure:
+    """The map of `studies.lead_table` over worlds: a row per world, a column per rival, the mean difference in points.
+
+    Blue is a lead, vermilion a deficit, white none. A bold number in a frame: the 95% t-interval over seeds excludes 0.
+    A hatched cell was not run. worlds: {study: (name, group)}, as `studies.REGIMES`.
+    """
+    rows, rivals = [study for study in worlds if study in set(table["study"])], table["rival"].unique()
+    means, low, high = (
+        table.pivot(index="study", columns="rival", values=column).reindex(index=rows, columns=rivals)
+        for column in ("mean", "low", "high")
+    )
+    limit = float(np.clip(100 * means.abs().max(axis=None), 2, 15))  # small differences stay pale, one large hides none
+    fig, (ax,) = figures.new_figure(height=1.4 + 0.34 * len(rows))
+    digits = 0 if figures.is_column() else 1
+    texts = means.map(lambda mean: f"{100 * mean:+.{digits}f}".replace("-", "−"))
+    style = {"cmap": figures.DIVERGING, "vmin": -limit, "vmax": limit, "annot": texts, "fmt": "", "linewidths": 3}
+    figures.plot_matrix(100 * means, ax, (low > 0) | (high < 0), **style)
+    hatched = {"facecolor": "none", "edgecolor": "0.8", "hatch": "////", "linewidth": 0, "zorder": 0}
+    ax.add_patch(Rectangle((0, 0), len(rivals), len(rows), **hatched))
+    seeds = [figures.seeds_text(table.loc[table["study"] == study, "n"]) for study in rows]
+    names = [f"{worlds[study][0]}\n{n}" for study, n in zip(rows, seeds, strict=True)]
+    ax.set_yticks(np.arange(len(rows)) + 0.5, names, fontsize=7)
+    heads = [textwrap.fill(arm_name(arm), 18 if figures.is_column() else 14) for arm in rivals]
+    ax.set_xticks(np.arange(len(rivals)) + 0.5, heads, fontsize=7)
+    ax.xaxis.tick_top()
+    ax.tick_params(axis="x", labelrotation=90 if figures.is_column() else 0)
+    ax.set(xlabel="", ylabel="")
+    ax.tick_params(length=0)
+    groups = [worlds[study][1] for study in rows]
+    for group in dict.fromkeys(groups):  # upright at the left, a line between groups
+        first, size = groups.index(group), groups.count(group)
+        place = {"xytext": (-88, 0), "textcoords": "offset points", "xycoords": ax.get_yaxis_transform()}
+        name = textwrap.fill(group, 9 if size < 2 else 20)
+        upright = {"rotation": 90, "ha": "center", "va": "center", "weight": "bold", "fontsize": 7.5}
+        ax.annotate(name, (0, first + size / 2), **place, **upright)
+        if first:
+            ax.axhline(first, color="black", linewidth=1.5)
+    place = {"location": "bottom", "shrink": 1.0 if figures.is_column() else 0.5, "aspect": 40, "pad": 0.03}
+    extend = "both" if 100 * means.abs().max(axis=None) > limit else "neither"
+    bar = fig.colorbar(ax.collections[0], ax=ax, extend=extend, **place)
+    framed = "framed: 95% interval excludes 0"
+    bar.set_label(f"lead over the rival [points of accuracy]{'; ' if not figures.is_column() else chr(10)}{framed}")
+    bar.outline.set_visible(False)
+    return fig
 
 
 def dev_rows(reports: Reports) -> Drawn:

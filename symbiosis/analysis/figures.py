@@ -35,7 +35,7 @@ MARKER_SIZE = {"*": 7.5, "P": 6.0, "X": 5.5, "D": 4.0}  # in points, so that all
 DIVERGING = LinearSegmentedColormap.from_list("diverging", ["#d55e00", "#f8dcc8", "#ffffff", "#c4dff0", "#0072b2"])
 AXIS_NAME = {"vendi": "effective texts", "mauve": "1 is like real text"}  # where the unit is 1; else the unit
 
-DODGE, SPREAD = 0.05, 0.7  # of the step between values of x: between neighbouring lines, and in all
+DODGE, MOST_DODGE = 0.05, 0.7  # of the step between values of x: between neighbouring lines, and in all
 MAX_LINES = 7  # of a panel; more arms are shown by their final values, each beside its name
 DOTTED = {"color": "0.4", "linewidth": 0.9, "linestyle": ":", "zorder": 0}  # what lines are read against
 NEAR_CHANCE = 0.2  # accuracy further above guessing leaves the line of guessing out of the figure
@@ -99,15 +99,11 @@ def line_style(name: str, color: str, marker: str, dashes: str = "-") -> dict:
 
 def styles_of(section: str) -> dict[str, dict]:
     """{key: line} of a section of styles.yaml, in its order."""
-    return {
-        key: line_style(
-            style.get("name") or METRIC_NAME[key],
-            style["color"],
-            style["marker"],
-            "--" if style.get("dashed") else ":" if style.get("dotted") else "-",
-        )
-        for key, style in STYLES[section].items()
-    }
+    found = {}
+    for key, style in STYLES[section].items():
+        dashes = "--" if style.get("dashed") else ":" if style.get("dotted") else "-"
+        found[key] = line_style(style.get("name") or METRIC_NAME[key], style["color"], style["marker"], dashes)
+    return found
 
 
 def arm_styles(rows: pd.DataFrame) -> dict[str, dict]:
@@ -143,7 +139,7 @@ def plot_means(
     x, hue = by
     means = rows if "mean" in rows else means_over_seeds(rows, by)
     steps = np.diff(np.unique(means[x].astype(float)))
-    dodge = min(DODGE, SPREAD / max(len(styles), 1)) * steps.min(initial=1.0)
+    dodge = min(DODGE, MOST_DODGE / max(len(styles), 1)) * steps.min(initial=1.0)
     drawn = {}
     for i, (value, style) in enumerate(styles.items()):
         part = means[means[hue] == value].dropna(subset="mean").sort_values(x)
@@ -440,52 +436,6 @@ def plot_surface(surfaces: Mapping[str, np.ndarray], shares: Sequence[float]) ->
         ax.tick_params(labelleft=ax is axes[0] or is_column())
     axes[0].set_ylabel("beta, private share" + ("" if is_column() else "\nof the real part"))
     fig.colorbar(axes[0].collections[0], ax=list(axes), label="relative efficiency", shrink=0.85)
-    return fig
-
-
-def plot_regimes(table: pd.DataFrame, worlds: Mapping[str, tuple[str, str]]) -> Figure:
-    """The map of `studies.lead_table` over worlds: a row per world, a column per rival, the mean difference in points.
-
-    Blue is a lead, vermilion a deficit, white none. A bold number in a frame: the 95% t-interval over seeds excludes 0.
-    A hatched cell was not run. worlds: {study: (name, group)}, as `studies.REGIMES`.
-    """
-    rows, rivals = [study for study in worlds if study in set(table["study"])], table["rival"].unique()
-    means, low, high = (
-        table.pivot(index="study", columns="rival", values=column).reindex(index=rows, columns=rivals)
-        for column in ("mean", "low", "high")
-    )
-    limit = float(np.clip(100 * means.abs().max(axis=None), 2, 15))  # small differences stay pale, one large hides none
-    fig, (ax,) = new_figure(height=1.4 + 0.34 * len(rows))
-    digits = 0 if is_column() else 1
-    texts = means.map(lambda mean: f"{100 * mean:+.{digits}f}".replace("-", "−"))
-    style = {"cmap": DIVERGING, "vmin": -limit, "vmax": limit, "annot": texts, "fmt": "", "linewidths": 3}
-    plot_matrix(100 * means, ax, (low > 0) | (high < 0), **style)
-    hatched = {"facecolor": "none", "edgecolor": "0.8", "hatch": "////", "linewidth": 0, "zorder": 0}
-    ax.add_patch(Rectangle((0, 0), len(rivals), len(rows), **hatched))
-    seeds = [seeds_text(table.loc[table["study"] == study, "n"]) for study in rows]
-    names = [f"{worlds[study][0]}\n{n}" for study, n in zip(rows, seeds, strict=True)]
-    ax.set_yticks(np.arange(len(rows)) + 0.5, names, fontsize=7)
-    heads = [textwrap.fill(arm_name(arm), 18 if is_column() else 14) for arm in rivals]
-    ax.set_xticks(np.arange(len(rivals)) + 0.5, heads, fontsize=7)
-    ax.xaxis.tick_top()
-    ax.tick_params(axis="x", labelrotation=90 if is_column() else 0)
-    ax.set(xlabel="", ylabel="")
-    ax.tick_params(length=0)
-    groups = [worlds[study][1] for study in rows]
-    for group in dict.fromkeys(groups):  # upright at the left, a line between groups
-        first, size = groups.index(group), groups.count(group)
-        place = {"xytext": (-88, 0), "textcoords": "offset points", "xycoords": ax.get_yaxis_transform()}
-        name = textwrap.fill(group, 9 if size < 2 else 20)
-        upright = {"rotation": 90, "ha": "center", "va": "center", "weight": "bold", "fontsize": 7.5}
-        ax.annotate(name, (0, first + size / 2), **place, **upright)
-        if first:
-            ax.axhline(first, color="black", linewidth=1.5)
-    place = {"location": "bottom", "shrink": 1.0 if is_column() else 0.5, "aspect": 40, "pad": 0.03}
-    extend = "both" if 100 * means.abs().max(axis=None) > limit else "neither"
-    bar = fig.colorbar(ax.collections[0], ax=ax, extend=extend, **place)
-    framed = "framed: 95% interval excludes 0"
-    bar.set_label(f"lead over the rival [points of accuracy]{'; ' if not is_column() else chr(10)}{framed}")
-    bar.outline.set_visible(False)
     return fig
 
 

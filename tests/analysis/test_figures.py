@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from symbiosis.analysis import figures, gallery, studies, tables
+from symbiosis.analysis import drawings, figures, gallery, studies, tables
 from symbiosis.analysis.statistics import mean_interval
 from symbiosis.loop import runs
 from symbiosis.settings import RunSettings
@@ -268,7 +268,7 @@ def test_regime_map_prints_points_and_frames_what_excludes_zero():
         ],
         columns=["study", "rival", "n", "mean", "low", "high"],
     )
-    ax = figures.plot_regimes(table, studies.REGIMES).axes[0]
+    ax = drawings.plot_regimes(table, studies.REGIMES).axes[0]
     cells = {text.get_text(): text for text in ax.texts if text.get_text()[0] in "+−"}
     assert {name: text.get_weight() for name, text in cells.items()} == {
         "+6.0": "bold",
