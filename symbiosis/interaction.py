@@ -18,9 +18,8 @@ with the numbers of an unbroken one.
 """
 
 import io
-import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +42,7 @@ from symbiosis.models.generation import Sampling, generate
 from symbiosis.models.hidden_states import hidden_states
 from symbiosis.models.loading import LanguageModel, document_rows, start_ids, token_ids
 from symbiosis.models.scoring import text_losses, token_losses
-from symbiosis.models.training import Steps, bucketed_batches, fit
+from symbiosis.models.training import Steps, epochs_of, fit
 from symbiosis.pretrain.initial import cache_key, initial_model_folder, initial_weights
 from symbiosis.pretrain.recipe import schedule
 from symbiosis.settings import UNREPORTED, InteractionSettings, RunSettings, derive_seed
@@ -97,7 +96,7 @@ def run(settings: InteractionSettings) -> pd.DataFrame:
     """The rows of a run: read where it is finished, continued where it stopped, begun where it is new."""
     loading.use_threads(settings.threads)
     tasks = load_tasks(settings)
-    return run_once(settings, _inputs(settings, tasks), lambda folder: _run_all(settings, tasks, folder))
+    return run_once(settings, _inputs(settings, tasks), lambda folder: _run_rounds(settings, tasks, folder))
 
 
 def _inputs(settings: InteractionSettings, tasks: Sequence[TaskTexts]) -> dict:
@@ -112,7 +111,7 @@ def _inputs(settings: InteractionSettings, tasks: Sequence[TaskTexts]) -> dict:
     return inputs
 
 
-def _run_all(settings: InteractionSettings, tasks: list[TaskTexts], folder: Path) -> Made:
+def _run_rounds(settings: InteractionSettings, tasks: list[TaskTexts], folder: Path) -> Made:
     experiment = Experiment(settings, tasks, initial_model_folder("interaction", settings), folder)
     device = loading.pick_device(settings.device)
     precision = tell_precision(settings.precision, device)
@@ -291,7 +290,8 @@ def fit_texts(
     finite.
     """
     rows = document_rows(lm.tokenizer, texts, settings.max_length)
-    batches = list(itertools.islice(_passes([len(row) for row in rows], settings.batch_size, seed), settings.steps))
+    passes = -(-settings.steps // -(-len(rows) // settings.batch_size))
+    batches = epochs_of([len(row) for row in rows], settings.batch_size, passes, seed)[: settings.steps]
 
     def losses(some: np.ndarray, batch: np.ndarray) -> dict[str, torch.Tensor]:
         nll, _ = token_losses(lm, [rows[i] for i in some], [1] * len(some), settings)
@@ -305,12 +305,6 @@ def fit_texts(
         torch.manual_seed(seed)  # for models with dropout
         history = fit(lm.model, losses, batches, steps)
     return [step["loss"] for step in history]
-
-
-def _passes(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    while True:
-        yield from bucketed_batches(lengths, batch_size, rng)
 
 
 # --- what is measured ----------------------------------------------------------------------------------------------
@@ -333,10 +327,8 @@ def _means(rows: Sequence[dict], generation: int) -> list[dict]:
         group = "public" if task == "public" else "own" if task == entity else "others"
         groups[group].append(row["value"])
     n = rows[0]["n"]
-    return [
-        metric(generation, f"loss_{name}", float(np.mean(found)), "nats/token", n * len(found))
-        for name, found in groups.items()
-    ]
+    means = {name: (float(np.mean(found)), n * len(found)) for name, found in groups.items()}
+    return [metric(generation, f"loss_{name}", mean, "nats/token", n) for name, (mean, n) in means.items()]
 
 
 def _answers(experiment: Experiment, lm: LanguageModel, generation: int, entity: int) -> list[list[str]]:
@@ -370,10 +362,8 @@ def _similarities(experiment: Experiment, answers: Sequence[Sequence[Sequence[st
     rows = []
     for name, part in (("public", found[-1:]), ("private", found[:-1])):
         same, apart, n = np.array(part).T
-        rows.append(metric(generation, f"similarity_{name}", float(same.mean()), "cosine", int(n.sum())))
-        rows.append(
-            metric(generation, f"similarity_{name}_different_prompts", float(apart.mean()), "cosine", int(n.sum()))
-        )
+        metrics = {f"similarity_{name}": same, f"similarity_{name}_different_prompts": apart}
+        rows += [metric(generation, m, float(x.mean()), "cosine", int(n.sum())) for m, x in metrics.items()]
     return rows
 
 
@@ -392,17 +382,15 @@ def _answer_vectors(encode, texts: Sequence[str], samples: int) -> np.ndarray:
 
 def _encoder(experiment: Experiment):
     """texts -> (n, d): mean over the tokens of the last hidden states of a model that belongs to no entity."""
-    settings = experiment.settings
-    if settings.encoder in ("base", "miniature"):
-        lm = experiment.load(0, -1) if settings.encoder == "base" else _miniature_student(settings)
+    settings, lm = experiment.settings, None
+    if settings.encoder == "base":
+        lm = experiment.load(0, -1)
+    elif settings.encoder == "miniature":  # the loop's Student: of the world's words it has read all, of every class
+        lm = loading.load(initial_model_folder("student", _loop_settings(settings)), device=settings.device)
+    if lm:
         return lambda texts: hidden_states(lm, texts, settings)
     how = {"device": settings.device, "max_length": settings.max_length, "precision": settings.precision}
     return encoders.load(settings.encoder, settings.encoder_revision, **how)
-
-
-def _miniature_student(settings: InteractionSettings):
-    """The loop's miniature Student of this seed: of the world's words it has read all, of every class."""
-    return loading.load(initial_model_folder("student", _loop_settings(settings)), device=settings.device)
 
 
 def _loop_settings(settings: InteractionSettings) -> RunSettings:

@@ -118,7 +118,6 @@ def named_arms(names: Iterable[str]) -> list[str]:
         elif name in studies["studies"] and (cells := study_cells(name)):
             arms += cells
         else:
-            raise SettingsError(
-                f"ARMS={name}: no such arm, group or study{nearest(name, [*by_name, *studies['groups']])}"
-            )
+            known = [*by_name, *studies["groups"]]
+            raise SettingsError(f"ARMS={name}: no such arm, group or study{nearest(name, known)}")
     return list(dict.fromkeys(arms))

@@ -148,11 +148,8 @@ PLACES = {
 
 def prompts_file(name: str) -> Path:
     """The file of that name; SettingsError where there is none, or one's own has the name of a published one."""
-    own, *published = (
-        root() / "params/own/prompts",
-        root() / "params/prompts",
-        Path(__file__).parents[1] / "params/prompts",
-    )
+    own = root() / "params/own/prompts"
+    published = root() / "params/prompts", Path(__file__).parents[1] / "params/prompts"
     found = [folder / f"{name}.yaml" for folder in (*published, own) if (folder / f"{name}.yaml").is_file()]
     if found and (own / f"{name}.yaml").is_file() and len(found) > 1:
         raise SettingsError(f"{own}/{name}.yaml: there is a params/prompts/{name}.yaml; give yours another name")

@@ -159,7 +159,7 @@ def test_a_killed_run_continues_with_the_same_numbers(where, call, unbroken, tmp
 
 def test_a_finished_run_is_read_not_repeated(unbroken, monkeypatch):
     settings, rows = unbroken
-    monkeypatch.setattr(interaction, "_run_all", lambda *args: pytest.fail("was run again"))
+    monkeypatch.setattr(interaction, "_run_rounds", lambda *args: pytest.fail("was run again"))
     pd.testing.assert_frame_equal(interaction.run(settings), rows)
     with pytest.raises(RunError, match=r"holds a run of other settings \(alpha: 0.5 there, 0.25 now\)"):
         interaction.run(settings.model_copy(update={"alpha": 0.25}))

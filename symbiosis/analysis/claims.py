@@ -14,28 +14,11 @@ from typing import Any
 
 import pandas as pd
 
-from symbiosis.analysis import hidden_states, small_studies
+from symbiosis.analysis import hidden_states, small_studies, verdicts
 from symbiosis.analysis.interaction import beyond_baseline, rank_agreement, read_scan, scan_rows
 from symbiosis.analysis.statistics import ALPHA, MARGIN, MIN_SEEDS
 from symbiosis.analysis.tables import LAST, PUBLISHED_ACCURACY, SeedValues, arm_name, markdown_table, p_text
-from symbiosis.analysis.verdicts import (
-    CONTRADICTED,
-    EXPLORATORY,
-    FREE_SEEDS,
-    NOT_DECIDABLE,
-    SUPPORTED,
-    UNDECIDED,
-    Claim,
-    Finding,
-    Part,
-    both_ends,
-    combine,
-    deciding,
-    in_words,
-    judge,
-    measure,
-    reason,
-)
+from symbiosis.analysis.verdicts import CONTRADICTED, FREE_SEEDS, SUPPORTED, UNDECIDED, Claim, Finding, Part
 from symbiosis.settings import resolve
 from symbiosis.store import results
 from symbiosis.store.folders import write_atomic
@@ -129,10 +112,6 @@ def tail_against_real(arm: str, measure: str) -> NamedFormula:
     return f"{arm_name(arm)}, tail gap of {measure.replace('_', ' ')}", formula
 
 
-def theory_agreement(metric: str) -> NamedFormula:
-    return f"rank agreement of {metric}", lambda values: rank_agreement(values, metric)
-
-
 VERBS: dict[str, Callable[..., NamedFormula]] = {
     **dict.fromkeys(("lead", "trails", "ties"), between_arms),
     **dict.fromkeys(("rises", "falls", "stays"), over_time),
@@ -141,7 +120,7 @@ VERBS: dict[str, Callable[..., NamedFormula]] = {
     "gains": gains,
     "outlasts": early_falls,
     "tail_loses": tail_against_real,
-    "follows_theory": theory_agreement,
+    "follows_theory": lambda metric: (f"rank agreement of {metric}", lambda values: rank_agreement(values, metric)),
 }
 BELOW_ZERO = ("trails", "falls", "tail_loses")
 OTHER_UNITS = ("outlasts", "tail_loses", "follows_theory")  # their numbers are no accuracies
@@ -170,16 +149,14 @@ def registered_claim(slug: str, line: Mapping[str, Any]) -> Claim:
             raise ResultsError(f"{where}: {key}: '{line[key]}' is not among {', '.join(among)}; add it to ledger.yaml")
     if not 0 < line["margin"] < 1:
         raise ResultsError(f"{where}: margin: {line['margin']!r}; a number above 0 and below 1, 0.02 is 2 points")
-    rivals = line.get("beats", line.get("level_with"))
-    verb = {"lead": None} if "beats" in line else {"ties": None, "within": line["margin"]}
-    metric = {"metric": line["metric"]} if "metric" in line else {}
-    parts = [
-        read_part({**verb, next(iter(verb)): [line["arm"], r], "margin": line["margin"], **metric}) for r in rivals
-    ]
-    region = "is above 0" if "beats" in line else f"lies within {line['margin']:g} on either side of 0"
-    test = (
-        f"{' and '.join(part.name for part in parts)}, final {line.get('metric', 'accuracy')}, seed by seed, {region}."
-    )
+    rivals, given = line.get("beats", line.get("level_with")), {key: line[key] for key in own & {"margin", "metric"}}
+    verb, region = "lead", "is above 0"
+    if "level_with" in line:
+        verb, region = "ties", f"lies within {line['margin']:g} on either side of 0"
+        given["within"] = line["margin"]
+    parts = [read_part({verb: [line["arm"], rival], **given}) for rival in rivals]
+    names = " and ".join(part.name for part in parts)
+    test = f"{names}, final {line.get('metric', 'accuracy')}, seed by seed, {region}."
     options = {"study": line["study"], "family": line["family"], "scale": line.get("scale", "")}
     return Claim(slug, "this project", line["says"], test, tuple(parts), **options)
 
@@ -227,7 +204,7 @@ def ledger(reports_dir: str | Path) -> pd.DataFrame:
     if not path.is_file():
         raise ResultsError(f"{path}: no such file; {results.HOW_TO_MAKE}")
     run = set(results.read_table(path)["scale"])
-    rows = published_rows()
+    rows = [published_row(claim) for claim in CLAIMS if claim.published]
     for scale in SCALES:
         if scale in run:
             rows += scale_rows(scale, results.read_studies(reports_dir, scale))
@@ -244,8 +221,9 @@ def scale_rows(scale: str, studies: Mapping[str, pd.DataFrame]) -> list[dict]:
     claims, judged = asked_of(studies, scale), {}
     for family in dict.fromkeys(claim.family for claim in claims):
         of_family = [claim for claim in claims if claim.family == family]
-        measured = [measure(part, studies.get(claim.study, nothing)) for claim in of_family for part in claim.parts]
-        findings = iter(judge(measured, FAMILIES[family].get("seeds", 0)))
+        parts = [(part, studies.get(claim.study, nothing)) for claim in of_family for part in claim.parts]
+        measured = [verdicts.measure(*part) for part in parts]
+        findings = iter(verdicts.judge(measured, FAMILIES[family].get("seeds", 0)))
         judged |= {claim.slug: list(itertools.islice(findings, len(claim.parts))) for claim in of_family}
     return [_ledger_row(scale, claim, judged[claim.slug]) for claim in claims]
 
@@ -260,48 +238,39 @@ def asked_of(studies: Mapping[str, pd.DataFrame], scale: str = "") -> list[Claim
 
 def _ledger_row(scale: str, claim: Claim, findings: Sequence[Finding]) -> dict:
     if claim.undecidable:
-        findings = [replace(one, verdict=UNDECIDED, why=NOT_DECIDABLE) for one in findings]
-    verdict = combine([finding.verdict for finding in findings])
-    one = findings[deciding(verdict, findings)]
+        findings = [replace(one, verdict=UNDECIDED, why=verdicts.NOT_DECIDABLE) for one in findings]
+    verdict = verdicts.combine([finding.verdict for finding in findings])
+    one = findings[verdicts.deciding(verdict, findings)]
     n = len(one.values)
-    sure = claim.family != EXPLORATORY and n == FAMILIES[claim.family].get("seeds", n) >= FREE_SEEDS
+    sure = claim.family != verdicts.EXPLORATORY and n == FAMILIES[claim.family].get("seeds", n) >= FREE_SEEDS
     names = {"scale": scale, "claim": claim.slug, "source": claim.source, "statement": claim.statement}
-    in_text = [*map(in_words, findings), *([f"not decidable: {claim.undecidable}"] if claim.undecidable else [])]
+    in_text = [*map(verdicts.in_words, findings), *[f"not decidable: {claim.undecidable}"] * bool(claim.undecidable)]
     names |= {"test": claim.test, "study": claim.study, "family": claim.family}
-    names |= {"evidence": CONFIRMATORY if sure else EXPLORATORY, "numbers": "; ".join(in_text)}
+    names |= {"evidence": CONFIRMATORY if sure else verdicts.EXPLORATORY, "numbers": "; ".join(in_text)}
     numbers = {name: getattr(one, name) for name in ("estimate", "low", "high", "p", "p_holm", "p_equivalence")}
     numbers |= {"n": n, "corrected_low": one.corrected[0], "corrected_high": one.corrected[1]}
-    numbers["margin"] = one.part.high if both_ends(one.part) else one.part.margin or math.nan
-    return names | numbers | {"verdict": verdict, "why": reason(findings)}
+    numbers["margin"] = one.part.high if verdicts.both_ends(one.part) else one.part.margin or math.nan
+    return names | numbers | {"verdict": verdict, "why": verdicts.reason(findings)}
 
 
 # ---- the published table against its own sentences
 
-FIGURES = {"guessing": 25.0} | {  # in percent; AG News has four classes
+PUBLISHED_FIGURES = {"guessing": 25.0} | {  # in percent; AG News has four classes
     f"{arm} {when}": value
     for arm, pair in PUBLISHED_ACCURACY.items()
     for when, value in zip(("initial", "final"), pair, strict=True)
 }
 
 
-def published_rows() -> list[dict]:
-    """Rows of the ledger of those claims that the published table itself decides, by arithmetic on its figures."""
-    return [_published_row(claim) for claim in CLAIMS if claim.published]
-
-
-def _published_row(claim: Claim) -> dict:
+def published_row(claim: Claim) -> dict:
+    """The ledger's row of a claim that the published table itself decides, by arithmetic on its figures."""
     row = {"scale": PUBLISHED_SCALE, "claim": claim.slug, "source": claim.source, "statement": claim.statement}
-    row |= {
-        "test": claim.published.get("test", claim.test),
-        "study": "",
-        "evidence": PUBLISHED_SCALE,
-        "n": 1,
-        "why": "",
-    }
+    row |= {"test": claim.published.get("test", claim.test), "study": "", "evidence": PUBLISHED_SCALE}
+    row |= {"n": 1, "why": ""}
     if "numbers" in claim.published:
         return row | {name: claim.published[name] for name in ("numbers", "verdict")}
     sums = [published_sum(side, weights) for one in claim.published["sums"] for side, weights in one.items()]
-    whole = combine([one["verdict"] for one in sums])
+    whole = verdicts.combine([one["verdict"] for one in sums])
     bounds = next(one for one in sums if one["verdict"] == whole)
     return row | bounds | {"numbers": "; ".join(one["numbers"] for one in sums)}
 
@@ -315,14 +284,14 @@ def published_sum(side: str, weights: Mapping[str, float]) -> dict:
     errors on. 'near' 0: supported where the sum and 1.96 standard errors on either side lie within MARGIN, contradicted
     where they lie wholly outside. `numbers` is the sum as one does it by hand.
     """
-    total = sum(weight * FIGURES[name] for name, weight in weights.items())
-    measured = [(weight, FIGURES[name]) for name, weight in weights.items() if name != "guessing"]
+    total = sum(weight * PUBLISHED_FIGURES[name] for name, weight in weights.items())
+    measured = [(weight, PUBLISHED_FIGURES[name]) for name, weight in weights.items() if name != "guessing"]
     error = math.sqrt(sum(w**2 * x * (100 - x) for w, x in measured) / PUBLISHED_TEST_ROWS)
     beyond, reach = {"above": total, "below": -total, "near": 100 * MARGIN - abs(total)}[side], 1.96 * error
     wrong = beyond < -reach if side == "near" else beyond <= 0
     verdict = CONTRADICTED if wrong else SUPPORTED if beyond > reach else UNDECIDED
     factors = {name: f"{abs(w):g} x " if abs(w) != 1 else "" for name, w in weights.items()}
-    terms = [("- " if w < 0 else "+ ") + f"{factors[x]}{FIGURES[x]:.2f} ({x})" for x, w in weights.items()]
+    terms = [("- " if w < 0 else "+ ") + f"{factors[x]}{PUBLISHED_FIGURES[x]:.2f} ({x})" for x, w in weights.items()]
     words = f"{' '.join(terms).removeprefix('+ ')} = {total:+.2f} points ({total / error:+.1f} SE of {error:.1f})"
     bounds = {"estimate": total, "low": total - reach, "high": total + reach}
     return {name: value / 100 for name, value in bounds.items()} | {"verdict": verdict, "numbers": words}
@@ -351,10 +320,8 @@ def _section(scale: str, rows: pd.DataFrame) -> str:
     text = f"## {SCALES.get(scale, scale)} (`{scale}`)\n\n"
     if scale == PUBLISHED_SCALE:
         lines = [[r.source, f"{r.statement} `{r.claim}`", r.test, r.numbers, r.verdict] for r in rows.itertuples()]
-        head = LEDGER["published_head"].format(test_rows=PUBLISHED_TEST_ROWS) + "\n"
-        return f"{text}{_tally(rows)}\n\n{head}" + markdown_table(
-            ["Source", "Claim", "Test", "Numbers", "Verdict"], lines
-        )
+        table = markdown_table(["Source", "Claim", "Test", "Numbers", "Verdict"], lines)
+        return f"{text}{_tally(rows)}\n\n{LEDGER['published_head'].format(test_rows=PUBLISHED_TEST_ROWS)}\n{table}"
     lacking = rows["numbers"].map(lambda numbers: all(": not run: " in part for part in numbers.split("; ")))
     run = rows[~lacking]
     for (evidence, family), part in run.groupby(["evidence", "family"]):
@@ -364,7 +331,7 @@ def _section(scale: str, rows: pd.DataFrame) -> str:
         columns = ["Source", "Claim", "Numbers (95% interval)", "Corrected interval", "p", "Verdict"]
         text += f"**{words}.** {_tally(part)}\n\n{markdown_table(columns, lines)}\n"
     few = run[(run["verdict"] != UNDECIDED) & (run["n"] < FREE_SEEDS)]
-    alone = run[(run["p"] < ALPHA) & (run["p_holm"] >= ALPHA) & (run["why"] != NOT_DECIDABLE)]
+    alone = run[(run["p"] < ALPHA) & (run["p_holm"] >= ALPHA) & (run["why"] != verdicts.NOT_DECIDABLE)]
     lists = {
         f"Decided on fewer than {FREE_SEEDS} seeds, to be run again on 20": few,
         "Decided before the correction and not after it": alone,
@@ -384,8 +351,6 @@ def _interval(row: Any) -> str:
 
 
 def _verdict(row: Any) -> str:
-    near = (
-        f"within {row.margin:g}: p {p_text(row.p_equivalence)}" if row.p_equivalence < ALPHA else ""
-    )  # nan: not tested
-    notes = "; ".join(filter(None, (row.why, near)))
+    tested = row.p_equivalence < ALPHA  # nan: it was not
+    notes = "; ".join(filter(None, (row.why, tested and f"within {row.margin:g}: p {p_text(row.p_equivalence)}")))
     return row.verdict + (f" ({notes})" if notes else "")

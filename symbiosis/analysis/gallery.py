@@ -59,7 +59,7 @@ NAMED_WORLD = {
     "study": claims.REGIME_STUDY,
 }
 MIXING = {"arms": tuple(STYLES["mixing"]), "study": "mixing", "styles": "mixing"}
-METHODS = {
+OF_METHODS = {
     "accuracy_comparison": asks(drawings.accuracy, "Do the methods differ in test accuracy?"),
     "accuracy_controls": asks(drawings.accuracy, "And the controls, which each change one thing?", arms="controls"),
     "loss_curves": asks(drawings.metrics, "What does training show of it?", names=TRAINING_LOSSES, height=2.7),
@@ -96,7 +96,7 @@ INTERACTION = {
     "interaction_matrices": asks(entities.matrices, "Whose task does who learn? Three entities, alpha = 0.5."),
     "interaction_trends": asks(entities.trends, "Do the trends follow the linear theory?"),
     "interaction_beyond": asks(entities.beyond, "And if the entities are not equal?"),
-    "interaction_beta": asks(entities.by_beta, "How many of the real rows should be private? Two entities."),
+    "interaction_beta": asks(entities.draw_by_beta, "How many of the real rows should be private? Two entities."),
 }
 THEORY = {
     "relative_efficiency": asks(entities.efficiency, "Which mixture is best? Theory alone."),
@@ -108,7 +108,7 @@ SMALL = {
     ),
     "planted_error": asks(small_studies.draw_planted_error, "Who repeats a lie that one was told?"),
 }
-FIGURES = METHODS | OF_RUNS | INTERACTION | THEORY | SMALL
+FIGURES = OF_METHODS | OF_RUNS | INTERACTION | THEORY | SMALL
 
 
 def draw(name: str, reports: Reports, **options: Any) -> tuple[Figure, pd.DataFrame | dict]:

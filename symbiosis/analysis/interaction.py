@@ -20,18 +20,9 @@ from symbiosis.analysis.statistics import mean_interval
 from symbiosis.analysis.tables import LAST, SeedValues, difference_table, last_generation, with_interval
 from symbiosis.settings import resolve
 from symbiosis.store.results import COLUMNS, NUMBERS, arm_of, read_or_empty, with_arm
-from symbiosis.theory.many_models import (
-    aligned_designs,
-    data_shares,
-    efficiency_surface,
-    first_fit,
-    fixed_point,
-    one_round,
-    ring_designs,
-    subspace_designs,
-    theory_change,
-    trajectory,
-)
+from symbiosis.theory import many_models
+from symbiosis.theory.designs import aligned_designs, ring_designs, subspace_designs
+from symbiosis.theory.many_models import efficiency_surface, theory_change
 
 METHOD, STUDY = "interaction", "interaction"
 ENTITIES, ALPHAS = (2, 3, 4), (0.0, 0.5, 1.0)
@@ -207,10 +198,11 @@ def by_beta(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
 def data_share_tables() -> dict[str, pd.DataFrame]:
     """Whose data is in whose mean, entities by data sets, at alpha = beta = 0.5: {round: shares} of `ring_designs`."""
     designs = ring_designs()
-    first, one = first_fit(designs, 0.5, np.ones(2)), one_round(designs, 0.5, 0.5)
-    moments = {"round 0": first, "round 1": trajectory(first, one)[1], "limit": fixed_point(first, one)}
+    first, one = many_models.first_fit(designs, 0.5, np.ones(2)), many_models.one_round(designs, 0.5, 0.5)
+    moments = {"round 0": first, "round 1": many_models.trajectory(first, one)[1]}
+    moments["limit"] = many_models.fixed_point(first, one)
     entities = list("1234")
-    shares = {name: data_shares(each, designs) for name, each in moments.items()}
+    shares = {name: many_models.data_shares(each, designs) for name, each in moments.items()}
     return {name: pd.DataFrame(each, entities, [*entities, "public"]) for name, each in shares.items()}
 
 

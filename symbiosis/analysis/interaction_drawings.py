@@ -52,11 +52,11 @@ def plot_similarity(rows: pd.DataFrame, panels: dict[str, str]) -> Figure:
 
 
 def matrices(reports: Reports) -> Drawn:
-    used = _losses(reports.rows(arms=[interaction_tables.arm(3, 0.5)]))
+    used = _of_matrix(reports.rows(arms=[interaction_tables.arm(3, 0.5)]))
     return plot_losses(used), used
 
 
-def _losses(rows: pd.DataFrame) -> pd.DataFrame:
+def _of_matrix(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["metric"].str.fullmatch(r"loss_\d+_on_\w+")]
 
 
@@ -68,7 +68,7 @@ def entity_by_task(losses: pd.Series) -> pd.DataFrame:
 
 def plot_losses(rows: pd.DataFrame) -> Figure:
     """`matrices` of any arm or run."""
-    rows, last = _losses(rows), int(rows["generation"].max())
+    rows, last = _of_matrix(rows), int(rows["generation"].max())
     means = rows.groupby(["generation", "metric"])["value"].mean()
     tables = {f"generation {g}": entity_by_task(means[g]) for g in sorted({0, (last + 1) // 2, last})}
     own = [table.apply(lambda column: column.index == column.name) for table in tables.values()]
@@ -100,7 +100,7 @@ def trends(reports: Reports) -> Drawn:
 
 def beyond(reports: Reports) -> Drawn:
     equal, unequal = interaction_tables.arm(3, 0.5), interaction_tables.BEYOND
-    used = _losses(reports.rows(arms=[equal, *unequal]))
+    used = _of_matrix(reports.rows(arms=[equal, *unequal]))
     if equal not in set(used["arm"]) or used["arm"].nunique() < 2:
         raise NotRun("No unequal entities have been run, or no three equal ones: no figure.")
     tested = interaction_tables.against(used, used["metric"].unique(), interaction_tables.EQUALS)
@@ -113,7 +113,7 @@ def beyond(reports: Reports) -> Drawn:
     return figures.plot_matrices(means, sure, f"difference of the loss\n[nats per token], {n}", **style), used
 
 
-def by_beta(reports: Reports) -> Drawn:
+def draw_by_beta(reports: Reports) -> Drawn:
     arms = interaction_tables.BETAS
     used = reports.rows(interaction_tables.OWN_AND_OTHERS, list(arms.values()))
     if used["arm"].nunique() < len(arms):

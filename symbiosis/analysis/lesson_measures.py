@@ -14,18 +14,9 @@ from symbiosis.data.world import World
 from symbiosis.errors import SymbiosisError
 from symbiosis.measures.lessons import DIGITS, RealText, lesson_rows, null_band
 from symbiosis.settings import RunSettings, derive_seed, make_settings, resolve
+from symbiosis.store import results
 from symbiosis.store.folders import digest, write_atomic
-from symbiosis.store.results import (
-    COLUMNS,
-    csv_bytes,
-    from_record,
-    merge_into,
-    one_at_a_time,
-    read_or_empty,
-    read_table,
-    runs_with_lessons,
-    select,
-)
+from symbiosis.store.results import COLUMNS, csv_bytes, one_at_a_time, read_or_empty, select
 
 VERSION = 3  # of the measures: raised when a formula changes, so that finished lessons are measured anew
 BAND_COLUMNS = ("scale", "study", "metric", "low", "high", "n_texts", "draws")
@@ -41,10 +32,10 @@ def collect(reports_dir: Path, scale: str | None = None, study: str | None = Non
     Columns and rule are those of `results.collect`; the runs are those of `runs_with_lessons`. Each study's null band
     comes into null_bands.csv.
     """
-    folders = runs_with_lessons(reports_dir, scale, study)
+    folders = results.runs_with_lessons(reports_dir, scale, study)
     if not folders:
         return []
-    merged = merge_into(into / "measures.csv", map(run_rows, folders))
+    merged = results.merge_into(into / "measures.csv", map(run_rows, folders))
     firsts = {folder.parts[-3:-1]: folder for folder in reversed(folders)}
     _merge_bands(into / "null_bands.csv", pd.concat(map(band_of_run, firsts.values())))
     return merged
@@ -107,7 +98,7 @@ def run_rows(folder: str | Path) -> pd.DataFrame:
     if not (table.is_file() and mark.is_file() and mark.read_text() == _mark(folder)):
         write_atomic(table, csv_bytes(_measured(folder), COLUMNS))
         write_atomic(mark, _mark(folder).encode())
-    return read_table(table)
+    return results.read_table(table)
 
 
 def _mark(folder: Path) -> str:
@@ -173,5 +164,5 @@ def _base_loss(settings: RunSettings, student) -> Callable[[Sequence[str]], floa
 
 def _read_settings(folder: Path) -> tuple[RunSettings, str]:
     """Settings and run_id of a finished run."""
-    run_id, settings = from_record(folder, lambda record: (record["run_id"], dict(record["settings"])))
+    run_id, settings = results.from_record(folder, lambda record: (record["run_id"], dict(record["settings"])))
     return make_settings(str(folder / "record.json"), **settings), run_id

@@ -139,10 +139,10 @@ def _pairs(cells: dict[str, dict], factor: str, level: Any) -> list[tuple[str, s
     """(arm with the level, arm with the reference) of cells that are the same but for the factor."""
     ignored = ID_KEYS | {factor} | TUNED_WITH.get(factor, set())
     rest = {arm: {name: x for name, x in cell.items() if name not in ignored} for arm, cell in cells.items()}
-    levels, references = (
-        [arm for arm, cell in cells.items() if cell[factor] == chosen] for chosen in (level, REFERENCE[factor])
-    )
-    return [(a, b) for a in levels for b in references if rest[a] == rest[b]]
+    at = {
+        chosen: [arm for arm, cell in cells.items() if cell[factor] == chosen] for chosen in (level, REFERENCE[factor])
+    }
+    return [(a, b) for a in at[level] for b in at[REFERENCE[factor]] if rest[a] == rest[b]]
 
 
 # ---- arms against their rivals, study by study
@@ -342,9 +342,8 @@ def smallest_diversity(layout: pd.DataFrame, margin: float = MARGIN) -> pd.DataF
     judged, and the bounds are not corrected for the number of cells.
     """
     cells = dict(list(layout.set_index("seed").groupby(["real_share", "level"])["value"]))
-    pairs = {
-        cell: (values, cells[1, cell[1]]) for cell, values in cells.items() if cell[0] < 1 and (1, cell[1]) in cells
-    }
+    crossed = [(real, level) for real, level in cells if real < 1 and (1, level) in cells]
+    pairs = {(real, level): (cells[real, level], cells[1, level]) for real, level in crossed}
     losses = difference_table(["real_share", "level"], pairs)
     bounds = {"at_least": "high", "estimate": "mean", "at_most": "low"}
     smallest = []

@@ -27,11 +27,8 @@ PUBLISHED_BESIDE = ("miniature", "agnews_small", "paper")  # scales that ask wha
 
 def arm_name(arm: str) -> str:
     """An arm as a figure or table names it; arms without a name of their own read as they are spelt."""
-    return (
-        STYLES["arms"][arm]["name"]
-        if arm in STYLES["arms"]
-        else arm.replace("_", " ").replace("-", ", ", 1).capitalize()
-    )
+    spelt = arm.replace("_", " ").replace("-", ", ", 1).capitalize()
+    return STYLES["arms"].get(arm, {"name": spelt})["name"]
 
 
 def order(table: pd.DataFrame) -> list[str]:
@@ -86,15 +83,13 @@ def paired_table(
 ) -> pd.DataFrame:
     """`difference_table` of every arm and every baseline, last generation; two baselines are compared once."""
     values, arms = SeedValues(rows), order(rows)
-    return difference_table(
-        ["arm", "baseline"],
-        {
-            (arm, baseline): (values(arm, LAST, metric), values(baseline, LAST, metric))
-            for i, baseline in enumerate(baselines)
-            for arm in arms
-            if arm not in (baseline, *baselines[:i])
-        },
-    )
+    pairs = {
+        (arm, baseline): (values(arm, LAST, metric), values(baseline, LAST, metric))
+        for i, baseline in enumerate(baselines)
+        for arm in arms
+        if arm not in (baseline, *baselines[:i])
+    }
+    return difference_table(["arm", "baseline"], pairs)
 
 
 def growth_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -153,6 +148,9 @@ class Table(NamedTuple):
     readable: pd.DataFrame
     rows: pd.DataFrame
 
+    def markdown(self) -> str:
+        return markdown_table([*map(str, self.readable.columns)], self.readable.to_numpy().tolist())
+
     def formats(self) -> dict[str, str]:
         """{suffix: text}: csv of the numbers, md and tex (booktabs) of what is read."""
         style = self.readable.style.hide(axis="index").format(escape="latex")
@@ -160,7 +158,7 @@ class Table(NamedTuple):
         sides = "".join("r" if right else "l" for right in numeric)
         return {
             "csv": self.numbers.to_csv(index=False, lineterminator="\n"),
-            "md": markdown(self.readable),
+            "md": self.markdown(),
             "tex": style.format_index(escape="latex", axis="columns").to_latex(hrules=True, column_format=sides),
         }
 
@@ -191,13 +189,10 @@ def table(name: str, by_study: Mapping[str, pd.DataFrame], study: str = "main") 
     if not named:
         single = run_table(rows)
         return Table(single, by_seed(single), rows)
-    final = pd.concat([_final(of).assign(world=column) for column, of in named.items()])
+    means = {column: summarise(of, "accuracy").query("generation == generation.max()") for column, of in named.items()}
+    final = pd.concat([mean.assign(world=column) for column, mean in means.items()])
     used = pd.concat([of[of["metric"] == "accuracy"] for of in named.values()])
     return Table(final[["world", "arm", "mean", "low", "high", "n"]], by_world(final), used)
-
-
-def _final(rows: pd.DataFrame) -> pd.DataFrame:
-    return summarise(rows, "accuracy").query("generation == generation.max()")
 
 
 def by_world(final: pd.DataFrame) -> pd.DataFrame:
@@ -224,11 +219,6 @@ def readable_paired(table: pd.DataFrame) -> pd.DataFrame:
     columns = {"Arm": table["arm"].map(arm_name), "Against": table["baseline"].map(arm_name)}
     columns |= {"Seeds": table["n"].astype(str), "Difference (points)": intervals(points, 1)}
     return pd.DataFrame(columns | {"p": table["p"].map(p_text), "p (Holm)": table["p_holm"].map(p_text)})
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A table of texts in Markdown, its index left out."""
-    return markdown_table([*map(str, table.columns)], table.to_numpy().tolist())
 
 
 def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

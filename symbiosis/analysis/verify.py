@@ -22,7 +22,7 @@ def verify(reports: Path | None = None) -> list[tuple[str, bool]]:
     reports = reports or root() / "reports"
     long = [reports / name for name in ("results.csv", "measures.csv") if (reports / name).is_file()]
     rows, *measures = [results.read_table(path) for path in long]
-    checks = [*_texts(reports), *_tables(reports), *_sources(reports, pd.concat([rows, *measures], ignore_index=True))]
+    checks = [*_pages(reports), *_files(reports), *_shown(reports, pd.concat([rows, *measures], ignore_index=True))]
     recorded = set(results.read_records(reports)["run_id"])
     what = f"reports/records.csv: a record for each of {rows['run_id'].nunique()} runs"
     return _from_root([*checks, (what, set(rows["run_id"]) == recorded)], reports)
@@ -32,19 +32,15 @@ def _from_root(checks: list[tuple[str, bool]], reports: Path) -> list[tuple[str,
     return [(what.removeprefix(f"{reports.parent}/"), matches) for what, matches in checks]
 
 
-def results_table(reports: Path, scale: str) -> str:
-    """A table as it should stand in docs/results.md."""
-    return tables.markdown(tables.table("main_table", results.read_studies(reports, scale)).readable)
-
-
-def _texts(reports: Path) -> Iterator[tuple[str, bool]]:
+def _pages(reports: Path) -> Iterator[tuple[str, bool]]:
     page = (reports.parent / "docs/results.md").read_text()
     for scale in tables.WORLDS:
-        yield f"docs/results.md: table of {scale}", results_table(reports, scale) in page
+        table = tables.table("main_table", results.read_studies(reports, scale))
+        yield f"docs/results.md: table of {scale}", table.markdown() in page
     yield "reports/claims.md", claims.markdown(claims.ledger(reports)) == (reports / "claims.md").read_text()
 
 
-def _tables(reports: Path) -> Iterator[tuple[str, bool]]:
+def _files(reports: Path) -> Iterator[tuple[str, bool]]:
     """Every committed table, to the byte, in all of its formats."""
     for path in sorted(reports.glob("tables/**/*.csv")):
         source = json.loads(path.with_suffix(".json").read_text())
@@ -54,7 +50,7 @@ def _tables(reports: Path) -> Iterator[tuple[str, bool]]:
             yield str(file), file.is_file() and file.read_text() == text
 
 
-def _sources(reports: Path, rows: pd.DataFrame) -> Iterator[tuple[str, bool]]:
+def _shown(reports: Path, rows: pd.DataFrame) -> Iterator[tuple[str, bool]]:
     """Every figure and table beside which a source stands: the long tables still have the very rows it shows."""
     for path in sorted([*reports.glob("figures/**/*.json"), *reports.glob("tables/**/*.json")]):
         source = json.loads(path.read_text())

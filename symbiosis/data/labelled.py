@@ -46,10 +46,11 @@ def read(settings: RunSettings) -> Source:
         tables = fetch("task", name, settings.task_revision, ("train", "test"))
         train, test = tables[:1], tables[1:]
         name = train[0].name.removesuffix("/train")
-    listed = listed_names(folder)
+    lines = decoded(folder / "classes.txt").split("\n") if (folder / "classes.txt").is_file() else None
+    listed = None if lines is None else [line.strip() for line in lines if line.strip()]
     names = (train[0].label_names or _names_of_rows(folder, train)) if listed is None else listed
     _check_names(folder, names)
-    frames = [labelled_rows(tables, names, cleaned, numbered=listed) for tables in (train, test)]
+    frames = [labelled_rows(tables, names, cleaned, listed) for tables in (train, test)]
     _say_classes(name, names, frames[0]["label"])
     return Source(name, names, *frames, cleaned)
 
@@ -90,11 +91,7 @@ def _read_folder(folder: Path, stems: Sequence[str]) -> list[Table]:
 
 
 def labelled_rows(
-    tables: Sequence[Table],
-    names: Sequence[str],
-    cleaned: Counter | None = None,
-    *,
-    numbered: Sequence[str] | None = None,
+    tables: Sequence[Table], names: Sequence[str], cleaned: Counter, numbered: Sequence[str] | None
 ) -> pd.DataFrame:
     """Cleaned texts with labels as indices into `names`; `source_id` is file and line.
 
@@ -113,15 +110,18 @@ def labelled_rows(
             label, before = _label(row, where, names_of_numbers, by_name), counts.total() - counts["space"]
             raw, text = _text(row, where, counts, of_ag_news or "class_index" in row)
             if not isinstance(label, str) or label not in places:
-                raise _unknown(label, names, where)
+                known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
+                raise DataError(
+                    f"{where}: unknown label {repr(label)[:50]} (known: {known[:100]}; a class_index is one more); "
+                    "correct it, or add it to classes.txt"
+                )
             if not example and counts.total() - counts["space"] > before:
                 example = _difference(raw, text)
             rows.append((text, places[label], f"{Path(table.name).name}:{number}"))
         if example:
             changes = ", ".join(f"{n:,} {kind}" for kind, n in counts.most_common() if n)
             tqdm.write(f"{table.name}: repairs of its texts: {changes}; the first: {example}")
-        if cleaned is not None:
-            cleaned.update(+counts)
+        cleaned.update(+counts)
     if not rows:
         raise _no_rows(tables)
     return pd.DataFrame(rows, columns=["text", "label", "source_id"])
@@ -185,28 +185,14 @@ def _number(label: Any) -> int | None:
 def _is_like_a_number(label: Any) -> bool:
     """Whether it is a number in any spelling: 1, "1.0", -1, "1e3", full-width digits."""
     try:
-        return not isinstance(label, bool) and label not in MISSING and float(label) is not None
+        return not isinstance(label, bool) and label not in NO_VALUE and float(label) is not None
     except (TypeError, ValueError, OverflowError):
         return False
 
 
-def _unknown(label: Any, names: Sequence[str], where: str) -> DataError:
-    known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
-    return DataError(
-        f"{where}: unknown label {repr(label)[:50]} (known: {known[:100]}; a class_index is one more); correct it, or "
-        "add it to classes.txt"
-    )
-
-
 # --- names of labels -----------------------------------------------------------------------------------------------
-MISSING = ("", "nan", "NaN", "NAN", "None", "none", "null", "NULL", "NA", "N/A", "<NA>")  # written for no value
+NO_VALUE = ("", "nan", "NaN", "NAN", "None", "none", "null", "NULL", "NA", "N/A", "<NA>")  # written for no value
 MOST_NAMES, LONGEST_NAME = 500, 100  # of classes that rows alone name, and characters of a name
-
-
-def listed_names(folder: Path) -> list[str] | None:
-    """The lines of the folder's classes.txt."""
-    path = folder / "classes.txt"
-    return [line.strip() for line in decoded(path).split("\n") if line.strip()] if path.is_file() else None
 
 
 def _names_of_rows(folder: Path, train: list[Table]) -> list[str]:
@@ -219,7 +205,7 @@ def _names_of_rows(folder: Path, train: list[Table]) -> list[str]:
             label = _label(row, table.where(number), table.label_names)
             if not isinstance(label, str):
                 raise DataError(f"{table.where(number)}: label is {label!r}; write the name of a class")
-            counts[label] += label not in MISSING
+            counts[label] += label not in NO_VALUE
     names = sorted(+counts)
     if len(names) > MOST_NAMES:
         raise DataError(

@@ -81,14 +81,11 @@ def fetch(key: str, name: str, revision: str, splits: Sequence[str]) -> list[Tab
         ) from None
     if missing := [split for split in splits if split not in data]:
         raise DataError(f"{key}: {name}@{revision} has no split '{missing[0]}'; bring such files in a folder")
-    return [
-        Table(
-            f"{name}@{revision}/{split}",
-            list(enumerate(data[split].to_list(), 1)),
-            label_names=getattr(data[split].features.get("label"), "names", None),
-        )
-        for split in splits
-    ]
+    tables = []
+    for split in splits:
+        names = getattr(data[split].features.get("label"), "names", None)
+        tables.append(Table(f"{name}@{revision}/{split}", list(enumerate(data[split].to_list(), 1)), label_names=names))
+    return tables
 
 
 def decoded(path: Path) -> str:

@@ -45,7 +45,7 @@ def load_tasks(settings: InteractionSettings) -> list[TaskTexts]:
             f"private_tasks: '{unknown[0]}' is no class of the miniature ({', '.join(LABEL_NAMES)}); with files or hub "
             "ids set public_task to a file, folder or hub id, too"
         )
-    return [split(name, _written(name, settings), settings) for name in names]
+    return [split(name, _world_texts(name, settings), settings) for name in names]
 
 
 def split(name: str, texts: list[str], settings: InteractionSettings) -> TaskTexts:
@@ -83,7 +83,7 @@ def public_world(world: World) -> World:
     return replace(world, probabilities=probabilities)
 
 
-def _written(name: str, settings: InteractionSettings) -> list[str]:
+def _world_texts(name: str, settings: InteractionSettings) -> list[str]:
     """Draws of one class of the seed's world, or of its public text; a few more, because a text can come up twice."""
     if not settings.train_size:
         raise DataError("train_size: 0 takes all, but the miniature world has no end; give a number of texts")
@@ -98,7 +98,7 @@ def _written(name: str, settings: InteractionSettings) -> list[str]:
 # --- files and the hub ---------------------------------------------------------------------------------------------
 def read_texts(name: str) -> list[str]:
     """All texts of a file, of a folder's files, or of the train split of a hub id."""
-    return [_text(row, table.where(number)) for table in _tables(name) for number, row in table.rows]
+    return [_row_text(row, table.where(number)) for table in _tables(name) for number, row in table.rows]
 
 
 def _tables(name: str) -> list[Table]:
@@ -113,7 +113,7 @@ def _tables(name: str) -> list[Table]:
     return [read_table(path) for path in readable]
 
 
-def _text(row: Any, where: str) -> str:
+def _row_text(row: Any, where: str) -> str:
     """One row as one line of text: SciQ, ARC and GSM8K as question and answer, anything else by its `text`."""
     try:
         asked = "question" in row

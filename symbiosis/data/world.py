@@ -103,7 +103,10 @@ class World:
     def log_likelihood(self, texts: Iterable[str]) -> np.ndarray:
         """(n, C, K) log p(text | class, subtopic) in nats, exact; -inf where the world cannot write the text."""
         texts = list(texts)
-        writable = np.array([self._can_write(text) for text in texts], bool)
+        slots = [[slot for _, words in parse(text) or [] for slot in words.items()] for text in texts]
+        writable = np.array(
+            [bool(of) and all(word in self.slot_words[slot] for slot, word in of) for of in slots], bool
+        )
         scores = self._word_scores(texts) - 2 * np.log(len(TEMPLATES))
         return np.where(writable[:, None, None], scores, -np.inf)
 
@@ -159,11 +162,6 @@ class World:
     def _places(self, text: str) -> list[int]:
         """Index slot * W + word of every slot word in the text."""
         return [self.places[word] for word in re.findall(r"[a-z]+", text.lower()) if word in self.places]
-
-    def _can_write(self, text: str) -> bool:
-        """Two sentences of the templates, every slot filled with a word of that slot."""
-        slots = [slot for _, words in parse(text) or [] for slot in words.items()]
-        return bool(slots) and all(word in self.slot_words[slot] for slot, word in slots)
 
 
 def zipf(k: int, exponent: float = ZIPF) -> np.ndarray:

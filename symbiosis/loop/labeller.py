@@ -83,16 +83,14 @@ def report(state: LoopState) -> dict:
     """
     generator, dev = state.generator, state.task.dev
     probs, labels = generator.label_probs(dev["text"][:]), np.array(dev["label"])
-    counts = label_counts(probs)
+    counts, curve = label_counts(probs), calibration_curve(probs, labels)
     found = {
         "n": len(labels),
         "counts": dict(zip(generator.label_names, counts.tolist(), strict=True)),
         "entropy": round(mean_entropy(probs), 4),
         "accuracy": round(float((probs.argmax(1) == labels).mean()), 4),
         "calibration_error": round(calibration_error(probs, labels), 4),
-        "calibration_curve": [
-            [n, round(sure, 4), round(right, 4)] for n, sure, right in calibration_curve(probs, labels)
-        ],
+        "calibration_curve": [[n, round(sure, 4), round(right, 4)] for n, sure, right in curve],
     }
     said = ", ".join(f"{name} {n}" for name, n in found["counts"].items())
     tqdm.write(

@@ -58,20 +58,17 @@ def new_rows(state: LoopState, generation: int) -> Dataset:
     n_real = real_count(settings.lesson_size - n_dev, settings.real_share)
     n = settings.lesson_size - n_dev - n_real
     n_explained = round(settings.dev_prompts_share * n) if len(prompts) else 0
-    if n > n_explained:
-        rows = METHODS[settings.method](
-            state, generation, (n - n_explained) * (HELD_DRAFTS if settings.held_power else 1)
-        )
-        rows = held(state, rows, n - n_explained) if settings.held_power else rows
+    if n_own := n - n_explained:
+        rows = METHODS[settings.method](state, generation, n_own * (HELD_DRAFTS if settings.held_power else 1))
+        rows = held(state, rows, n_own) if settings.held_power else rows
         parts.append(relabel_rejected(state, rows, generation) if settings.weak_accuracy else rows)
     if n_explained:
         parts.append(explained_dev(state, task.dev.select(prompts), n_explained, generation))
     if n_real:
         fixed, some = settings.real_rows_from == "fixed", task.train
         if settings.held_power:
-            some = held(
-                state, some.select(state.rng(0 if fixed else generation, "held").permutation(len(some))), n_real
-            )
+            order = state.rng(0 if fixed else generation, "held").permutation(len(some))
+            some = held(state, some.select(order), n_real)
         else:
             some = some.select(real_positions(n_real, generation, len(some), fixed=fixed))
         parts.append(as_labelled(some, "real", generation))
@@ -306,13 +303,7 @@ def update_generator(state: LoopState, generation: int) -> tuple[Dataset, list[d
         return hard, teaching.update_pool_lm(generator, hard["text"], seed=seed)
     drafts, counts = teaching.explanations(generator, hard["text"], seed=seed)
     state.counts.update(counts)
-    scores = influence_of_drafts(state, drafts, generation)
+    rows = as_lesson(state, teaching.label(state.generator, drafts), generation, "explain")
+    influence = Influence(state.student, state.lesson, state.task.dev, state.seed(generation, "influence"))
     learn = {"influence": teaching.update_influence, "dpo": teaching.update_dpo}[update]
-    return hard, learn(generator, hard["text"], drafts, scores, seed=seed)
-
-
-def influence_of_drafts(state: LoopState, drafts: list[str], generation: int) -> np.ndarray:
-    """(n,) first-order change of the Student's dev loss from each text with the Generator's label; negative helps."""
-    texts = teaching.label(state.generator, drafts)
-    rows = as_lesson(state, texts, generation, "explain")
-    return Influence(state.student, state.lesson, state.task.dev, state.seed(generation, "influence")).of(rows)
+    return hard, learn(generator, hard["text"], drafts, influence.of(rows), seed=seed)

@@ -393,9 +393,8 @@ def _two_distributions(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _rows(embeddings: np.ndarray) -> np.ndarray:
     x = np.asarray(embeddings, dtype=float)
-    _check(
-        x.ndim == 2 and np.isfinite(x).all(), f"embeddings: needs finite numbers of shape (n, d), got shape {x.shape}"
-    )
+    fits = x.ndim == 2 and np.isfinite(x).all()
+    _check(fits, f"embeddings: needs finite numbers of shape (n, d), got shape {x.shape}")
     return x
 
 

@@ -300,15 +300,15 @@ def lesson_rows(
     """
     frame = FUNCTION_WORDS if world else diversity.frame_words(texts)
     parts = {n_tokens: diversity.equal_tokens(texts, n_tokens, rng) for n_tokens in SIZES.values()}
-    rows = [row for end, n in SIZES.items() for row in _rows(word_diversity(parts[n], frame), n, end)]
+    rows = [row for end, n in SIZES.items() for row in _metric_rows(word_diversity(parts[n], frame), n, end)]
     if real:
-        rows += _rows(real_words(parts[min(parts)], real.words), min(parts))
+        rows += _metric_rows(real_words(parts[min(parts)], real.words), min(parts))
     if real and real.encode:
-        rows += _rows(semantic_diversity(_sample([text for text in texts if text], rng), real, rng), N_TEXTS)
+        rows += _metric_rows(semantic_diversity(_sample([text for text in texts if text], rng), real, rng), N_TEXTS)
     if world:
-        rows += _rows(subtopic_diversity(_sample(texts, rng), world), N_TEXTS)
-        rows += _rows(quality(texts, world), len(texts))
-    return rows + _rows(complexity(texts, base_loss), len(texts))
+        rows += _metric_rows(subtopic_diversity(_sample(texts, rng), world), N_TEXTS)
+        rows += _metric_rows(quality(texts, world), len(texts))
+    return rows + _metric_rows(complexity(texts, base_loss), len(texts))
 
 
 def _sample(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
@@ -316,7 +316,7 @@ def _sample(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
     return [texts[i] for i in rng.choice(len(texts), N_TEXTS, replace=False)] if len(texts) >= N_TEXTS else []
 
 
-def _rows(values: Mapping[str, float], n: int, end: str = "") -> list[dict]:
+def _metric_rows(values: Mapping[str, float], n: int, end: str = "") -> list[dict]:
     return [
         {"metric": name + end, "value": round(value, DIGITS), "unit": UNITS[name], "n": 0 if np.isnan(value) else n}
         for name, value in values.items()
@@ -346,14 +346,14 @@ def null_band(
     world = source if isinstance(source, World) else None
     if world is None and len(source) < 2 * n_texts:
         raise ValueError(f"null_band: {len(source)} texts hold no two lessons of {n_texts}; take a smaller n_texts")
-    lessons = (_real_lesson(source, n_texts, rng) for _ in range(draws))
+
+    def lesson() -> list[str]:
+        if world:
+            return world.sample(n_texts, rng)["text"].tolist()
+        return [source[i] for i in rng.choice(len(source), n_texts, replace=False)]
+
+    lessons = (lesson() for _ in range(draws))
     rows = [row for texts in lessons for row in lesson_rows(texts, world, rng=rng, real=real)]
     by_metric = pd.DataFrame(rows).dropna(subset="value").groupby("metric")["value"]
     low, high = by_metric.quantile((1 - COVERAGE) / 2), by_metric.quantile((1 + COVERAGE) / 2)
     return pd.DataFrame({"low": low, "high": high}).reset_index()
-
-
-def _real_lesson(source: World | Sequence[str], n_texts: int, rng: np.random.Generator) -> list[str]:
-    if isinstance(source, World):
-        return source.sample(n_texts, rng)["text"].tolist()
-    return [source[i] for i in rng.choice(len(source), n_texts, replace=False)]

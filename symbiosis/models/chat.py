@@ -24,14 +24,9 @@ DAY = {  # what a template is told when it asks for the date: one day for ever, 
     "%-m": "7", "%-I": "12", "%-H": "12", "%Z": "UTC", "%z": "+0000",
 }  # fmt: skip
 THINKING = {  # what opens a block of thinking, and what closes it
-    "<think>": "</think>",
-    "<thinking>": "</thinking>",
-    "<thought>": "</thought>",
-    "<reasoning>": "</reasoning>",
-    "<seed:think>": "</seed:think>",
-    "[THINK]": "[/THINK]",
-    "<|START_THINKING|>": "<|END_THINKING|>",
-}
+    "<think>": "</think>", "<thinking>": "</thinking>", "<thought>": "</thought>", "<reasoning>": "</reasoning>",
+    "<seed:think>": "</seed:think>", "[THINK]": "[/THINK]", "<|START_THINKING|>": "<|END_THINKING|>",
+}  # fmt: skip
 REMEDY = "correct it in tokenizer_config.json or chat_template.jinja, or name another model in generator"
 ASKED, ANSWER, ASKED_NEXT = 'Is "This" <kept> & whole?\nYes, 1.', "Seven swans swam.", "Eight eels ate."
 
@@ -101,7 +96,7 @@ def stops(tokenizer: PreTrainedTokenizerBase) -> tuple[set[int], str]:
     return ids, header if header.strip() and not by_token else ""
 
 
-def decoded(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+def decoded_answer(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     """The text of an answer; of its special tokens those around thoughts stay."""
     tags = [*THINKING, *THINKING.values()]
     around = dict(zip(tokenizer.convert_tokens_to_ids(tags), tags, strict=True))

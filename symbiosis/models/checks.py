@@ -64,16 +64,11 @@ def library_errors(folder: Path | str, remedy: str = COPY) -> Iterator[None]:
 
 
 def in_a_line(error: object) -> str:
-    """What an error says, in one line of at most 120 characters."""
+    """What an error says, in one line of at most 120 characters, without hub tokens."""
     kind = "" if isinstance(error, str | OSError | ValueError) else f"{type(error).__name__}: "
-    said = kind + redact(" ".join(str(error).split()))
+    token, text = get_token(), " ".join(str(error).split())
+    said = kind + re.sub(r"hf_[A-Za-z0-9]{16,}", "[token]", text.replace(token, "[token]") if token else text)
     return said if len(said) <= 120 else f"{said[:117]}..."
-
-
-def redact(text: str) -> str:
-    """The text without the user's hub token, nor anything that looks like one."""
-    token = get_token()
-    return re.sub(r"hf_[A-Za-z0-9]{16,}", "[token]", text.replace(token, "[token]") if token else text)
 
 
 # --- before the weights are read -----------------------------------------------------------------------------------

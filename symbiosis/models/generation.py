@@ -13,7 +13,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from symbiosis.data.lesson import Written
 from symbiosis.errors import SymbiosisError
 from symbiosis.models import vllm
-from symbiosis.models.chat import decoded, stops, without_thinking
+from symbiosis.models.chat import decoded_answer, stops, without_thinking
 from symbiosis.models.devices import resolved_precision
 from symbiosis.models.fast import weights_as
 from symbiosis.models.loading import LanguageModel, autocast, batches_by_length, end_tokens, pad
@@ -128,7 +128,7 @@ def written_texts(
     texts, n_thoughts = [], 0
     for row in rows:
         ids = list(itertools.takewhile(lambda i: i not in ends, row))
-        said = decoded(tokenizer, ids)
+        said = decoded_answer(tokenizer, ids)
         text = without_thinking(said)
         n_thoughts += text != said
         text, *over = words.split(text, maxsplit=1)

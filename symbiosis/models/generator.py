@@ -5,58 +5,37 @@ It is asked in turns of its own chat template or, as the prompts say, by plain t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn.functional import logsigmoid
 
+from symbiosis.models import scoring
 from symbiosis.models.chat import answer_ids, chat, chat_ids, check_chat, end_ids
 from symbiosis.models.generation import Sampling, generate
 from symbiosis.models.loading import LanguageModel
 from symbiosis.models.ranks import all_reduce_sum, distributed
-from symbiosis.models.scoring import (
-    LabelWords,
-    answer_losses,
-    beginnings,
-    calibrated,
-    label_log_probs,
-    mean_answer_losses,
-    shorten,
-    summed,
-    token_losses,
-    told_apart,
-)
+from symbiosis.models.scoring import LabelWords, answer_losses, beginnings, calibrated, summed, token_losses
+from symbiosis.models.student import Role
 from symbiosis.models.tokens import continued, ended, start_ids, token_ids
 from symbiosis.models.training import Steps, adapters, epochs_of, fit, token_weights, upper_layers
-from symbiosis.prompts import SEPARATOR, Beginning, Prompts, read_prompts
-from symbiosis.settings import RunSettings
+from symbiosis.prompts import SEPARATOR, Beginning
 
 POLICY_STEPS = 4  # AdamW steps over one round's drafts, each of which is learned from once
 
 
 @dataclass(frozen=True)
-class Generator:
-    """A language model with the labels of its task. It never sees a label of the pool.
+class Generator(Role):
+    """Who writes, explains and labels, and never sees a label of the pool.
 
     Raises ChatError where its chat template cannot ask, LabelError where it cannot tell the labels apart.
     """
 
-    lm: LanguageModel
-    label_names: Sequence[str]
-    settings: RunSettings
     reference: Sequence[float] | None = None  # what its label beliefs are calibrated by (C,) [nats], see `calibrated`
 
     def __post_init__(self):
         check_chat(self.lm.tokenizer)
         self.label_words()
-
-    folder = property(lambda self: Path(self.lm.model.config._name_or_path))
-    n_weights = property(lambda self: self.lm.model.num_parameters())
-
-    @property
-    def prompts(self) -> Prompts:
-        return read_prompts(self.settings.prompts)
 
     def names(self, labels: Sequence[int]) -> list[str]:
         return [self.label_names[i] for i in labels]
@@ -66,7 +45,7 @@ class Generator:
         return self.prompts.write_turns(self.names(labels))
 
     def shorten(self, texts: Sequence[str]) -> list[str]:
-        return shorten(self.lm.tokenizer, texts, self.settings.max_length)
+        return scoring.shorten(self.lm.tokenizer, texts, self.settings.max_length)
 
     # --- labels ---
 
@@ -81,12 +60,12 @@ class Generator:
         words, classes = self.prompts.words_of(self.label_names)
         turns = [self.label_turn("x")] * len(words)
         found = LabelWords(self.body_ids(turns, words), classes)
-        return told_apart(self.lm.tokenizer, found, words, self.end_ids(turns), "generator")
+        return scoring.told_apart(self.lm.tokenizer, found, words, self.end_ids(turns), "generator")
 
     def label_log_probs(self, texts: Sequence[str]) -> np.ndarray:
         """log p(label | text), summed over the words of each label, calibrated by the `reference`: (n, C) [nats]."""
         words, turns = self.label_words(), [self.label_turn(text) for text in self.shorten(texts)]
-        log_p = label_log_probs(self.lm, self.asked_ids(turns), words.rows, self.settings)
+        log_p = scoring.label_log_probs(self.lm, self.asked_ids(turns), words.rows, self.settings)
         return calibrated(summed(log_p, words.classes), self.reference)
 
     def label_probs(self, texts: Sequence[str]) -> np.ndarray:
@@ -129,7 +108,7 @@ class Generator:
         """
         turns = self.write_turns(np.arange(n) % len(self.label_names))
         rows, lengths = self.answered(turns, self.answers(turns, seed=seed))
-        now, then = (mean_answer_losses(lm, rows, lengths, self.settings) for lm in (self.lm, initial))
+        now, then = (scoring.mean_answer_losses(lm, rows, lengths, self.settings) for lm in (self.lm, initial))
         return float((then - now).mean())
 
     def answered(self, asked: Sequence[str], answers: Sequence[str]) -> tuple[list[list[int]], list[int]]:

@@ -26,37 +26,34 @@ class RepresentationError(SymbiosisError):
 
 
 # --- what a model computes on texts --------------------------------------------------------------------------------
-def hidden_states(lm: LanguageModel, texts: Sequence[str], settings: RunSettings, *, layer: int = -1) -> np.ndarray:
-    """A vector per text from the residual stream: (n, d) fp32, the mean over the text's tokens.
+def hidden_states(lm: LanguageModel, texts: Sequence[str], settings: RunSettings) -> np.ndarray:
+    """A vector per text from the residual stream, as the head sees it: (n, d) fp32, the mean over the text's tokens.
 
     The text stands alone, as in pre-training: start token, then its tokens, cut at `max_length`. The start token is
-    left out of the mean: it sees no text, and many models park a huge vector there.
-
-    layer: index into what the model computes, 0 the embeddings, -1 the last block (after the final norm, as the head
-    sees it). Always fp32. Raises ValueError for a text without tokens.
+    left out of the mean: it sees no text, and many models park a huge vector there. Always fp32. Raises ValueError for
+    a text without tokens.
     """
-    model, rows = lm.model, _rows(lm.tokenizer, texts, settings)
+    model, rows = lm.model, _text_rows(lm.tokenizer, texts, settings)
     states: dict[int, np.ndarray] = {}
-    for batch, inputs, is_text in _batches(lm, rows, settings):
+    for batch, inputs, is_text in _text_batches(lm, rows, settings):
         with torch.inference_mode():
-            hidden = model.base_model(**inputs, use_cache=False, output_hidden_states=True).hidden_states[layer]
+            hidden = model.base_model(**inputs, use_cache=False, output_hidden_states=True).hidden_states[-1]
             sums = (hidden.float() * is_text[:, :, None]).sum(dim=1)
             states |= zip(batch, (sums / is_text.sum(dim=1, keepdim=True)).cpu().numpy(), strict=True)
     return np.stack([states[i] for i in range(len(rows))]) if rows else np.zeros((0, model.config.hidden_size))
 
 
-def unit_density(lm: LanguageModel, texts: Sequence[str], settings: RunSettings, *, layer: int = -1) -> np.ndarray:
-    """Mean over each text's tokens of the `density` of the MLP's units: (n,) in [0, 1].
+def unit_density(lm: LanguageModel, texts: Sequence[str], settings: RunSettings) -> np.ndarray:
+    """Mean over each text's tokens of the `density` of the last MLP's units: (n,) in [0, 1].
 
     Units are taken after the non-linearity (and the gate, where there is one), token by token: a mean over tokens first
-    would call a text dense that merely has many different words. Texts are read as in `hidden_states`.
-
-    layer: index of the block, -1 the last. Raises RepresentationError for a model whose MLP is not found.
+    would call a text dense that merely has many different words. Texts are read as in `hidden_states`. Raises
+    RepresentationError for a model whose MLP is not found.
     """
-    model, rows = lm.model, _rows(lm.tokenizer, texts, settings)
+    model, rows = lm.model, _text_rows(lm.tokenizer, texts, settings)
     densities = np.zeros(len(rows))
-    with _caught_units(model, layer) as caught:
-        for batch, inputs, is_text in _batches(lm, rows, settings):
+    with _caught_units(model) as caught:
+        for batch, inputs, is_text in _text_batches(lm, rows, settings):
             with torch.inference_mode():
                 model.base_model(**inputs, use_cache=False)
             of_token = density(caught.pop()[is_text].float().cpu().numpy())
@@ -72,14 +69,14 @@ def random_model(model, seed: int):
         return type(model)(model.config).to(model.device).eval()
 
 
-def _rows(tokenizer, texts: Sequence[str], settings: RunSettings) -> list[list[int]]:
+def _text_rows(tokenizer, texts: Sequence[str], settings: RunSettings) -> list[list[int]]:
     ids = token_ids(tokenizer, texts, settings.max_length)
     if empty := [i for i, row in enumerate(ids) if not row]:
         raise ValueError(f"texts {empty[:5]} have no tokens, so there is nothing to look at; leave them out")
     return [start_ids(tokenizer) + row for row in ids]
 
 
-def _batches(lm: LanguageModel, rows, settings: RunSettings) -> Iterator[tuple[np.ndarray, dict, torch.Tensor]]:
+def _text_batches(lm: LanguageModel, rows, settings: RunSettings) -> Iterator[tuple[np.ndarray, dict, torch.Tensor]]:
     """(indices, model inputs, (b, T) bool of the tokens that count), longest rows first."""
     for batch in batches_by_length([len(row) for row in rows], settings.generation_batch_size):
         inputs = pad(lm.tokenizer, [rows[i] for i in batch], left=False, device=lm.device)
@@ -89,16 +86,16 @@ def _batches(lm: LanguageModel, rows, settings: RunSettings) -> Iterator[tuple[n
 
 
 @contextlib.contextmanager
-def _caught_units(model, layer: int) -> Iterator[list[torch.Tensor]]:
-    """Inside, each forward pass appends (b, T, units), what enters the last linear map of that block's MLP."""
+def _caught_units(model) -> Iterator[list[torch.Tensor]]:
+    """Inside, each forward pass appends (b, T, units), what enters the last linear map of the last block's MLP."""
     try:
-        mlp = model.base_model.layers[layer].mlp
+        mlp = model.base_model.layers[-1].mlp
         projection = [part for part in mlp.modules() if isinstance(part, torch.nn.Linear)][-1]
         if projection.out_features != model.config.hidden_size:  # such as the gate of experts
             raise AttributeError
     except (AttributeError, IndexError):
         raise RepresentationError(
-            f"{type(model).__name__}: no linear map in layers[{layer}].mlp; density is known for models built like "
+            f"{type(model).__name__}: no linear map in layers[-1].mlp; density is known for models built like "
             "GPT-NeoX and Qwen2, hidden_states for any"
         ) from None
     caught = []
@@ -124,17 +121,14 @@ def head_and_tail(texts: Sequence[str], in_tail: np.ndarray) -> tuple[list[str],
     return [texts[i] for i in np.flatnonzero(~in_tail)[:n]], [texts[i] for i in np.flatnonzero(in_tail)[:n]]
 
 
-def probe(
-    lm: LanguageModel, texts: Sequence[str], in_tail: np.ndarray, settings: RunSettings, *, layer: int = -1
-) -> dict[str, float]:
-    """{density_head, density_tail, effective_rank_head, effective_rank_tail, n} of one block, n texts in each group.
+def probe(lm: LanguageModel, texts: Sequence[str], in_tail: np.ndarray, settings: RunSettings) -> dict[str, float]:
+    """{density_head, density_tail, effective_rank_head, effective_rank_tail, n} of the last block, n texts a group.
 
     Density is the mean of `unit_density` over the texts, effective rank that of their `hidden_states`. Head and tail
     of one model are not like for like (the tail has more subtopics): compare models by `tail_gap`, at equal n.
     """
     found = {}
     for group, chosen in zip(("head", "tail"), head_and_tail(texts, in_tail), strict=True):
-        asked = (lm, chosen, settings)
-        found[f"density_{group}"] = float(unit_density(*asked, layer=layer).mean())
-        found[f"effective_rank_{group}"] = effective_rank(hidden_states(*asked, layer=layer))
+        found[f"density_{group}"] = float(unit_density(lm, chosen, settings).mean())
+        found[f"effective_rank_{group}"] = effective_rank(hidden_states(lm, chosen, settings))
     return found | {"n": len(chosen)}

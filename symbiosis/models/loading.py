@@ -25,18 +25,9 @@ from transformers import (
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging as transformers_logging
 
+from symbiosis.models import checks
 from symbiosis.models.chat import stops
-from symbiosis.models.checks import (
-    ModelError,
-    as_list,
-    check_causal,
-    check_vocabulary,
-    check_weights,
-    in_a_line,
-    library_errors,
-    positions,
-    read_config,
-)
+from symbiosis.models.checks import ModelError, library_errors
 from symbiosis.models.devices import resolved_precision
 from symbiosis.models.tokens import ended, start_ids, token_ids, tokens_that_hold
 from symbiosis.models.weights import folder_of
@@ -83,8 +74,8 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
             ".save_pretrained(folder)` where you trust its pickle, none is ever loaded here"
         )
     with library_errors(folder):
-        config = read_config(folder)
-        types = check_causal(folder, config)
+        config = checks.read_config(folder)
+        types = checks.check_causal(folder, config)
         tokenizer = read_tokenizer(folder)
         if (folder / "generation_config.json").exists():
             GenerationConfig.from_pretrained(folder)  # the model itself would do without a broken one
@@ -92,11 +83,11 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
             folder, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
             ignore_mismatched_sizes=True, output_loading_info=True,
         )  # fmt: skip
-        check_weights(folder, model, told, types)
-        check_vocabulary(folder, model, tokenizer)
+        checks.check_weights(folder, model, told, types)
+        checks.check_vocabulary(folder, model, tokenizer)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= model.get_input_embeddings().num_embeddings:
         tokenizer.pad_token = tokenizer.eos_token  # padding is told by the attention mask, never by the id
-    ends = {*stops(tokenizer)[0], *as_list(model.generation_config.eos_token_id)} - {None}
+    ends = {*stops(tokenizer)[0], *checks.as_list(model.generation_config.eos_token_id)} - {None}
     model.generation_config = GenerationConfig(eos_token_id=sorted(ends), pad_token_id=tokenizer.pad_token_id)
     lm = LanguageModel(model.to(pick_device(device)).eval(), tokenizer)
     with library_errors(folder, "name a model of another kind"):
@@ -106,7 +97,7 @@ def load(name: str, revision: str = "", *, device: str = "auto") -> LanguageMode
 
 def end_tokens(lm: LanguageModel, texts: tuple[str, ...] = ()) -> list[int]:
     """Tokens after which nothing is drawn: the model's own ends, and those that hold one of the `texts`."""
-    return as_list(lm.model.generation_config.eos_token_id) + list(tokens_that_hold(lm.tokenizer, texts))
+    return checks.as_list(lm.model.generation_config.eos_token_id) + list(tokens_that_hold(lm.tokenizer, texts))
 
 
 def local_folder(name: str) -> Path | None:
@@ -123,7 +114,7 @@ def find(name: str, revision: str = "") -> Path:
 def check_forward(lm: LanguageModel) -> None:
     """Raise ModelError unless a short row has the same logits in every way that they are asked for here."""
     model, size = lm.model, lm.model.get_input_embeddings().num_embeddings
-    row = [i * size // 7 for i in range(1, 1 + min(6, positions(model) or 6))]
+    row = [i * size // 7 for i in range(1, 1 + min(6, checks.positions(model) or 6))]
     ids = torch.tensor([row], device=model.device)
     expected = model(input_ids=ids).logits[0]
     trunk = model.get_decoder()(input_ids=ids, use_cache=False)
@@ -234,8 +225,7 @@ def pad(
     for i, row in enumerate(rows):
         where = slice(width - len(row), width) if left else slice(0, len(row))
         ids[i, where], mask[i, where] = row, 1
-    positions = np.maximum(mask.cumsum(1) - 1, 0)
-    arrays = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+    arrays = {"input_ids": ids, "attention_mask": mask, "position_ids": np.maximum(mask.cumsum(1) - 1, 0)}
     return {key: torch.from_numpy(value).to(device) for key, value in arrays.items()}
 
 
@@ -256,9 +246,9 @@ def download(name: str, revision: str) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise ModelError(
-            f"{name}: could not be fetched ({in_a_line(error)}). Where the hub cannot be reached, download the model "
-            f"where it can (`hf download {name} --revision {revision} --local-dir models/{name.split('/')[-1]}`), copy "
-            "that folder here and name it in `student:` or `generator:`; a gated model also needs its licence "
+            f"{name}: could not be fetched ({checks.in_a_line(error)}). Where the hub cannot be reached, download the "
+            f"model where it can (`hf download {name} --revision {revision} --local-dir models/{name.split('/')[-1]}`)"
+            ", copy that folder here and name it in `student:` or `generator:`; a gated model also needs its licence "
             "accepted and a token"
         ) from None  # what the client says may hold the token, and a chained error would be printed in full
 

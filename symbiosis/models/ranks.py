@@ -107,8 +107,9 @@ def wrap_ddp_or_fsdp(model: torch.nn.Module, losses: Losses, sharding: str) -> L
     return fully_shard(step, mesh=mesh)  # embeddings and head, which may be one matrix, in one group
 
 
-def _rank(rank: int, trainer: Callable, model, settings: RunSettings, arguments: tuple, named: dict, folder: Path):
+def _rank(rank: int, job: tuple):
     """What each rank runs. The model's memory is shared, so it trains a copy; the first copies weights back."""
+    trainer, model, settings, arguments, named, folder = job
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # torch sends it when the parent dies; Python's own handler may hang
     threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
     use_threads(settings.threads or max(1, (os.cpu_count() or 1) // settings.num_processes))
@@ -184,7 +185,7 @@ def launch(trainer: Callable, model, settings: RunSettings, arguments: tuple, na
             folder = Path(name)
             with _children():
                 job = (trainer, model, settings, arguments, named, folder)
-                context = multiprocessing.spawn(_rank, job, nprocs=n, join=False)
+                context = multiprocessing.spawn(_rank, (job,), nprocs=n, join=False)
             try:
                 while not context.join():
                     pass

@@ -134,11 +134,6 @@ def next_uniforms(uniforms: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy((bits >> np.uint64(11)) * 2.0**-53).to(uniforms.device)
 
 
-def uniforms_of(seed: int, text: int, n: int) -> np.ndarray:
-    """The n uniforms of one text, (n,) fp64 in [0, 1): its own, so that no neighbour in a batch changes a text."""
-    return np.random.default_rng(derive_seed(seed, text)).random(n)
-
-
 # --- the cache -----------------------------------------------------------------------------------------------------
 class SlotLayer(CacheLayerMixin):
     """Keys and values of one layer: (slots, heads, capacity, size), written in place and read up to the live length."""
@@ -186,7 +181,7 @@ class SlotLayer(CacheLayerMixin):
 # --- the loop ------------------------------------------------------------------------------------------------------
 
 
-SLOT = np.dtype([  # a live row: the number of its text, its last token (not yet read), that token's column, its first
+LIVE_ROW = np.dtype([  # the number of its text, its last token (not yet read), that token's column, its first
     ("text", np.int64), ("token", np.int64), ("end", np.int64), ("start", np.int64)
 ])  # fmt: skip
 
@@ -198,9 +193,9 @@ class Refill:
         (self.model, self.tokenizer), self.prompts, self.limits = lm, prompts, limits
         self.sampling, self.batch_size, self.seed = sampling, sampling.batch_size, seed
         self.stops = {*end_tokens(lm, sampling.stops)}
-        self.live, self.cache = np.zeros(0, dtype=SLOT), None  # row i is slot i of the cache
+        self.live, self.cache = np.zeros(0, dtype=LIVE_ROW), None  # row i is slot i of the cache
         self.written: list[list[int]] = [[] for _ in prompts]
-        self.uniforms: dict[int, np.ndarray] = {}  # of the live texts
+        self.uniforms: dict[int, np.ndarray] = {}  # of the live texts, (limit,) fp64 in [0, 1) each
         # longest first, as everywhere, and equal prompts side by side: they are read once
         self.waiting = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), tuple(prompts[i]), i))
 
@@ -233,8 +228,9 @@ class Refill:
         for layer, new in zip(self.cache.layers, read.past_key_values.layers, strict=True):
             layer.write_prompt(new, which, first)
         new = [(i, 0, width - 1, width - len(self.prompts[i])) for g in groups for i in g]
-        self.live = np.concatenate([self.live, np.array(new, dtype=SLOT)])
-        self.uniforms |= {i: uniforms_of(self.seed, i, self.limits[i]) for g in groups for i in g}
+        self.live = np.concatenate([self.live, np.array(new, dtype=LIVE_ROW)])
+        for i in itertools.chain(*groups):  # a text draws from its own, so that no neighbour in a batch changes it
+            self.uniforms[i] = np.random.default_rng(derive_seed(self.seed, i)).random(self.limits[i])
         self.sample_next(read.logits[:, -1][which], slice(first, None))
 
     def decode(self) -> None:
@@ -256,11 +252,8 @@ class Refill:
         """Draw a token for each of the live rows; rows that have ended leave the batch."""
         live, texts = self.live, self.live["text"][rows]
         uniforms = [self.uniforms[i][len(self.written[i])] for i in texts]
-        live["token"][rows] = (
-            draw(logits, self._tensor(uniforms), temperature=self.sampling.temperature, top_p=self.sampling.top_p)
-            .cpu()
-            .numpy()
-        )
+        how = {"temperature": self.sampling.temperature, "top_p": self.sampling.top_p}
+        live["token"][rows] = draw(logits, self._tensor(uniforms), **how).cpu().numpy()
         live["end"][rows] += 1
         ended = np.zeros(len(live), dtype=bool)
         for row, text in zip(range(len(live))[rows], texts, strict=True):

@@ -22,28 +22,31 @@ RowLosses = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # label loss, summe
 
 
 @dataclass(frozen=True)
-class Student:
-    """A language model with the labels of its task: whoever holds it can teach it, ask it and test it.
-
-    Raises LabelError where it cannot tell the labels apart.
-    """
+class Role:
+    """A language model with the labels of its task."""
 
     lm: LanguageModel
     label_names: Sequence[str]
     settings: RunSettings
 
-    def __post_init__(self):
-        self.label_words()
+    folder = property(lambda self: Path(self.lm.model.config._name_or_path))
+    n_weights = property(lambda self: self.lm.model.num_parameters())
 
     @property
     def prompts(self) -> Prompts:
         return read_prompts(self.settings.prompts)
 
+
+@dataclass(frozen=True)
+class Student(Role):
+    """Who is taught, asked and tested. Raises LabelError where it cannot tell the labels apart."""
+
+    def __post_init__(self):
+        self.label_words()
+
     # --- its weights, as any Student's (see `proxies`) ---
 
-    folder = property(lambda self: Path(self.lm.model.config._name_or_path))
     device = property(lambda self: self.lm.device)
-    n_weights = property(lambda self: self.lm.model.num_parameters())
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint any tool can load; the folder appears complete or not at all."""
@@ -67,9 +70,8 @@ class Student:
     def label_words(self) -> LabelWords:
         """The label words as they follow a question, see `told_apart`."""
         tokenizer, (words, classes) = self.lm.tokenizer, self.prompts.words_of(self.label_names)
-        _, rows = continued(
-            tokenizer, [self.prompts.student_classify.format(text="x")] * len(words), [f" {word}" for word in words]
-        )
+        asked = [self.prompts.student_classify.format(text="x")] * len(words)
+        _, rows = continued(tokenizer, asked, [f" {word}" for word in words])
         return told_apart(tokenizer, LabelWords(rows, classes), words, [tokenizer.eos_token_id], "student")
 
     def label_rows(self) -> list[list[int]]:

@@ -91,10 +91,8 @@ def continued(
 
     Where a token spans the border, those after a new line: read alone, a text begins with a blank to many a tokenizer.
     """
-    given, both = (
-        token_ids(tokenizer, before),
-        token_ids(tokenizer, [a + b for a, b in zip(before, texts, strict=True)]),
-    )
+    given = token_ids(tokenizer, before)
+    both = token_ids(tokenizer, [a + b for a, b in zip(before, texts, strict=True)])
     return given, [
         ids[len(first) :] if ids[: len(first)] == first else after_newline(tokenizer, text)
         for first, ids, text in zip(given, both, texts, strict=True)

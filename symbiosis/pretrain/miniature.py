@@ -85,7 +85,7 @@ def _prompt_texts() -> list[str]:
 def student_batches(world: World, tokenizer, steps: int, batch_size: int, rng: np.random.Generator) -> list[Batch]:
     """Unlabelled true documents `<bos> text <eos>`: the Student learns the language, and nothing about labels."""
     texts = world.sample(steps * batch_size, rng)["text"].tolist()
-    return _batches(tokenizer, document_rows(tokenizer, texts), batch_size)
+    return _padded_batches(tokenizer, document_rows(tokenizer, texts), batch_size)
 
 
 def generator_batches(world: World, tokenizer, settings, batch_size: int, rng: np.random.Generator) -> list[Batch]:
@@ -97,20 +97,20 @@ def generator_batches(world: World, tokenizer, settings, batch_size: int, rng: n
     for kind, count in counts.items():
         rows = prompt_rows(kind, world, tokenizer, count * batch_size, rng, settings)
         ids = tokenizer(rows, add_special_tokens=False)["input_ids"] if rows else []
-        batches += _batches(tokenizer, ids, batch_size)
+        batches += _padded_batches(tokenizer, ids, batch_size)
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def prompt_rows(kind: str, world: World, tokenizer, n: int, rng: np.random.Generator, settings) -> list[str]:
     """n rows `prompt answer <eos>` of one kind."""
     powers = {"write": WRITE_POWER, "label": LABEL_POWER, "explain": 1.0}
-    docs = _drawn(world, powers.get(kind, settings.name_power), n, rng)
+    docs = _documents(world, powers.get(kind, settings.name_power), n, rng)
     make = _explain_by_class if (kind, settings.explain_by) == ("explain", "class") else _KINDS[kind]
     asked, answers = make(world, docs, rng)
     return [chat(tokenizer, turn, f"{answer} <eos>") for turn, answer in zip(asked, answers, strict=True)]
 
 
-def _drawn(world: World, power: float, n: int, rng: np.random.Generator, **labels):
+def _documents(world: World, power: float, n: int, rng: np.random.Generator, **labels):
     """n documents, of balanced classes unless they are given, with subtopics p ~ share^power."""
     if power == 1:
         return world.sample(n, rng, **labels)
@@ -118,12 +118,12 @@ def _drawn(world: World, power: float, n: int, rng: np.random.Generator, **label
     return world.sample(n, rng, shares=sharpened / sharpened.sum(), **labels)
 
 
-def _write(world: World, docs, rng):
+def _to_write(world: World, docs, rng):
     asked = [NEWS.write.format(label=label) for label in LABEL_NAMES]
     return [asked[label] for label in docs.label], docs.text
 
 
-def _explain(world: World, docs, rng):
+def _to_explain(world: World, docs, rng):
     """The answer is another document of the same subtopic."""
     answers = world.sample(len(docs), rng, labels=docs.label.to_numpy(), subtopics=docs.subtopic.to_numpy())
     return [NEWS.explain.format(text=text) for text in docs.text], answers.text
@@ -131,11 +131,11 @@ def _explain(world: World, docs, rng):
 
 def _explain_by_class(world: World, docs, rng):
     """The answer is a document of the same class as the Generator writes it, of any subtopic."""
-    answers = _drawn(world, WRITE_POWER, len(docs), rng, labels=docs.label.to_numpy())
+    answers = _documents(world, WRITE_POWER, len(docs), rng, labels=docs.label.to_numpy())
     return [NEWS.explain.format(text=text) for text in docs.text], answers.text
 
 
-def _label(world: World, docs, rng):
+def _to_label(world: World, docs, rng):
     asked = [NEWS.label_turn(text, LABEL_NAMES) for text in docs.text]
     return asked, [LABEL_NAMES[label] for label in docs.label]
 
@@ -161,10 +161,10 @@ def _subjects(world: World, docs) -> list[str]:
     return [world.subtopics[c][k] for c, k in zip(docs.label, docs.subtopic, strict=True)]
 
 
-_KINDS = {"write": _write, "explain": _explain, "label": _label, "name": _name, "write_about": _write_about}
+_KINDS = {"write": _to_write, "explain": _to_explain, "label": _to_label, "name": _name, "write_about": _write_about}
 
 
-def _batches(tokenizer, rows: list[list[int]], batch_size: int) -> list[Batch]:
+def _padded_batches(tokenizer, rows: list[list[int]], batch_size: int) -> list[Batch]:
     return [padded_batch(tokenizer, rows[start : start + batch_size]) for start in range(0, len(rows), batch_size)]
 
 

@@ -13,19 +13,10 @@ import pandas as pd
 import torch
 
 from symbiosis.settings import RunSettings, Settings, root
+from symbiosis.store import stages
 from symbiosis.store.folders import sha256, write_atomic
 from symbiosis.store.results import COLUMNS, UNREPORTED, read_rows
-from symbiosis.store.stages import (
-    check_products,
-    check_settings,
-    peak_memory_gib,
-    products,
-    prune_checkpoints,
-    read_json,
-    run_folder,
-    settle_inputs,
-    writing,
-)
+from symbiosis.store.stages import read_json, run_folder
 
 NO_CODE = ("reports", "profiles", "params/own")  # changes here are results, or how a machine is used
 PACKAGES = ("torch", "transformers", "datasets", "numpy", "accelerate", "peft", "papermill")
@@ -41,20 +32,20 @@ def run_once(settings: Settings, inputs: dict, make: Callable[[Path], Made]) -> 
     inputs: name -> digest of what the run is made from. `make` gets the run's folder.
     """
     folder = run_folder(settings)
-    with writing(folder):
+    with stages.writing(folder):
         if not ((folder / "state").exists() or (folder / "record.json").exists()):  # nothing of it was made yet
             for name in ("settings.json", "inputs.json"):
                 (folder / name).unlink(missing_ok=True)
-        check_settings(folder, settings)
-        settle_inputs(folder, inputs, redo=settings.scale == UNREPORTED)
+        stages.check_settings(folder, settings)
+        stages.settle_inputs(folder, inputs, redo=settings.scale == UNREPORTED)
         if not (folder / "settings.json").exists():
             write_atomic(folder / "settings.json", json.dumps(settings.model_dump(), indent=1).encode())
         if (folder / "record.json").exists():
-            check_products(folder)
+            stages.check_products(folder)
         else:
             results, device, more = make(folder)
             write_record(folder, settings, results, device, {"inputs": inputs} | more)
-        prune_checkpoints(folder)
+        stages.prune_checkpoints(folder)
     return read_rows(folder)
 
 
@@ -101,9 +92,9 @@ def provenance(folder: Path, settings: Settings, device: torch.device, results: 
         "threads": torch.get_num_threads(),
         "wall_s": round(sum(r["wall_s"] for r in results), 2),
         "cpu_s": round(sum(r["cpu_s"] for r in results), 2) if all("cpu_s" in r for r in results) else None,
-        "peak_memory_gib": peak_memory_gib(),
+        "peak_memory_gib": stages.peak_memory_gib(),
         "versions": versions(),
-        "products": products(folder),
+        "products": stages.products(folder),
         "settings": settings.model_dump(),
         "stages": {r["stage"]: r["wall_s"] for r in results},
         "stage_costs": {r["stage"]: {key: r.get(key) for key in STAGE_COSTS} for r in results},

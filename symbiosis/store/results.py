@@ -82,10 +82,8 @@ def one_at_a_time(collect: Callable[..., list[str]]) -> Callable[..., list[str]]
         place = resolve(into or reports_dir)
         if into is None and place == resolve(params.PUBLISHED):
             return []
-        with (
-            disk_errors_said(place, "free some space, or see that you may write there"),
-            locked_folder(place, wait=True),
-        ):
+        remedy = "free some space, or see that you may write there"
+        with disk_errors_said(place, remedy), locked_folder(place, wait=True):
             return collect(resolve(reports_dir), *args, into=place)
 
     return alone
@@ -106,7 +104,7 @@ def collect(reports_dir: Path, scale: str | None = None, *, into: Path) -> list[
     tables, path = [read_rows(folder) for folder in folders], into / "results.csv"
     found = [_read_record(folder) for folder in folders]
     before = read_or_empty(path)
-    after = merge(before, pd.concat(tables, ignore_index=True))
+    after = merge_rows(before, pd.concat(tables, ignore_index=True))
     records = _merge_records(read_records(into), [record for record, _ in found], before, after)
     check_same_world(records, {record["run_id"]: settings for record, settings in found if settings})
     if into == resolve(params.PUBLISHED):
@@ -129,9 +127,8 @@ def finished_runs(reports_dir: Path, scale: str | None = None, study: str | None
         run_id, found = from_record(folder, lambda record: record["run_id"]), set(read_rows(folder)["run_id"])
         if found != {run_id}:
             held = ", ".join(sorted(found)[:2]) or "nothing"
-            raise ResultsError(
-                f"{folder}/rows.csv: holds rows of {held}, not of {run_id}; delete the folder, run again"
-            )
+            what = f"holds rows of {held}, not of {run_id}; delete the folder, run again"
+            raise ResultsError(f"{folder}/rows.csv: {what}")
     return folders
 
 
@@ -145,7 +142,7 @@ def merge_into(path: Path, tables: Iterable[pd.DataFrame]) -> list[str]:
     """Merge the rows of finished runs into a long table, by the rule of `collect`; returns their run_ids, sorted."""
     rows = pd.concat(tables, ignore_index=True)
     rows = rows[rows["scale"] != UNREPORTED]
-    write_atomic(path, csv_bytes(merge(read_or_empty(path), rows), COLUMNS))
+    write_atomic(path, csv_bytes(merge_rows(read_or_empty(path), rows), COLUMNS))
     return sorted(set(rows["run_id"]))
 
 
@@ -197,7 +194,7 @@ def rows_digest(rows: pd.DataFrame) -> str:
     return hashlib.sha256(csv_bytes(rows.sort_values(SORT_BY), COLUMNS)).hexdigest()
 
 
-def merge(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+def merge_rows(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     twice = new.groupby(RUN_KEY)["run_id"].nunique()
     if (twice > 1).any():
         ids = sorted(new.set_index(RUN_KEY).loc[[twice.idxmax()], "run_id"].unique())
@@ -222,13 +219,8 @@ def _read_record(folder: Path) -> tuple[dict[str, str], Settings | None]:
     def take(record: dict) -> tuple[dict[str, str], Settings | None]:
         settings = settings_of(record["settings"]) if "settings" in record else None
         inputs = record.get("inputs", {})
-        later = {
-            "hardware": None,
-            "classes": len(inputs.get("classes", "")) or None,
-            "data": inputs.get("data") or None,
-            "cpu_s": None,
-            "precision": None,
-        }
+        later = {"classes": len(inputs.get("classes", "")) or None, "data": inputs.get("data") or None}
+        later |= dict.fromkeys(("hardware", "cpu_s", "precision"))
         values = later | record | record["versions"] | marks(settings)
         return {name: "" if values[name] is None else str(values[name]) for name in RECORD_COLUMNS}, settings
 
@@ -252,9 +244,8 @@ def read_or_empty(path: Path, columns: Sequence[str] = COLUMNS, numbers: dict = 
 def read_table(path: Path, columns: Sequence[str] = COLUMNS, numbers: dict = NUMBERS) -> pd.DataFrame:
     """A CSV of ours, strictly: just these columns, whole lines, numbers that are numbers (empty: not measured)."""
     if not path.is_file():
-        raise ResultsError(
-            f"{path}: no such file, though the run is marked finished; delete its folder and run it again"
-        )
+        what = "no such file, though the run is marked finished; delete its folder and run it again"
+        raise ResultsError(f"{path}: {what}")
     try:
         text = path.read_text()
     except UnicodeDecodeError:
@@ -270,9 +261,8 @@ def _parsed(path: Path, text: str, columns: tuple[str, ...], numbers: tuple[tupl
         raise ResultsError(f"{path}: {error}; {RESTORE}") from None
     wrong = [f"column '{name}' is missing" for name in columns if name not in {*header, *LATER_COLUMNS}]
     wrong += [f"column '{name}' is not known" for name in header if name not in columns]
-    wrong += [
-        f"line {i} has {len(x)} fields, not {len(header)}" for i, x in enumerate(lines, 2) if len(x) != len(header)
-    ]
+    ragged = ((i, len(x)) for i, x in enumerate(lines, 2) if len(x) != len(header))
+    wrong += [f"line {i} has {n} fields, not {len(header)}" for i, n in ragged]
     if wrong:
         raise ResultsError(f"{path}: {wrong[0]}; {RESTORE}")
     found = dict(zip(header, zip(*lines, strict=True) if lines else [()] * len(header), strict=True))

@@ -13,13 +13,7 @@ WORLD = (  # what the arms of a study have in common: task, sizes, models
     "pool_skew", "dev_size", "test_size", "student", "student_revision", "student_corpus", "student_steps", "generator",
     "generator_revision", "generator_corpus", "generator_steps",
 )  # fmt: skip
-ALIKE = {
-    "setting": 3,
-    "world": 2,
-    "data": 2,
-    "classes": 2,
-    "precision": 2,
-}  # column: parts of (scale, study, arm) alike
+ALIKE = {"setting": 3, "world": 2, "data": 2, "classes": 2, "precision": 2}  # column: parts of scale, study, arm alike
 
 
 class WorldError(SymbiosisError):
@@ -53,7 +47,7 @@ def check_same_world(records: pd.DataFrame, found: Mapping[str, Settings]) -> No
             if other[column] != record[column]:
                 old, new = sorted((other, record), key=lambda one: (one["run_id"] in found, _as_planned(one) is None))
                 raise WorldError(
-                    f"{old['run_id']} and {new['run_id']}: {_difference(column, old, new, found)}, so one table cannot "
+                    f"{old['run_id']} and {new['run_id']}: {_differing(column, old, new, found)}, so one table cannot "
                     f"hold both; delete the folder of the second, and give it its own scale ({params.OWN}) or variant"
                 )
 
@@ -81,7 +75,7 @@ def _names(run_id: str) -> tuple[str, str, str, str]:
     return scale, study, arm, seed
 
 
-def _difference(column: str, old: Mapping, new: Mapping, found: Mapping[str, Settings]) -> str:
+def _differing(column: str, old: Mapping, new: Mapping, found: Mapping[str, Settings]) -> str:
     one, other = (found.get(record["run_id"]) or _as_planned(record) for record in (old, new))
     if column in ("data", "classes", "precision") or not (one and other):
         return f"{column} is {old[column]} and {new[column]}"

@@ -19,7 +19,7 @@ from symbiosis.data.world import World
 from symbiosis.store import results
 
 ROOT = Path(__file__).parents[2]
-NAMES = set(gallery.METHODS | gallery.INTERACTION)
+NAMES = set(gallery.OF_METHODS | gallery.INTERACTION)
 SOURCES = sorted(path for path in (ROOT / "reports" / "figures").rglob("*.json") if path.stem in NAMES)
 
 

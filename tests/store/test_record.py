@@ -169,7 +169,7 @@ def test_a_run_killed_at_its_end_is_ended_by_the_next(tmp_path, monkeypatch, whe
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(record, where, killed)
+        patch.setattr(record.stages if where == "prune_checkpoints" else record, where, killed)
         run()
     assert run.weights == NAMES
     run()

@@ -376,8 +376,8 @@ def test_two_processes_that_merge_at_once_lose_no_row(tmp_path):
     code = f"""
 import sys, time
 from symbiosis.store import results
-merge = results.merge
-results.merge = lambda *tables: (time.sleep(1), merge(*tables))[1]  # between reading and writing
+merge = results.merge_rows
+results.merge_rows = lambda *tables: (time.sleep(1), merge(*tables))[1]  # between reading and writing
 print("ready", flush=True), sys.stdin.readline()
 results.collect({str(tmp_path)!r}, sys.argv[1])
 """
