@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from row_by_row import row_by_row
 
 from symbiosis import batch, batch_summary, params
 from symbiosis.analysis import verify
@@ -95,13 +96,16 @@ def test_every_report_is_given_parameters_that_it_has(repo):
             assert set(re.findall(r"-p (\w+)", words)) <= known_names(str(repo / notebook)), notebook
 
 
-def test_seeds_begin_where_the_scale_reports():
+def test_seeds_begin_where_the_scale_reports_and_what_a_run_asks_for_follows_its_scale():
     assert [run.seed for run in batch.plan("miniature", arms=["real"], seeds=2)] == [11, 12]
     assert [run.seed for run in batch.plan("paper", arms=["real"], seeds=2)] == [1, 2]
     assert [run.seed for run in batch.plan("paper", arms=["real"], seeds=1, first_seed="7")] == [7]
 
+    assert batch.needs("paper")["gpu"] == 1 and batch.needs("miniature")["gpu"] == 0
+    assert batch.needs("miniature")["threads"] == 1 and batch.needs("paper")["threads"] > 1  # threads: 0, all cores
 
-@pytest.mark.parametrize(
+
+@row_by_row(
     ("given", "said"),
     [
         ({"seeds": "1e3"}, "SEEDS=1e3, "),
@@ -134,11 +138,6 @@ def test_models_made_here_are_those_the_bases_make():
     assert Run("miniature", "labeller_weak", "real", 11).base != Run("miniature", "main", "real", 11).base
 
 
-def test_what_a_run_asks_for_follows_its_scale():
-    assert batch.needs("paper")["gpu"] == 1 and batch.needs("miniature")["gpu"] == 0
-    assert batch.needs("miniature")["threads"] == 1 and batch.needs("paper")["threads"] > 1  # threads: 0, all cores
-
-
 def test_laptop_and_cluster_treat_a_batch_alike():
     laptop, cluster = (yaml.safe_load((ROOT / f"profiles/{n}/config.yaml").read_text()) for n in ("default", "slurm"))
     same = {"keep-going", "retries", "rerun-incomplete", "rerun-triggers", "nolock"}
@@ -154,7 +153,7 @@ def asked(**words):
     return batch.request({"make": 1}, {f"BATCH_{name}": value for name, value in (WORDS | words).items()})
 
 
-@pytest.mark.parametrize(
+@row_by_row(
     ("words", "given"),
     [
         ("-p task '/data/my news'", {"task": "/data/my news"}),
@@ -171,7 +170,7 @@ def test_words_reach_a_run_as_they_were_written(words, given):
     assert getattr(run.settings(args), next(iter(given))) == next(iter(given.values()))
 
 
-@pytest.mark.parametrize(
+@row_by_row(
     ("words", "said"),
     [
         ({"ARGS": "-p task '/data/my news"}, "No closing quotation; a value with spaces stands in quotes"),
@@ -197,7 +196,7 @@ def test_of_a_study_what_its_scale_cannot_run_is_left_out_and_told(capsys):
         asked(SCALE="interaction_paper", STUDY="interaction", ARMS="interaction_k4_alpha000")
 
 
-@pytest.mark.parametrize(
+@row_by_row(
     ("words", "said"),
     [
         ({"ARGS": "-p task data/news"}, "task is 'miniature' in the runs of scale 'miniature' in reports/results.csv"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from row_by_row import row_by_row
 
 from symbiosis import interaction
 from symbiosis.loop import runs
@@ -94,7 +95,7 @@ def same_processor():
         pytest.skip(f"the last digits were written on {made_on}, this is {processor()}")
 
 
-@pytest.mark.parametrize("name", RUNS)
+@row_by_row("name", RUNS)
 def test_a_tiny_run_keeps_its_rows_to_the_byte(name, tmp_path):
     assert rows_of(name, tmp_path) == (GOLDEN / f"{name}.csv").read_text()
 

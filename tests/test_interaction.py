@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from row_by_row import row_by_row
 
 from symbiosis import interaction
 from symbiosis.data.readers import HUB
@@ -48,15 +49,13 @@ def unbroken(tmp_path_factory):
 
 
 # --- who reads what ------------------------------------------------------------------------------------------------
-def test_rows_follow_the_weights():
+def test_rows_follow_the_weights_and_every_generation_has_as_many():
     settings = InteractionSettings(entities=4, rows=800, written=400)  # alpha = beta = .5
     assert interaction.row_counts(settings, 0).tolist() == [400, 400, 0, 0, 0, 0]
     assert interaction.row_counts(settings, 1).tolist() == [200, 200, 100, 100, 100, 100]
     unequal = InteractionSettings(entities=3, rows=100, alpha=0.6, beta=0.25, writer_weights="4,1,1", written=100)
     assert interaction.row_counts(unequal, 2).tolist() == [10, 30, 40, 10, 10]  # .4*.25, .4*.75, .6*(4,1,1)/6
 
-
-def test_every_generation_has_as_many_rows():
     for alpha, beta, entities in ((0.0, 0.3, 2), (0.37, 0.9, 3), (1.0, 0.5, 3), (0.5, 1.0, 4)):
         settings = InteractionSettings(alpha=alpha, beta=beta, entities=entities, rows=101, written=101)
         counts = interaction.row_counts(settings, 1)
@@ -118,15 +117,13 @@ def test_a_run_leaves_every_cell_the_texts_and_a_record(unbroken):
     assert [(state / f"train-{t}-1" / "model").is_dir() for t in (0, 1, 2)] == [False, False, True]
 
 
-def test_means_are_those_of_the_matrix(unbroken):
+def test_means_are_those_of_the_matrix_and_results_collect_reads_the_run(unbroken):
     rows = unbroken[1]
     matrix = interaction.loss_matrix(rows, 2)
     value = rows[rows["generation"] == 2].set_index("metric")["value"]
     assert value["loss_own"] == pytest.approx(np.diag(matrix).mean(), abs=1e-12)
     assert value["loss_others"] == pytest.approx((matrix[0, 1] + matrix[1, 0]) / 2, abs=1e-12)
 
-
-def test_results_collect_reads_the_run(unbroken):
     settings, rows = unbroken
     assert results.collect(settings.reports_dir) == [settings.run_id]
     read = results.read_results(settings.reports_dir, "tiny", "interaction")
@@ -134,24 +131,26 @@ def test_results_collect_reads_the_run(unbroken):
     assert results.read_records(settings.reports_dir)["run_id"].tolist() == [settings.run_id]
 
 
-CALLS = [("_write_texts", 3), ("fit_texts", 2), ("_answers", 4), ("_similarities", 2)]
+def test_a_run_killed_in_every_kind_of_step_continues_with_the_same_numbers(unbroken, tmp_path, monkeypatch):
+    settings = tiny(tmp_path)
+    for where, call in (
+        ("fit_texts", 2),
+        ("_similarities", 1),
+        ("_write_texts", 3),
+        ("_answers", 2),
+    ):  # one after another
+        whole, calls = getattr(interaction, where), []
 
+        def dies(*args, whole=whole, calls=calls, call=call, **kwargs):
+            calls.append(1)
+            if len(calls) == call:
+                raise KeyboardInterrupt
+            return whole(*args, **kwargs)
 
-@pytest.mark.parametrize("where, call", CALLS)
-def test_a_killed_run_continues_with_the_same_numbers(where, call, unbroken, tmp_path, monkeypatch):
-    settings, whole, calls = tiny(tmp_path), getattr(interaction, where), []
-
-    def dies(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == call:
-            raise KeyboardInterrupt
-        return whole(*args, **kwargs)
-
-    monkeypatch.setattr(interaction, where, dies)
-    with pytest.raises(KeyboardInterrupt):
-        interaction.run(settings)
-    assert not (run_folder(settings) / "record.json").exists()
-    monkeypatch.setattr(interaction, where, whole)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(interaction, where, dies)
+            interaction.run(settings)
+        assert not (run_folder(settings) / "record.json").exists()
     pd.testing.assert_frame_equal(interaction.run(settings), unbroken[1], check_exact=True)
     again = interaction.written_texts(settings, 2)
     pd.testing.assert_frame_equal(again, interaction.written_texts(unbroken[0], 2))
@@ -300,19 +299,20 @@ def test_impossible_values_and_combinations_name_key_and_remedy():
     assert "encoder: 'miniature' knows only words of the miniature" in message(encoder="miniature", public_task="x")
 
 
-def test_all_mistakes_are_listed_with_the_nearest_name_of_this_experiment():
+def test_settings_of_this_experiment_name_runs_and_list_mistakes_as_all_others():
     lines = message(aplha=0.5, entities=1).splitlines()
     assert len(lines) == 2 and "x.yaml: unknown parameter 'aplha' (did you mean 'alpha'?)" in lines
 
-
-def test_runs_of_this_experiment_have_names_like_all_others():
     settings = InteractionSettings(variant="k3_listener", seed=12, scale="interaction_miniature")
     assert settings.run_id.startswith("interaction_miniature/interaction/interaction-k3_listener-s12@")
     assert settings.fingerprint != settings.model_copy(update={"beta": 0.25}).fingerprint
     assert settings.fingerprint == settings.model_copy(update={"reports_dir": "x"}).fingerprint
 
+    assert make_settings().fingerprint == RunSettings().fingerprint and RunSettings().name == "symbiosis-s0"
+    assert isinstance(make_settings("x", InteractionSettings), InteractionSettings)
 
-@pytest.mark.parametrize("scale", SCALES, ids=lambda path: path.stem)
+
+@row_by_row("scale", SCALES)
 def test_scale_and_cell_are_complete_together(scale):
     first = read_params(scale)
     for arm, second in CELLS.items():
@@ -341,8 +341,3 @@ def test_a_gated_model_is_told_what_it_needs(monkeypatch):
     monkeypatch.setattr(loading, "snapshot_download", refused)
     with pytest.raises(ModelError, match=r"a gated model also needs its licence accepted and a token"):
         loading.load("meta-llama/Llama-3.2-1B", "4e20de362430cd3b72f300e6b0f18e50e7166e08")
-
-
-def test_settings_of_the_other_runs_are_what_they_were():
-    assert make_settings().fingerprint == RunSettings().fingerprint and RunSettings().name == "symbiosis-s0"
-    assert isinstance(make_settings("x", InteractionSettings), InteractionSettings)

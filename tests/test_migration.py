@@ -4,7 +4,7 @@ import csv
 import hashlib
 from pathlib import Path
 
-import pytest
+from row_by_row import row_by_row
 
 REPORTS = Path(__file__).resolve().parents[1] / "reports"
 OLD_LINES = {  # sha256 of the lines as they stood before, sorted, without runs that another study holds, too, or AGAIN
@@ -30,7 +30,7 @@ def as_before(row: dict[str, str], old_ids: dict[str, str]) -> str:
     return ",".join(list(row.values())[: 11 if "method" in row else 9])  # records have had fewer columns
 
 
-@pytest.mark.parametrize("name", OLD_LINES)
+@row_by_row("name", OLD_LINES)
 def test_undoing_the_renames_gives_the_old_lines(name):
     old_ids = {row["run_id"]: row["old_run_id"] for row in lines_of("old_run_ids.csv")}
     kept = {run_id for run_id in old_ids if not run_id.startswith(AGAIN)}

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from row_by_row import row_by_row
 
 from symbiosis import new
 from symbiosis.data.readers import DataError
@@ -57,7 +58,7 @@ def test_own_data_of_three_classes_walks_from_a_folder_to_rows(clone, neox_folde
         assert rows.query("metric == 'accuracy'")["n"].unique() == [31]
 
 
-@pytest.mark.parametrize(
+@row_by_row(
     ("name", "data", "error", "words"),
     [
         ("Tickets!", "tickets", new.NewError, "NAME=Tickets!: take small letters"),

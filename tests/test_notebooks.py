@@ -11,7 +11,7 @@ matplotlib.use("agg")
 
 import matplotlib.pyplot as plt
 import nbformat
-import pytest
+from row_by_row import row_by_row
 from test_results import write_reports
 
 from symbiosis import execute, pages, params
@@ -26,7 +26,7 @@ MOST_WORDS = 55
 RUN_BY_SETTINGS = ["01_data", "02_baselines", "03_symbiosis_loop", "04_model_interaction", "10_influence"]
 assert len(NOTEBOOKS) >= 12
 
-each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+each_notebook = row_by_row("path", NOTEBOOKS)
 
 
 def read(path):
@@ -51,15 +51,30 @@ def words(text):
 
 
 @each_notebook
-def test_a_notebook_begins_with_its_parameters_and_stores_no_output(path):
+def test_a_notebook_begins_with_its_parameters_asks_one_question_and_shows_something_in_every_cell(path):
     cells = of_kind(path, "code")
     assert "parameters" in cells[0].metadata.get("tags", [])
     assert 0 < len(parameters(path)) <= PARAMETERS
     assert not [cell.id for cell in cells if cell.outputs or cell.execution_count]
     assert "papermill" not in read(path).metadata
 
+    cells, texts = read(path).cells, [cell.source for cell in of_kind(path, "markdown")]
+    assert len(cells) <= CELLS
+    assert re.match(r"# \d\d · .+\n\n\*\*Question\.\*\* .+\?", texts[0])
+    assert sum(text.count("**Question.**") for text in texts) == 1
+    counts = [len(words(text)) for text in texts]
+    assert WORDS[0] <= sum(counts) / len(counts) <= WORDS[1] and max(counts) <= MOST_WORDS, counts
 
-@pytest.mark.parametrize("name", RUN_BY_SETTINGS)
+    for cell in of_kind(path, "code"):
+        assert not all(isinstance(node, ast.Assert) for node in ast.parse(cell.source).body), cell.source
+        assert not re.search(r"not been run|nothing to show|\.style\.format|else:\n\s+print", cell.source), cell.source
+
+    text = "\n".join(cell.source for cell in of_kind(path, "markdown"))
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    assert not [link for link in links if not (path.parent / link).is_file()]
+
+
+@row_by_row("name", RUN_BY_SETTINGS)
 def test_the_parameters_cell_says_what_the_settings_say(name):
     kind = InteractionSettings if name == "04_model_interaction" else RunSettings
     given = parameters(ROOT / "notebooks" / f"{name}.ipynb")
@@ -72,24 +87,7 @@ def test_the_parameters_cell_says_what_the_settings_say(name):
     }
 
 
-@each_notebook
-def test_a_notebook_asks_one_question_in_few_cells_and_words(path):
-    cells, texts = read(path).cells, [cell.source for cell in of_kind(path, "markdown")]
-    assert len(cells) <= CELLS
-    assert re.match(r"# \d\d · .+\n\n\*\*Question\.\*\* .+\?", texts[0])
-    assert sum(text.count("**Question.**") for text in texts) == 1
-    counts = [len(words(text)) for text in texts]
-    assert WORDS[0] <= sum(counts) / len(counts) <= WORDS[1] and max(counts) <= MOST_WORDS, counts
-
-
-@each_notebook
-def test_a_cell_shows_something_and_machinery_stays_in_the_package(path):
-    for cell in of_kind(path, "code"):
-        assert not all(isinstance(node, ast.Assert) for node in ast.parse(cell.source).body), cell.source
-        assert not re.search(r"not been run|nothing to show|\.style\.format|else:\n\s+print", cell.source), cell.source
-
-
-@pytest.mark.parametrize("name", ["02_baselines", "03_symbiosis_loop"])
+@row_by_row("name", ["02_baselines", "03_symbiosis_loop"])
 def test_a_run_needs_no_name_of_the_cells_that_only_show(name):
     names = {True: {ast.Store: set(), ast.Load: set()}, False: {ast.Store: set(), ast.Load: set()}}
     for cell in of_kind(ROOT / "notebooks" / f"{name}.ipynb", "code"):
@@ -124,14 +122,7 @@ def test_every_picture_of_a_notebook_is_shown_by_one():
     assert {str(path.relative_to(ROOT)) for path in (ROOT / pages.MADE_HERE).glob("*.png")} <= shown
 
 
-@each_notebook
-def test_links_of_a_notebook_lead_to_files_of_the_project(path):
-    text = "\n".join(cell.source for cell in of_kind(path, "markdown"))
-    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
-    assert not [link for link in links if not (path.parent / link).is_file()]
-
-
-@pytest.mark.parametrize("name", ["05_ratio_or_diversity", "06_analysis", "11_regimes", "12_recursion"])
+@row_by_row("name", ["05_ratio_or_diversity", "06_analysis", "11_regimes", "12_recursion"])
 def test_a_report_of_one_run_says_what_is_missing(name, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("IPython.display.display", lambda *shown: None)
     namespace = {"display": lambda *shown: None}

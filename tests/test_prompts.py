@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from row_by_row import row_by_row
 
 from symbiosis import prompts
 from symbiosis.prompts import Beginning, read_prompts
@@ -59,7 +60,7 @@ def test_other_words_are_another_run_and_the_published_ones_keep_their_ids(tmp_p
     assert len(set(ids)) == 3 and ids[2] == ids[3]
 
 
-@pytest.mark.parametrize(
+@row_by_row(
     ("change", "said"),
     [
         (("{text}\\nCategory:", "Category:"), "student_classify: holds no place; write {text}"),
@@ -99,7 +100,7 @@ def test_words_that_cannot_ask_are_refused_with_file_and_key(tmp_path, monkeypat
     assert "mine.yaml" in str(told.value) and len(str(told.value)) < 400
 
 
-@pytest.mark.parametrize("key", ["label_words", "headings", "exemplars"])
+@row_by_row("key", ["label_words", "headings", "exemplars"])
 def test_a_class_the_task_does_not_have_is_refused(key):
     value = {
         "label_words": {"Sport": ("x",)},

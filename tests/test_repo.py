@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from row_by_row import row_by_row
 
 from symbiosis import params
 from symbiosis.analysis import verify
@@ -60,7 +61,7 @@ def pins():
 
 
 # --- environment ---------------------------------------------------------------------------------------------------
-def test_environment_yml_adds_nothing_to_pyproject():
+def test_environment_constraints_and_hooks_name_the_versions_of_pyproject_and_what_is_installed():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert environment["name"] == PROJECT["name"]
     assert environment["channels"] == ["conda-forge", "nodefaults"]
@@ -68,16 +69,12 @@ def test_environment_yml_adds_nothing_to_pyproject():
     assert python == "python" + PROJECT["requires-python"] and pip == "pip"
     assert by_pip == {"pip": ["-e .[dev,batch]", "-c constraints.txt"]}
 
-
-def test_every_dependency_is_pinned_within_its_range():
     pinned = pins()
     for line in itertools.chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
         wanted = Requirement(line)
         version = pinned[wanted.name].removeprefix("==")
         assert wanted.specifier.contains(version), f"{line}: constraints.txt has {version}"
 
-
-def test_installed_versions_obey_the_constraints():
     checked, wrong = 0, []
     for name, specifier in pins().items():
         try:
@@ -89,8 +86,6 @@ def test_installed_versions_obey_the_constraints():
             wrong.append(f"{name} {version} is not {specifier}")
     assert not wrong and checked > 50  # most of the file is installed wherever the tests run
 
-
-def test_pre_commit_uses_the_pinned_tools():
     pinned, seen = pins(), set()
     for hook in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]:
         for tool in map(Requirement, hook["additional_dependencies"]):
@@ -197,7 +192,7 @@ def test_make_hands_words_over_as_they_were_written(handed_over):
     assert "--workflow-profile profiles/default --cores all" in make("--dry-run", "runs")
 
 
-@pytest.mark.parametrize(("ended", "calls"), [(1, 2), (2, 1)])
+@row_by_row(("ended", "calls"), [(1, 2), (2, 1)])
 def test_make_tells_by_its_exit_code_and_makes_reports_unless_refused(handed_over, ended, calls):
     assert len(handed_over("batch", code=ended)) == calls
 
@@ -222,18 +217,16 @@ def test_pages_name_make_targets_that_exist():
     assert {"reproduce", "test", "batch"} <= named <= targets
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@row_by_row("page", PAGES)
 def test_links_of_a_page_lead_to_files_of_the_project(page):
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if "://" not in link]
     assert not [link for link in links if link[0] != "#" and not (page.parent / link.split("#")[0]).exists()]
 
 
-def test_every_page_stands_in_the_site():
+def test_every_page_stands_in_the_site_and_the_readme_is_read_in_five_minutes():
     listed = (ROOT / "docs/index.md").read_text().split()
     assert {page.stem for page in PAGES if page.parent.name == "docs"} - {"index"} <= set(listed)
 
-
-def test_the_readme_is_read_in_five_minutes():
     assert 600 <= len((ROOT / "README.md").read_text().split()) <= 900
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from kill_harness import TINY
+from row_by_row import row_by_row
 
 from symbiosis.loop import runs
 from symbiosis.models import loading
@@ -83,7 +84,7 @@ def test_a_run_loads_no_pickle_and_throws_out_those_it_finds(tmp_path, monkeypat
 CODE = "from pathlib import Path\nPath({marker!r}).touch()\nclass Remote: pass\n"
 
 
-@pytest.mark.parametrize("model_type", ["gpt_neox", "evil"])
+@row_by_row("model_type", ["gpt_neox", "evil"])
 def test_code_that_comes_with_a_model_is_not_run(planted, model_type):
     folder, _, marker = planted
     (folder / "modeling_evil.py").write_text(CODE.format(marker=str(marker)))
@@ -103,7 +104,7 @@ def test_code_that_comes_with_a_model_is_not_run(planted, model_type):
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("said", [f"401 for https://hub/x?token={TOKEN}", "403: Bearer some-other-secret of this user"])
+@row_by_row("said", [f"401 for https://hub/x?token={TOKEN}", "403: Bearer some-other-secret of this user"])
 def test_the_hubs_own_words_are_shown_without_the_token(monkeypatch, said):
     monkeypatch.setenv("HF_TOKEN", TOKEN if TOKEN in said else "some-other-secret")
 

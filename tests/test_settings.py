@@ -73,18 +73,14 @@ def test_settings_cannot_change_and_their_fingerprint_is_of_what_matters():
     assert len(changed | {RunSettings().fingerprint}) == 3
 
 
-def test_names_and_folders_of_runs():
+def test_names_folders_and_seeds_follow_from_settings_each_of_which_says_what_it_sets():
     assert RunSettings(method="recursive", variant="warm", seed=1).name == "recursive-warm-s1"
     assert RunSettings().scale == UNREPORTED and RunSettings().folder != RunSettings(epochs=3).folder
     assert RunSettings(scale="mine").folder == RunSettings(scale="mine", epochs=3).folder == "mine/main/symbiosis-s0"
 
-
-def test_derived_seeds_differ_in_every_part_and_stay_the_same():
     seeds = {derive_seed(s, g, stage) for s in range(3) for g in range(3) for stage in ("write", "student")}
     assert len(seeds) == 18
     assert derive_seed(1, 2, "write") == derive_seed(1, 2, "write") < 2**63
 
-
-def test_every_parameter_says_what_it_sets():
     for kind in (RunSettings, InteractionSettings):
         assert [name for name, field in kind.model_fields.items() if not field.description] == []

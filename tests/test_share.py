@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 import yaml
+from row_by_row import row_by_row
 
 from symbiosis import share
 from symbiosis.loop import runs
@@ -33,7 +34,7 @@ def test_a_shared_run_is_read_back_as_a_data_set_and_its_card_tells_its_terms(ru
     assert "lesson_distinct_2" in card and "generations: 2" in card
 
 
-@pytest.mark.parametrize(
+@row_by_row(
     ("task", "licence", "words"),
     [
         ("fancyzhx/ag_news", "other", "non-commercial"),

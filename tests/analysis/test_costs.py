@@ -5,8 +5,8 @@ import math
 from collections import Counter
 
 import pandas as pd
-import pytest
 from datasets import concatenate_datasets
+from row_by_row import row_by_row
 from test_runs import BEST, tiny
 
 from symbiosis.analysis import costs
@@ -81,7 +81,7 @@ def test_a_study_has_a_line_per_arm_and_a_repeat_changes_no_byte(tmp_path):
     assert table.loc["symbiosis-a", ["cpu_s", "drafts", "seeds"]].tolist() == [8.5, 14, 2]
 
 
-@pytest.mark.parametrize(
+@row_by_row(
     "changes",
     [
         {"feedback": "teacher_kl"},

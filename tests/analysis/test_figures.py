@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from row_by_row import row_by_row
 
 from symbiosis.analysis import drawings, figures, gallery, studies, tables
 from symbiosis.analysis.statistics import mean_interval
@@ -48,7 +49,7 @@ def arm_style(arm):
     return figures.arm_styles(pd.DataFrame({"arm": [arm]}))[arm]
 
 
-def test_arms_are_told_apart_by_colour_and_by_marker():
+def test_arms_are_told_apart_controls_are_dashed_and_main_arms_are_those_named_so_or_all():
     styles = figures.styles_of("arms").values()
     for look in ("color", "marker"):  # each with the line alone: in print there is no colour, in a pale copy no marker
         assert len({(style[look], style["linestyle"]) for style in styles}) == len(styles)
@@ -57,15 +58,11 @@ def test_arms_are_told_apart_by_colour_and_by_marker():
         for look in ("color", "marker"):
             assert len({style[look] for style in lines}) == len(lines)
 
-
-def test_a_control_is_dashed_with_an_open_marker_and_a_new_one_has_the_colour_of_its_method():
     control, method, new = map(arm_style, ("static-dev", "static", "symbiosis-entropy"))
     assert control["color"] == method["color"] and control["markerfacecolor"] == "white"
     assert (control["linestyle"], method["linestyle"], new["linestyle"]) == ("--", "-", "--")
     assert new["color"] == arm_style("symbiosis")["color"] and new["marker"] in figures.SPARE_MARKERS
 
-
-def test_main_arms_are_those_named_so_or_all():
     assert figures.main_arms(rows_of({"static": 0.6, "real": 0.9, "static-dev": 0.7})) == ["real", "static"]
     assert figures.main_arms(rows_of({"symbiosis-random": 0.6})) == ["symbiosis-random"]  # a study of variants alone
 
@@ -73,7 +70,7 @@ def test_main_arms_are_those_named_so_or_all():
 # ---- means over seeds
 
 
-def test_means_over_seeds_leave_out_what_was_not_measured_and_refuse_mixed_rows():
+def test_lines_are_means_over_what_was_measured_beside_their_own_generation_and_a_table_is_drawn_as_it_is():
     rows = rows_of({"real": 0.9})
     rows.loc[(rows["seed"] == 3) & (rows["generation"] == 2), "value"] = np.nan
     last = tables.means_over_seeds(rows, ["generation", "arm"]).set_index("generation").loc[2]
@@ -81,14 +78,18 @@ def test_means_over_seeds_leave_out_what_was_not_measured_and_refuse_mixed_rows(
     with pytest.raises(ResultsError, match="more than one scale, study or metric"):
         tables.means_over_seeds(pd.concat([rows, rows]), ["generation", "arm"])
 
-
-def test_lines_are_means_and_bars_intervals_beside_their_own_generation():
     rows, (_, (ax,)) = rows_of({"real": 0.9, "static": 0.6}), figures.new_figure()
     assert figures.plot_means(rows, figures.arm_styles(rows), ax) == {"Real data": [3] * 3, "Static synthetic": [3] * 3}
     assert line_of(ax, "Real data").get_ydata() == pytest.approx([0.32, 0.62, 0.92])
     assert bars_of(ax.collections[0])[2] == pytest.approx(mean_interval([0.91, 0.92, 0.93])[1:])
     places = [line_of(ax, name).get_xdata() for name in ("Real data", "Static synthetic")]
     assert [np.round(x).tolist() for x in places] == [[0, 1, 2]] * 2 and not set(places[0]) & set(places[1])
+
+    table = pd.DataFrame({"x": [0.0, 0.1], "level": 1, "mean": [0.5, np.nan], "low": 0.4, "high": 0.7, "n": 5})
+    _, (ax,) = figures.new_figure()
+    figures.plot_means(table, {1: figures.line_style("one", "#000000", "o")}, ax, ("x", "level"))
+    assert line_of(ax, "one").get_ydata().tolist() == [0.5]  # the other cell was not run
+    assert bars_of(ax.collections[0]) == [(0.4, 0.7)]
 
 
 def test_fewer_than_three_seeds_are_thin_lines_without_bars():
@@ -101,14 +102,6 @@ def test_fewer_than_three_seeds_are_thin_lines_without_bars():
         figures.add_legend([ax], drawn)
         bars = "mean and 95% interval" if len(seeds) == 3 else "mean, no interval"
         assert ax.get_legend().get_title().get_text().startswith(f"{bars},\nn = {len(seeds)} seed")
-
-
-def test_a_table_of_means_is_drawn_as_it_is():
-    table = pd.DataFrame({"x": [0.0, 0.1], "level": 1, "mean": [0.5, np.nan], "low": 0.4, "high": 0.7, "n": 5})
-    _, (ax,) = figures.new_figure()
-    figures.plot_means(table, {1: figures.line_style("one", "#000000", "o")}, ax, ("x", "level"))
-    assert line_of(ax, "one").get_ydata().tolist() == [0.5]  # the other cell was not run
-    assert bars_of(ax.collections[0]) == [(0.4, 0.7)]
 
 
 def test_legend_follows_the_ends_of_the_lines_and_says_where_seeds_differ():
@@ -144,9 +137,7 @@ def test_more_arms_than_a_panel_holds_are_dots_beside_their_names_the_best_on_to
     assert ax.get_xlabel() == f"test accuracy, {said}"
 
 
-@pytest.mark.parametrize(
-    ("ends", "said", "begins"), [((0.1, 0.9), "share", 0), ((0.54, 0.97), "share (axis from 0.50)", 0.5)]
-)
+@row_by_row(("ends", "said", "begins"), [((0.1, 0.9), "share", 0), ((0.54, 0.97), "share (axis from 0.50)", 0.5)])
 def test_an_axis_of_shares_says_where_it_begins_unless_that_is_0(ends, said, begins):
     _, (ax,) = figures.new_figure()
     ax.plot([0, 1], ends)

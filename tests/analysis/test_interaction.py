@@ -184,14 +184,12 @@ def test_differences_are_paired_by_seed():
 # ---- claims
 
 
-def test_every_claim_is_supported_by_the_course_it_describes():
+def test_claims_go_by_the_course_they_describe_and_what_is_no_harm_or_was_not_run_supports_nothing():
     courses = {"k2_beta025": (1.5, 3.0, 1.0), "k2_beta075": (1.4, 2.0, 1.2)}
     metrics = [(metric, i) for i, metric in enumerate(("loss_own", "loss_others", "loss_public"))]
     betas = [path_rows(name, {m: (2.0, ends[i]) for m, i in metrics}) for name, ends in courses.items()]
     assert set(decided(pd.concat([cell_rows(), *betas])).values()) == {SUPPORTED}
 
-
-def test_a_claim_is_contradicted_by_the_opposite_course():
     opposite = {
         "interaction-transfers": swapped("loss_others", a050=(3.0, 3.3)),
         "interaction-alone-harms": swapped("loss_own", a100=(1.5, 1.2)),
@@ -203,8 +201,6 @@ def test_a_claim_is_contradicted_by_the_opposite_course():
         found = decided(cell_rows(paths))
         assert found[slug] == CONTRADICTED and SUPPORTED in found.values()  # and not all claims fall with it
 
-
-def test_what_is_no_harm_or_was_not_run_supports_nothing():
     rows = cell_rows(swapped("loss_own", a000=(1.5, 1.0), a100=(1.5, 1.3)))  # both learn, the one less
     assert decided(rows)["interaction-alone-harms"] == CONTRADICTED
 

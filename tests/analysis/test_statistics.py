@@ -16,14 +16,12 @@ from symbiosis.analysis.statistics import (
 )
 
 
-def test_mean_interval_by_hand():
+def test_mean_interval_by_hand_of_what_was_measured_from_three_seeds_on():
     # 1, 2, 3: mean 2, s = 1, t(.975, 2) = 4.302653 (printed tables: 4.303), half width 4.302653 / sqrt(3).
     assert mean_interval([1.0, 2.0, 3.0]) == pytest.approx((2.0, 2 - 2.484138, 2 + 2.484138), abs=1e-6)
     half = 2.919986 / math.sqrt(3)  # t(.95, 2)
     assert mean_interval([1.0, 2.0, 3.0], 0.1) == pytest.approx((2.0, 2 - half, 2 + half), abs=1e-6)
 
-
-def test_fewer_than_three_seeds_have_no_interval_and_what_was_not_measured_does_not_count():
     for values in ([0.7], [0.6, 0.8], [0.7, 0.7], [0.6, math.nan, 0.8]):
         assert mean_interval(values) == pytest.approx((0.7, math.nan, math.nan), nan_ok=True)
     assert np.isnan(mean_interval([])).all()
@@ -41,7 +39,7 @@ def test_interval_covers_the_truth_as_often_as_it_says():
     assert abs(covered - 0.878) > 4 * stderr  # P(|T_4| < 1.96): the normal quantile's interval would have been seen
 
 
-def test_paired_row_by_hand_and_as_in_student_1908():
+def test_paired_row_by_hand_and_as_in_student_1908_of_seeds_both_have_where_differences_vary():
     # d = 1, 2, 3: t = 2 / (1 / sqrt 3) = 3.4641; with 2 degrees of freedom p = 1 - t / sqrt(t^2 + 2) = 0.074180.
     row = paired_row(pd.Series([2.0, 4.0, 6.0]), pd.Series([1.0, 2.0, 3.0]))
     assert row == pytest.approx((3, *mean_interval([1.0, 2.0, 3.0]), 1 - math.sqrt(12 / 14)), abs=1e-12)
@@ -50,29 +48,23 @@ def test_paired_row_by_hand_and_as_in_student_1908():
     second = pd.Series([1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4])
     assert paired_row(second, first) == pytest.approx((10, 1.58, 0.7001142, 2.4598858, 0.00283289), abs=1e-6)
 
-
-def test_pairs_are_the_seeds_both_have():
     a, b = pd.Series({0: 1.0, 1: 5.0, 2: math.nan, 7: 9.0}), pd.Series({7: 4.0, 1: 3.0, 2: 0.0, 5: 8.0})
     assert paired_row(a, b)[:2] == (2, 3.5)  # seeds 1 and 7: 2 and 5; 2 was not measured
     n, *others = paired_row(a[:1], b[:1])
     assert n == 0 and np.isnan(others).all()
 
-
-def test_p_is_undefined_where_differences_do_not_vary():
     a = pd.Series([0.3, 0.7, 1.1])
     for b in (a, a - 0.1):  # .1 up to rounding
         n, mean, _, _, p = paired_row(a, b)
         assert n == 3 and mean == pytest.approx((a - b)[0]) and math.isnan(p)
 
 
-def test_holm_by_hand_leaves_out_what_was_not_tested():
+def test_holm_and_its_levels_by_hand_leave_out_what_was_not_tested():
     # Sorted .005 .01 .03 .04, times 4 3 2 1 = .02 .03 .06 .04; the last is lifted to .06 to stay in order.
     assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]).tolist() == [1.0, 1.0] and holm([]).tolist() == []
     assert holm([0.01, math.nan, 0.02]).tolist() == pytest.approx([0.02, math.nan, 0.02], nan_ok=True)
 
-
-def test_holm_levels_by_hand_leave_out_exactly_what_holm_rejects():
     # .005 of four at .05/4, .01 at .05/3; .03 fails at .05/2 = .025, and from it on all have that level.
     levels = holm_levels([0.01, 0.04, 0.03, 0.005])
     assert levels.tolist() == pytest.approx([0.05 / 3, 0.025, 0.025, 0.0125])

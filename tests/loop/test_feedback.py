@@ -82,14 +82,12 @@ def lengths(hard) -> list[int]:
     return [len(text) for text in hard["text"]]
 
 
-def test_the_hardest_come_first_and_the_very_hardest_can_be_passed_over():
+def test_the_hardest_come_first_at_most_half_of_what_was_scored_and_near_copies_once():
     pool = sorted(map(len, rows("pool", 10)["text"]), reverse=True)
     first, skipped = (hardest(state_of(skip_hardest_share=share), np.random.default_rng(0)) for share in (0.0, 0.2))
     assert lengths(first) == first["hardness"][:] == pool[:4] and lengths(skipped) == pool[2:6]
     assert "label" not in first.column_names
 
-
-def test_at_most_half_of_what_was_scored_is_hard():
     state = state_of(hard_examples=100)
     assert len(hardest(state, state.rng(1, "feedback"))) == 5
     object.__setattr__(state.task, "pool", state.task.pool.select([0]))
@@ -97,8 +95,6 @@ def test_at_most_half_of_what_was_scored_is_hard():
     few = state_of(hard_examples=2, scored_share=0.1)  # 1 of 10, but twice as many are scored as are chosen
     assert len(hardest(few, few.rng(1, "feedback"))) == 2
 
-
-def test_near_copies_are_chosen_once():
     texts = ["a b c d", "a b c e", "x y z", "a b c d f", "x y w v"]  # 0 and 1 share 3 of 5 words, 0 and 3 share 4 of 5
     assert dissimilar(texts, 3, 1.0) == [0, 1, 2]
     assert dissimilar(texts, 3, 0.5) == [0, 2, 4]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 from made_up import state_of
+from row_by_row import row_by_row
 
 from symbiosis.data.lesson import load_lesson
 from symbiosis.loop import labeller, runs
@@ -69,7 +70,7 @@ class Killed(Exception):
     """What ends a run in the middle of a stage."""
 
 
-@pytest.mark.parametrize("calibration", ["pool", "written"])
+@row_by_row("calibration", ["pool", "written"])
 def test_a_run_calibrates_once_and_the_same_after_a_kill(calibration, tmp_path):
     def settings(name):
         return RunSettings(**TINY | {"calibration": calibration, "reports_dir": str(tmp_path / name)})

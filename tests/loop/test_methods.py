@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from made_up import LABELS, TEXTS, Reader, ThreeTexts, rows, state_of, word_of
+from row_by_row import row_by_row
 
 from symbiosis.data.world import LABEL_NAMES, World
 from symbiosis.loop import methods
@@ -46,7 +47,7 @@ def test_real_takes_the_next_labelled_rows_and_starts_over():
     assert set(lessons[2]["origin"]) == {"real"} and set(lessons[2]["generation"]) == {3}
 
 
-@pytest.mark.parametrize("changes", [{}, {"mixing": "accumulate"}, {"real_share": 0.5, "dev_rows": 3}])
+@row_by_row("changes", [{}, {"mixing": "accumulate"}, {"real_share": 0.5, "dev_rows": 3}])
 def test_static_teaches_what_it_wrote_once(changes):
     state = state_of(method="static", **changes)
     state.lesson = state.first_lesson = next_lesson(state, 1)
@@ -57,13 +58,11 @@ def test_static_teaches_what_it_wrote_once(changes):
     assert texts[0] == texts[1] and texts[0] and len(state.generator.seeds) == asked == 1
 
 
-def test_what_static_writes_does_not_depend_on_the_pool():
+def test_what_static_writes_does_not_depend_on_the_pool_and_lessons_may_be_subsets_of_it():
     small = state_of(method="static")
     object.__setattr__(small.task, "pool", small.task.pool.select([3]))
     assert next_lesson(small, 1)[:] == next_lesson(state_of(method="static"), 1)[:]
 
-
-def test_static_lessons_may_be_subsets_of_texts_written_once():
     state = state_of(method="static", static_size=20)
     lessons = [next_lesson(state, generation) for generation in (1, 2)]
     assert len(state.generator.seeds) == 1 and len(state.written) == 20 and state.counts["asked"] == 20
@@ -72,7 +71,7 @@ def test_static_lessons_may_be_subsets_of_texts_written_once():
     assert not np.array_equal(*drawn)
 
 
-def test_pseudo_labels_may_stand_beside_writing_that_no_feedback_steers():
+def test_pseudo_labels_may_stand_beside_writing_and_classes_may_weigh_the_same():
     state = state_of(method="pseudo_label", written_share=0.5, label_keep=0.5)
     lesson = next_lesson(state, 1)
     assert kinds(lesson) == {"label": 6, "write": 6} and state.counts["labelled"] == 12
@@ -80,8 +79,6 @@ def test_pseudo_labels_may_stand_beside_writing_that_no_feedback_steers():
     assert lesson["text"][6:] == alone["text"][:] and lesson["label"][6:] == alone["label"][:]
     assert kinds(next_lesson(state_of(method="pseudo_label", written_share=1.0), 1)) == {"write": 12}
 
-
-def test_class_weights_make_every_label_that_occurs_weigh_the_same():
     lesson = next_lesson(state_of(method="pseudo_label", class_weights=True), 1)
     labels, weights = np.array(lesson["label"]), np.array(lesson["weight"])
     counts = Counter(labels)
@@ -113,7 +110,7 @@ def test_pseudo_labels_are_the_generators_on_random_pool_rows():
     assert next_lesson(state, 2)["text"][:] != lesson["text"][:]
 
 
-@pytest.mark.parametrize(("hard", "asked", "taught"), [(24, 24, 12), (8, 8, 4)])
+@row_by_row(("hard", "asked", "taught"), [(24, 24, 12), (8, 8, 4)])
 def test_only_the_surest_labels_class_by_class_are_taught(hard, asked, taught, monkeypatch):
     """Doubled belief in later texts: the last half of each class is kept; what is too few comes again, in turn."""
     rising = lambda self, texts: 0.1 + np.eye(3)[list(map(word_of, texts))] * np.array([[len(t)] for t in texts]) / 100  # noqa: E731
@@ -150,7 +147,7 @@ def test_symbiosis_shares_its_lesson_between_hard_texts_explanations_and_written
     assert {row["source_id"] for row in by_kind["write"]} == {""}
 
 
-def test_the_first_lesson_may_explain_random_pool_texts():
+def test_the_first_lesson_may_explain_random_texts_or_what_the_untaught_student_finds_hard():
     state = state_of(first_lesson_sources="random", teaching_share=1.0)
     lesson, sources = next_lesson(state, 1), methods.random_sources(state, 1)
     assert kinds(lesson) == {"explain": 12} and set(lesson["source_id"]) == set(sources["source_id"])
@@ -158,6 +155,11 @@ def test_the_first_lesson_may_explain_random_pool_texts():
     assert len(methods.random_sources(state_of(hard_examples=100), 1)) == 5  # as many as step C would call hard
     state.hard = HARD
     assert set(next_lesson(state, 2)["source_id"]) == set(HARD["source_id"])
+
+    state = state_of(first_lesson_sources="feedback", teaching_share=0.0, pool_share=0.25)
+    lesson = next_lesson(state, 1)
+    longest = sorted(state.task.pool["text"], key=len)[::-1]
+    assert [row["text"] for row in lesson if row["prompt_kind"] == "label"] == longest[:3]
 
 
 def test_soft_labels_are_what_the_generator_believes():
@@ -183,14 +185,7 @@ def test_the_world_writes_with_the_diversity_and_the_quality_asked_for():
     assert noisy["label_purity"] == pytest.approx(0.5, abs=0.1)
 
 
-def test_the_first_lesson_may_be_what_the_untaught_student_finds_hard():
-    state = state_of(first_lesson_sources="feedback", teaching_share=0.0, pool_share=0.25)
-    lesson = next_lesson(state, 1)
-    longest = sorted(state.task.pool["text"], key=len)[::-1]
-    assert [row["text"] for row in lesson if row["prompt_kind"] == "label"] == longest[:3]
-
-
-@pytest.mark.parametrize("method", METHODS)
+@row_by_row("method", METHODS)
 def test_every_method_gives_as_many_rows_as_asked_for(method, writes):
     writes += [["meow"]]
     state = state_of(method=method, world=World.make(0), real_share=0.25, dev_rows=1)
@@ -218,7 +213,7 @@ def dev_of(lesson, kind: str) -> list[int]:
     return [int(row["source_id"].split(":")[1]) for row in lesson if row["prompt_kind"] == kind]
 
 
-def test_dev_rows_as_prompts_are_explained_under_their_own_label():
+def test_dev_rows_may_be_explained_under_their_own_label_taught_too_or_take_a_share():
     state = state_of(dev_rows=5, dev_rows_as="prompts", candidates=2, blind=("dog",))
     lesson = next_lesson(state, 1)
     assert kinds(lesson) == {"explain_dev": 12} and set(lesson["origin"]) == {"generator"}
@@ -229,8 +224,6 @@ def test_dev_rows_as_prompts_are_explained_under_their_own_label():
     assert lesson["text"][:] == [TEXTS[label] for label in lesson["label"]]
     assert state.counts["asked"] == state.counts["read"] == 24  # the drafts are read to choose; the rows are not
 
-
-def test_dev_rows_as_both_are_taught_and_the_next_ones_explained():
     state = state_of(dev_rows=2, dev_rows_as="both", dev_rows_in_turn=True, real_share=0.2)
     lessons = [next_lesson(state, generation) for generation in (1, 2, 3)]
     assert [kinds(lesson) for lesson in lessons] == [{"explain_dev": 8, "real": 2, "dev": 2}] * 3
@@ -240,8 +233,6 @@ def test_dev_rows_as_both_are_taught_and_the_next_ones_explained():
     assert dev_of(lessons[0], "explain_dev")[:5] == order[2:] + order[:2]
     assert sorted(dev_of(lessons[0], "explain_dev")[:5]) == [0, 1, 2, 3, 4]
 
-
-def test_explained_dev_rows_may_take_only_a_share_of_the_methods_place():
     for method in ("static", "pseudo_label", "symbiosis"):
         state = state_of(method=method, dev_rows=4, dev_rows_as="both", dev_prompts_share=0.5)
         own = {"pseudo_label": "label"}.get(method, "write")
@@ -263,7 +254,7 @@ def test_earlier_lessons_are_taught_again_or_drawn_from():
     assert replaced.accumulated is None
 
 
-@pytest.mark.parametrize("accuracy, right", [(1.0, True), (1e-9, False)])
+@row_by_row("accuracy, right", [(1.0, True), (1e-9, False)])
 def test_only_rejected_rows_get_the_weak_labellers_label(accuracy, right):
     state = state_of(method="real", weak_accuracy=accuracy, blind=("dog",), world=TRUTH)
     lesson = next_lesson(state, 1)
@@ -319,7 +310,7 @@ def test_sft_learns_the_explanations_and_pool_lm_the_hard_texts():
     assert [label for ask in asked for label in LABELS if label in ask] == ["cat", "bird", "bird", "cat"]
 
 
-@pytest.mark.parametrize("update", ["influence", "dpo"])
+@row_by_row("update", ["influence", "dpo"])
 def test_what_helps_the_student_most_is_learnt_most(update, monkeypatch):
     seen = []
 

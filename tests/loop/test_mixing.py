@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from row_by_row import row_by_row
 from test_runs import lessons_of, stop_at, tiny
 
 from symbiosis.data.task import load_task
@@ -10,7 +11,7 @@ from symbiosis.settings import RunSettings, SettingsError, make_settings
 from symbiosis.store import stages
 
 
-def test_real_rows_by_hand():
+def test_real_rows_and_kept_rows_by_hand_and_a_subsample_takes_every_row_equally_often():
     assert mixing.real_count(10, 0.25) == 2 and mixing.real_count(300, 0.618) == 185
     fresh = [mixing.real_positions(3, g, 7, fixed=False).tolist() for g in (1, 2, 3)]
     assert fresh == [[0, 1, 2], [3, 4, 5], [6, 0, 1]]  # the split starts over when it is used up
@@ -20,8 +21,6 @@ def test_real_rows_by_hand():
     with pytest.raises(ValueError, match=r"real_share: 1\.5"):
         mixing.real_count(10, 1.5)
 
-
-def test_kept_rows_by_hand():
     rng = np.random.default_rng(0)
     assert mixing.kept_rows([4, 4, 2], "replace", rng).tolist() == [8, 9]
     assert mixing.kept_rows([4, 4, 2], "accumulate", rng).tolist() == list(range(10))
@@ -30,8 +29,6 @@ def test_kept_rows_by_hand():
     with pytest.raises(ValueError, match="'mix' is not one of replace"):
         mixing.kept_rows([1], "mix", rng)
 
-
-def test_a_subsample_takes_every_row_equally_often():
     rng = np.random.default_rng(1)
     counts = sum(np.bincount(mixing.kept_rows([6, 3], "accumulate_subsample", rng), minlength=9) for _ in range(3000))
     p = 3 / 9
@@ -90,7 +87,7 @@ def test_a_held_lesson_has_the_subtopics_asked_for_in_real_and_written_rows_alik
         tiny(tmp_path, task="elsewhere", held_power=1.0)
 
 
-@pytest.mark.parametrize("method", ["recursive", "static", "symbiosis"])
+@row_by_row("method", ["recursive", "static", "symbiosis"])
 def test_lessons_accumulate_in_every_method_that_writes(method, tmp_path):
     settings = tiny(tmp_path, method=method, variant="grows", mixing="accumulate")
     runs.run(settings)

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 from conftest import NEWS
+from row_by_row import row_by_row
 
 from symbiosis.data.task import load_task
 from symbiosis.loop import runs
@@ -41,7 +42,7 @@ def paper(neox_folder, qwen_folder, ag_news_folder, tmp_path):
     return settings
 
 
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {"oracle"}))  # its truth is known of the miniature only
+@row_by_row("method", sorted(set(METHODS) - {"oracle"}))  # its truth is known of the miniature only
 def test_one_generation_of_every_method_runs_on_local_folders(paper, method):
     rows = runs.run(paper(method))
     final = rows[(rows["generation"] == 1) & (rows["metric"] == "accuracy")]
@@ -58,17 +59,15 @@ def test_both_steps_of_feedback_run_between_generations(paper):
     assert rows["generation"].max() == 2
 
 
-def test_weights_stay_fp32_under_bf16_autocast(paper):
+def test_the_task_is_read_as_ag_news_and_weights_stay_fp32_under_bf16_autocast(paper):
+    task = load_task(paper("real"))
+    assert task.label_names == tuple(NEWS) and len(task.test) == 24
+    assert "label" not in task.pool.column_names
+
     settings = paper("real")
     assert settings.precision == "bf16"
     student = runs.prepare(settings).student
     assert {str(p.dtype) for p in student.lm.model.parameters()} == {"torch.float32"}
-
-
-def test_the_task_is_read_as_ag_news(paper):
-    task = load_task(paper("real"))
-    assert task.label_names == tuple(NEWS) and len(task.test) == 24
-    assert "label" not in task.pool.column_names
 
 
 def test_hub_ids_of_the_paper_scale_are_pinned():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import NEWS
+from row_by_row import row_by_row
 from scipy.stats import spearmanr
 from test_runs import tiny
 
@@ -54,7 +55,7 @@ def test_reinforced_answers_become_likelier_and_the_others_less_likely(generator
     assert (moved * advantage > 0).all()
 
 
-@pytest.mark.parametrize("at_a_time", [1, 256])
+@row_by_row("at_a_time", [1, 256])
 def test_the_policy_loss_is_the_formula(generator, at_a_time):
     settings = generator.settings.model_copy(update={"generation_batch_size": at_a_time})
     generator = replace(generator, settings=settings)
@@ -124,7 +125,7 @@ def test_drift_is_the_mean_log_ratio_per_token(generator):
 
 
 # --- advantages ----------------------------------------------------------------------------------------------------
-def test_advantages_compare_drafts_of_one_label_and_are_cut():
+def test_advantages_compare_drafts_of_one_label_and_are_cut_and_snapshots_are_of_the_second_half():
     labels = np.array([0, 0, 0, 1, 1])
     found = standardised(np.array([1.0, 2.0, 3.0, 100.0, 100.0]), labels)
     assert found == pytest.approx(np.array([-1, 0, 1, 0, 0]) / np.sqrt(2 / 5))
@@ -132,8 +133,6 @@ def test_advantages_compare_drafts_of_one_label_and_are_cut():
     long = standardised(np.append(np.zeros(99), 1.0), np.zeros(100, dtype=int))
     assert long.max() == policy.CLIP and long.min() > -policy.CLIP
 
-
-def test_snapshots_are_of_the_second_half():
     assert snapshots(14) == [7, 11, 14] and snapshots(2) == [1, 2] and snapshots(1) == [1]
 
 
@@ -224,7 +223,7 @@ def test_a_round_leaves_the_student_and_asks_for_what_it_lacks_now(state):
     assert all(torch.equal(before[name], value) for name, value in state.student.lm.model.state_dict().items())
 
 
-@pytest.mark.parametrize("reward", ["calibrated", "label"])
+@row_by_row("reward", ["calibrated", "label"])
 def test_a_round_changes_the_writer_and_tells_what_it_found(state, reward):
     settings = state.settings.model_copy(update={"teach_reward": reward, "lesson_size": 24})
     writer = replace(state.generator, lm=state.generator.lm._replace(model=copy.deepcopy(state.generator.lm.model)))

@@ -2,7 +2,7 @@
 
 import typing
 
-import pytest
+from row_by_row import row_by_row
 
 from symbiosis.loop import teaching
 from symbiosis.loop.feedback import SIGNALS
@@ -20,7 +20,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("name", PLACES)
+@row_by_row("name", PLACES)
 def test_settings_and_registry_name_the_same(name):
     registered, place = PLACES[name]
     allowed = set(typing.get_args(RunSettings.model_fields[name].annotation))

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import random_sources
 import torch
+from row_by_row import row_by_row
 
 from symbiosis.data.lesson import load_lesson
 from symbiosis.loop import runs
@@ -183,19 +184,17 @@ def test_the_collector_reads_old_and_new_records(unbroken, tmp_path):
     assert new == old | {"hardware": new["hardware"]} and new["device"] == "cpu" and old["hardware"] == ""
 
 
-def test_only_the_last_weights_are_kept(unbroken):
+def test_a_finished_run_is_read_not_repeated_and_keeps_only_the_last_weights(unbroken):
     state = stages.run_folder(unbroken[0]) / "state"
     assert [(state / f"student-{g}" / "model").is_dir() for g in (1, 2)] == [False, True]
 
-
-def test_a_finished_run_is_read_not_repeated(unbroken):
     settings, rows = unbroken
     before = (stages.run_folder(settings) / "record.json").read_bytes()
     pd.testing.assert_frame_equal(runs.run(settings), rows)
     assert (stages.run_folder(settings) / "record.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("scale", ["tiny", "smoke"])
+@row_by_row("scale", ["tiny", "smoke"])
 def test_a_run_of_other_initial_models_is_not_taken_for_todays(scale, tmp_path, unbroken):
     settings = tiny(tmp_path, scale=scale, method="real", generations=1)
     rows = runs.run(settings)
@@ -273,7 +272,7 @@ def drawn(tmp_path_factory):
     return place, models
 
 
-@pytest.mark.parametrize("case", random_sources.CASES)
+@row_by_row("case", random_sources.CASES)
 def test_the_same_command_draws_the_same_numbers_in_another_process_and_after_a_stop(drawn, case):
     place, models = drawn
     folders = [
@@ -322,7 +321,7 @@ def test_a_diverging_student_stops_and_keeps_the_last_good_stage(tmp_path):
     assert (state / "lesson-1" / "result.json").exists() and not (state / "student-1").exists()
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+@row_by_row("method", list(METHODS))
 def test_every_method_teaches_the_same_number_of_rows_and_steps(method, reports, unbroken):
     settings = tiny(reports, method=method)
     start, usual = (r.set_index(["metric", "generation"])["value"] for r in (runs.run(settings), unbroken[1]))
@@ -372,7 +371,7 @@ def lessons_of(settings, *generations):
     return [load_lesson(folder / f"gen-{g}.parquet").to_pandas() for g in generations]
 
 
-@pytest.mark.parametrize("update", ["sft", "pool_lm", "influence", "dpo"])
+@row_by_row("update", ["sft", "pool_lm", "influence", "dpo"])
 def test_every_update_changes_the_generator_and_measures_its_drift(update, tmp_path):
     settings = tiny(tmp_path, **BEST | {"generator_update": update}, keep_checkpoints=True)
     rows = runs.run(settings)
@@ -498,8 +497,8 @@ def other_weights(settings):
     lm.save(Path(settings.student))
 
 
-@pytest.mark.parametrize("finished", [True, False])
-@pytest.mark.parametrize(("change", "named"), [(other_labels, "task"), (other_weights, "student_weights")])
+@row_by_row("finished", [True, False])
+@row_by_row(("change", "named"), [(other_labels, "task"), (other_weights, "student_weights")])
 def test_a_run_is_not_continued_or_read_back_from_data_or_weights_that_changed(own, finished, change, named):
     def stop(name):
         if name == "student-1" and not finished:

@@ -22,23 +22,17 @@ def drawing(*rounds):
     return lambda prompts, seed, samples: list(next(answers))[: len(prompts)]
 
 
-def test_empty_and_duplicate_texts_are_counted_and_drawn_again():
+def test_empty_and_duplicate_texts_are_counted_and_drawn_again_or_stay_where_they_may():
     texts, counts = redraw(["a", "", "a", "b"], [0, 1, 2, 3], drawing([Written("c", cut=True), "d"]), 2, seed=0)
     assert texts == ["a", "c", "d", "b"]
     assert counts == {"asked": 4, "empty": 1, "duplicate": 1, "redrawn": 2, "cut": 1}
 
-
-def test_a_writer_that_stays_silent_is_a_clear_stop():
     with pytest.raises(GenerationError, match=r"2 of 4 texts are still empty after max_redraws=2; raise"):
         redraw(["a", "", "", "a"], [0] * 4, drawing(["", "", "a"], ["", "", "a"]), 2, seed=0)
 
-
-def test_duplicates_that_no_redraw_removes_stay_and_are_counted():
     texts, counts = redraw(["a", "a"], [0] * 2, drawing(["a"], ["a"]), 2, seed=0)
     assert texts == ["a", "a"] and counts["repeated"] == 1 and counts["redrawn"] == 2
 
-
-def test_duplicates_may_stay_but_empty_texts_may_not():
     texts, counts = redraw(["a", "a", ""], [0] * 3, drawing(["a"]), 2, seed=0, duplicates=False)
     assert texts == ["a"] * 3
     assert counts["redrawn"] == 1 and counts["duplicate"] == 3  # one at first, two after the empty one was replaced
@@ -78,7 +72,7 @@ def test_generator_labels_and_explains_in_its_chat_template(lm):
     assert explained.probs.sum(1) == pytest.approx(np.ones(3), abs=1e-5)
 
 
-def test_of_several_drafts_the_one_read_most_clearly_as_its_label_is_kept(lm):
+def test_of_several_drafts_the_clearest_is_kept_and_what_did_not_happen_is_counted_as_zero(lm):
     asked = generator(lm, candidates=4)
     written = teaching.write(asked, [0, 1, 1], seed=1)
     drafts, _ = teaching.sample_unique(asked, asked.write_turns([0, 1, 1]), seed=1, samples=4)
@@ -89,8 +83,6 @@ def test_of_several_drafts_the_one_read_most_clearly_as_its_label_is_kept(lm):
     expected = {"asked": 12, "filtered": 9, "kept": 3, "agreed": agreed, "read": 12}
     assert {name: written.counts[name] for name in expected} == expected
 
-
-def test_what_did_not_happen_is_counted_as_zero(lm):
     counts = teaching.write(generator(lm), [0, 1], seed=1).counts  # one draft each: none is passed over
     assert counts.keys() == {"asked", "empty", "duplicate", "cut", "filtered", "kept", "agreed"}
     assert counts["filtered"] == counts["empty"] == 0 and counts["kept"] == 2

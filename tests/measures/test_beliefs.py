@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from row_by_row import row_by_row
 
 from symbiosis.measures.beliefs import calibration_curve, calibration_error, label_counts, mean_entropy, one_sided
 
@@ -22,7 +23,7 @@ def test_the_calibration_error_by_hand():
     assert calibration_error(np.eye(2), np.array([0, 1])) == 0 and calibration_error(np.eye(2), np.array([1, 0])) == 1
 
 
-@pytest.mark.parametrize(
+@row_by_row(
     ("counts", "labels", "found"),
     [
         ([0, 19, 1], [0] * 7 + [1] * 7 + [2] * 6, 1),  # 95 % of the texts, a third of the labels

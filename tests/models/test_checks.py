@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import bpe, write_folder
 from model_helpers import LABELS, log_p
+from row_by_row import row_by_row
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -70,7 +71,7 @@ def folder_of(architecture, sizes, folder):
     return str(write_folder(folder, model, bpe(["<|endoftext|>"]), config))
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@row_by_row("architecture", ARCHITECTURES)
 def test_losses_and_labels_are_those_of_the_models_own_forward(architecture, tmp_path):
     lm = loading.load(folder_of(architecture, ARCHITECTURES[architecture], tmp_path / "model"), device="cpu")
     expected = [log_p(lm.model, row) for row in ROWS]
@@ -91,9 +92,7 @@ def test_losses_and_labels_are_those_of_the_models_own_forward(architecture, tmp
         assert np.abs(alone - expected[0]).max() > 0.1
 
 
-@pytest.mark.parametrize(
-    "architecture, scale", {"gpt_neox": 1, "granite": 1 / 8, "cohere": 0.25, "gemma2": None}.items()
-)
+@row_by_row("architecture, scale", {"gpt_neox": 1, "granite": 1 / 8, "cohere": 0.25, "gemma2": None}.items())
 def test_what_a_head_is_multiplied_by_is_found_or_refused(architecture, scale, tmp_path):
     lm = loading.load(folder_of(architecture, ARCHITECTURES[architecture], tmp_path / "model"), device="cpu")
     if scale is None:
@@ -103,7 +102,7 @@ def test_what_a_head_is_multiplied_by_is_found_or_refused(architecture, scale, t
         assert loading.logit_scale(lm) == (1 if scale == 1 else pytest.approx(scale, rel=1e-5))  # no number moves
 
 
-@pytest.mark.parametrize("architecture", NOT_CAUSAL)
+@row_by_row("architecture", NOT_CAUSAL)
 def test_what_reads_the_whole_text_or_its_padding_is_refused(architecture, tmp_path):
     sizes, message = NOT_CAUSAL[architecture]
     folder = folder_of(architecture, sizes, tmp_path / "model")
@@ -248,7 +247,7 @@ def tied_folder(tmp_path_factory):
     return folder_of("llama", GROUPED | {"tie_word_embeddings": True}, tmp_path_factory.mktemp("tied") / "model")
 
 
-@pytest.mark.parametrize("damages", DAMAGE.values(), ids=DAMAGE)
+@row_by_row("damages", DAMAGE.values())
 def test_a_damaged_folder_is_one_sentence(damages, tied_folder, tmp_path):
     for name, (damage, message) in damages.items():
         folder = shutil.copytree(tied_folder, tmp_path / name)
@@ -277,7 +276,7 @@ def short_lm(tmp_path_factory):
     return loading.load(folder_of("gpt2", SHORT, tmp_path_factory.mktemp("short") / "model"), device="cpu")
 
 
-@pytest.mark.parametrize("change, message", [
+@row_by_row("change, message", [
     ({"max_length": 64}, r"max_length: 64 and \d+ tokens around .* 64 positions of model; max_length may be at most"),
     ({"method": "recursive", "max_new_tokens": 60}, "max_new_tokens: 60 and .* max_new_tokens may be at most"),
 ])  # fmt: skip
@@ -331,7 +330,7 @@ def test_a_chat_template_that_fails_or_drops_the_text_is_refused(short_lm, qwen_
             check_sizes(student, Generator(lm, LABELS[:2], SETTINGS))
 
 
-@pytest.mark.parametrize("change, key", [
+@row_by_row("change, key", [
     ({"max_length": 500}, "max_length"), ({"max_new_tokens": 500}, "max_new_tokens"),
     ({"max_length": 300, "max_new_tokens": 200, "method": "symbiosis"}, r"max_length \+ max_new_tokens"),
 ])  # fmt: skip

@@ -5,6 +5,7 @@ import time
 
 import pytest
 import torch
+from row_by_row import row_by_row
 
 from symbiosis.models import devices
 from symbiosis.models.devices import DeviceError, bf16_factor, bf16_is_native, claim, resolved_precision, tell_precision
@@ -67,8 +68,9 @@ def test_a_claim_may_wait_until_enough_are_free_at_once(tmp_path, monkeypatch):
     run.wait()
 
 
-@pytest.mark.parametrize("planted", ["a link", "another user's folder", "a file", "a link in the folder"])
+@row_by_row("planted", ["a link", "another user's folder", "a file", "a link in the folder"])
 def test_no_planted_link_is_followed(planted, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     folder, precious = tmp_path / f"symbiosis-devices-{os.getuid()}", tmp_path / "precious.txt"
     precious.write_text("mine")
     if planted == "a link":
@@ -117,7 +119,7 @@ def test_what_cannot_be_had_is_said_at_once(monkeypatch):
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
-@pytest.mark.parametrize(
+@row_by_row(
     ("flag", "factor", "native"), [(True, 0.5, True), (True, 55.0, False), (False, 0.5, False)]
 )  # what the processor says, and what a product says, which has the last word
 def test_auto_is_bf16_where_the_processor_says_so_and_a_product_agrees(monkeypatch, capsys, flag, factor, native):
@@ -138,7 +140,7 @@ def test_flags_that_torch_took_away_leave_fp32(monkeypatch):
     assert resolved_precision("auto", CPU) == "fp32"
 
 
-@pytest.mark.parametrize("native", [True, False])
+@row_by_row("native", [True, False])
 def test_a_gpu_speaks_for_itself(monkeypatch, native):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
     assert resolved_precision("auto", GPU) == ("bf16" if native else "fp32")

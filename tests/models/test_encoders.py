@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from conftest import NEWS
+from row_by_row import row_by_row
 from safetensors.torch import load_file, save_file
 
 from symbiosis.models import encoders
@@ -14,7 +15,7 @@ from symbiosis.models.encoders import EncoderError
 TEXTS = [text for texts in NEWS.values() for text in texts] + ["Moon."]  # of very different lengths
 
 
-@pytest.mark.parametrize("folder", ["neox_folder", "qwen_folder"])
+@row_by_row("folder", ["neox_folder", "qwen_folder"])
 def test_a_vector_is_the_texts_own(folder, request, monkeypatch):
     monkeypatch.setitem(encoders.BATCHES, "fp32", 3)
     encode = encoders.load(str(request.getfixturevalue(folder)), device="cpu")
@@ -23,7 +24,7 @@ def test_a_vector_is_the_texts_own(folder, request, monkeypatch):
     assert not np.allclose(together[0], together[1], atol=1e-3)
 
 
-@pytest.mark.parametrize("folder", ["neox_folder", "qwen_folder"])
+@row_by_row("folder", ["neox_folder", "qwen_folder"])
 def test_bf16_gives_the_direction_of_the_fp32_vectors(folder, request):
     place = str(request.getfixturevalue(folder))
     full, low = (encoders.load(place, device="cpu", precision=p)(TEXTS) for p in ("fp32", "bf16"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import NEWS
+from row_by_row import row_by_row
 
 from symbiosis.models import devices, loading, scoring
 from symbiosis.models.fast import cast_linears
@@ -19,10 +20,10 @@ TEXTS = [text for texts in NEWS.values() for text in texts]
 LABELS = [[20], [30], [40, 41], [40, 41, 42], [50, 60, 70]]
 
 
-@pytest.fixture(scope="module", params=["neox_folder", "qwen_folder"])  # Qwen2's head is also its embedding
-def loaded(request):
-    lm = loading.load(str(request.getfixturevalue(request.param)), device="cpu")
-    return lm, *Student(lm, ["World", "Sports"], FP32).written_rows(TEXTS, [1] * len(TEXTS))
+@pytest.fixture(scope="module")
+def both(neox_folder, qwen_folder):  # Qwen2's head is also its embedding
+    lms = [loading.load(str(folder), device="cpu") for folder in (neox_folder, qwen_folder)]
+    return [(lm, *Student(lm, ["World", "Sports"], FP32).written_rows(TEXTS, [1] * len(TEXTS))) for lm in lms]
 
 
 # --- beginnings read once ------------------------------------------------------------------------------------------
@@ -31,6 +32,7 @@ def test_prompts_that_begin_alike_are_found():
     assert scoring.beginnings(prompts) == [(4, [0, 3, 2]), (6, [4]), (2, [1])]
 
 
+@row_by_row("loaded", "both")
 def test_a_beginning_read_once_gives_the_losses_and_the_gradient_of_the_long_way(loaded, monkeypatch):
     lm, *_ = loaded
     starts = [[40, 50, 60, 70, 80, 90], [41, 51, 61, 71, 81, 91]]
@@ -68,6 +70,7 @@ def test_a_beginning_read_once_gives_the_losses_and_the_gradient_of_the_long_way
 
 
 # --- weights cast once ---------------------------------------------------------------------------------------------
+@row_by_row("loaded", "both")
 def test_weights_cast_once_give_autocasts_losses_to_the_bit(loaded):
     lm, rows, prompts = loaded
     with torch.inference_mode():
@@ -78,6 +81,7 @@ def test_weights_cast_once_give_autocasts_losses_to_the_bit(loaded):
     assert not torch.equal(cast_once, full)  # and rounding would have been seen
 
 
+@row_by_row("loaded", "both")
 def test_casting_leaves_the_model_as_it_was(loaded):
     model = loaded[0].model
     before = {name: p.clone() for name, p in model.named_parameters()}
@@ -89,6 +93,7 @@ def test_casting_leaves_the_model_as_it_was(loaded):
     assert cast_linears(model, "fp32") is model
 
 
+@row_by_row("loaded", "both")
 def test_text_losses_in_bf16_are_those_of_fp32_within_a_hundredth(loaded):
     lm, rows, prompts = loaded
     low, full = (scoring.text_losses(lm, rows, prompts, s) for s in (BF16, FP32))
@@ -96,6 +101,7 @@ def test_text_losses_in_bf16_are_those_of_fp32_within_a_hundredth(loaded):
     assert not np.array_equal(low, full)
 
 
+@row_by_row("loaded", "both")
 def test_fewer_tokens_before_the_head_change_no_bf16_loss(loaded, monkeypatch):
     lm, rows, prompts = loaded
     at_once = scoring.text_losses(lm, rows, prompts, BF16)
@@ -103,6 +109,7 @@ def test_fewer_tokens_before_the_head_change_no_bf16_loss(loaded, monkeypatch):
     np.testing.assert_allclose(scoring.text_losses(lm, rows, prompts, BF16), at_once, rtol=1e-3)
 
 
+@row_by_row("loaded", "both")
 def test_a_head_that_is_not_cast_gives_fp32_logits_of_the_cast_hidden_states(loaded):
     model = loaded[0].model
     inputs = {"input_ids": torch.tensor([[5, 40, 50, 60, 70]])}
@@ -117,6 +124,7 @@ def test_a_head_that_is_not_cast_gives_fp32_logits_of_the_cast_hidden_states(loa
     assert isinstance(model.get_output_embeddings(), torch.nn.Linear)  # the model's own head stays in its place
 
 
+@row_by_row("loaded", "both")
 def test_large_logits_keep_the_order_of_label_words_under_bf16(loaded, monkeypatch):
     # as in a trained model: a head 20 times as large, whose logits bf16 alone would round by up to a 16th
     lm, rows, _ = loaded
@@ -138,6 +146,7 @@ def test_passes_by_hand():
     assert scoring.shared_prefixes([[1], [2]], nested=True) == {(): [0, 1]}
 
 
+@row_by_row("loaded", "both")
 def test_shared_passes_give_the_label_scores_of_separate_ones(loaded, monkeypatch):
     lm, rows, _ = loaded
     apart = scoring.label_log_probs(lm, rows, LABELS, FP32)
@@ -148,6 +157,7 @@ def test_shared_passes_give_the_label_scores_of_separate_ones(loaded, monkeypatc
     assert np.ptp(apart, axis=1).min() > 0.1  # labels differ by far more than that
 
 
+@row_by_row("loaded", "both")
 def test_texts_read_once_for_all_labels_give_the_scores_of_separate_passes(loaded, monkeypatch):
     lm, rows, _ = loaded
     words = [[20], [30, 31], [40, 41, 42], [50, 60, 70], [51, 61, 71]]  # four passes, each with a beginning of its own
@@ -165,6 +175,7 @@ def test_texts_read_once_for_all_labels_give_the_scores_of_separate_passes(loade
     assert sum(read) == padded + len(rows) * (1 + 2 + 2 + 2)  # every text once, and what each pass adds to it
 
 
+@row_by_row("loaded", "both")
 def test_a_model_without_a_cache_reads_its_texts_for_every_pass(loaded, monkeypatch):
     lm, rows, _ = loaded
     expected, forward = scoring.label_log_probs(lm, rows, LABELS, BF16), type(lm.model).forward
@@ -178,6 +189,7 @@ def test_a_model_without_a_cache_reads_its_texts_for_every_pass(loaded, monkeypa
     np.testing.assert_allclose(scoring.label_log_probs(lm, rows, LABELS, BF16), expected, atol=0.05)
 
 
+@row_by_row("loaded", "both")
 def test_bf16_label_scores_are_those_of_fp32(loaded):
     lm, rows, _ = loaded
     low, full = (scoring.label_log_probs(lm, rows, LABELS, s) for s in (BF16, FP32))
@@ -185,6 +197,7 @@ def test_bf16_label_scores_are_those_of_fp32(loaded):
     np.testing.assert_allclose(np.exp(low).sum(1), 1)
 
 
+@row_by_row("loaded", "both")
 def test_fp32_takes_a_pass_per_prefix_and_no_cast_weights(loaded, monkeypatch):
     # what was published was computed that way: a pass over other tokens may round otherwise
     lm, rows, _ = loaded
@@ -199,7 +212,8 @@ def test_fp32_takes_a_pass_per_prefix_and_no_cast_weights(loaded, monkeypatch):
 
 
 # --- precision: auto -----------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("native", [True, False])
+@row_by_row("native", [True, False])
+@row_by_row("loaded", "both")
 def test_auto_gives_the_numbers_of_what_it_comes_to(loaded, monkeypatch, native):
     """In every place that reads `precision`: losses, label words, what is trained, what is written."""
     monkeypatch.setattr(devices, "bf16_is_native", lambda device: native)

@@ -6,6 +6,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 from made_tokenizers import CHATML, byte_level
+from row_by_row import row_by_row
 from transformers import GenerationConfig
 
 from symbiosis.models import loading
@@ -53,7 +54,7 @@ def test_cold_sampling_equals_the_library_greedy_token_for_token(generator):
         assert text == " ".join(tokenizer.decode(ids, skip_special_tokens=True).split())
 
 
-@pytest.mark.parametrize("engine", ["transformers", "refill"])
+@row_by_row("engine", ["transformers", "refill"])
 def test_a_text_ends_at_the_first_stop_and_is_not_cut_there(generator, engine):
     tokenizer = generator.tokenizer
     prompts = loading.token_ids(tokenizer, ["Write.", "A text about the moon.", "x", "Shares fell"])
@@ -162,7 +163,7 @@ THINKS.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]"]}
 VICUNA = byte_level(template="{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:")
 
 
-@pytest.mark.parametrize(
+@row_by_row(
     "tokenizer, written, text, cut",
     [
         (THINKS, "Shares  fell.</s> more", "Shares fell.", False),
@@ -187,7 +188,7 @@ def test_an_answer_is_what_stands_between_its_thoughts_and_its_end(tokenizer, wr
     assert ("1 of 1 answers began with thinking" in capsys.readouterr().out) == thought
 
 
-@pytest.mark.parametrize("engine", ["transformers", "refill"])
+@row_by_row("engine", ["transformers", "refill"])
 def test_texts_without_an_end_of_their_own_are_marked(generator, engine):
     settings = SETTINGS.model_copy(update={"generation_engine": engine, "max_new_tokens": 6})
     lm = copy.deepcopy(generator)
@@ -197,8 +198,8 @@ def test_texts_without_an_end_of_their_own_are_marked(generator, engine):
     assert all(text.cut for text in endless) and not any(text.cut for text in brief[:20])
 
 
-@pytest.mark.parametrize("engine", ["transformers", "refill"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@row_by_row("engine", ["transformers", "refill"])
+@row_by_row("value", [float("nan"), float("inf")])
 def test_predictions_that_are_no_numbers_stop_in_a_sentence(generator, engine, value):
     broken = copy.deepcopy(generator)
     broken.model.get_output_embeddings().weight.data.fill_(value)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import NEWS
+from row_by_row import row_by_row
 
 from symbiosis.measures.density import MEASURES, density, effective_rank
 from symbiosis.models import loading
@@ -21,7 +22,7 @@ from symbiosis.settings import RunSettings, SettingsError, make_settings
 SETTINGS = RunSettings(max_length=32, generation_batch_size=3)
 TEXTS = [text for texts in NEWS.values() for text in texts] + ["Moon."]  # of very different lengths: much padding
 RARE = np.arange(len(TEXTS)) % 3 == 0
-FOLDERS = pytest.mark.parametrize("folder", ["neox_folder", "qwen_folder"])
+FOLDERS = row_by_row("folder", ["neox_folder", "qwen_folder"])
 
 
 @pytest.fixture(scope="module")

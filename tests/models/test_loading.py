@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from row_by_row import row_by_row
 
 from symbiosis.data.lesson import Written
 from symbiosis.models import fast, loading
@@ -81,7 +82,7 @@ def test_folder_with_only_a_pickle_is_refused(neox_folder, tmp_path):
         loading.load(str(folder))
 
 
-@pytest.mark.parametrize("name, message", [
+@row_by_row("name, message", [
     ("./nowhere", "no such folder"),
     ("just-a-name", "not a hub id of the form owner/name"),
     ("someone/unpinned", "no pinned revision; name the commit in student_revision"),

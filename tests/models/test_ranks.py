@@ -16,6 +16,7 @@ import rank_helpers
 import torch
 from conftest import NEWS
 from datasets import Dataset
+from row_by_row import row_by_row
 
 from symbiosis.loop import runs
 from symbiosis.models import loading, ranks
@@ -84,7 +85,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@row_by_row("case", CASES)
 def test_two_ranks_have_the_losses_and_weights_of_one_process(case, request):
     who, train, changes = CASES[case]
     begun = request.getfixturevalue(who)
@@ -210,7 +211,7 @@ def test_more_ranks_than_gpus_is_refused_before_anything_starts(monkeypatch):
         ranks.launch(Student.learn, model, TWO, (), {"seed": 0})
 
 
-@pytest.mark.parametrize("given", [{"num_processes": 1}, {"num_processes": 2, "generator_lora_rank": 4}])
+@row_by_row("given", [{"num_processes": 1}, {"num_processes": 2, "generator_lora_rank": 4}])
 def test_sharding_needs_ranks_and_whole_weights(given):
     with pytest.raises(SettingsError, match=r"sharding: 'fsdp' .* set num_processes to 2 or more and"):
         make_settings(sharding="fsdp", **given)

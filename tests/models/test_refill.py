@@ -3,6 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from row_by_row import row_by_row
 from scipy.stats import chisquare
 from transformers import GenerationConfig, OPTConfig, OPTForCausalLM
 from transformers.cache_utils import Cache
@@ -63,15 +64,16 @@ def peaked(folder):
     return LanguageModel(model, tokenizer)
 
 
-@pytest.fixture(scope="module", params=["neox", "qwen", "opt"])
-def writer(request, folders):
-    return peaked(folders[request.param])
+@pytest.fixture(scope="module")
+def writers(folders):
+    return [peaked(folder) for folder in folders.values()]
 
 
 def by_library(model, prompt, limit=25):
     return model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=limit)[0, len(prompt) :].tolist()
 
 
+@row_by_row("writer", "writers")
 def test_greedy_texts_equal_the_library_token_for_token(writer):
     expected = [by_library(writer[0], prompt) for prompt in PROMPTS]
     lengths = {len(ids) for ids in expected}
@@ -80,6 +82,7 @@ def test_greedy_texts_equal_the_library_token_for_token(writer):
         assert sample(writer, PROMPTS, [25] * len(PROMPTS), **COLD, batch_size=batch_size, seed=0) == expected
 
 
+@row_by_row("writer", "writers")
 def test_a_step_sees_what_a_full_forward_pass_sees_after_rows_were_dropped_and_refilled(writer, monkeypatch):
     model, _tokenizer = writer
     seen, take, prompts = [], Refill.sample_next, [PROMPTS[i % len(PROMPTS)] for i in range(16)]
@@ -98,6 +101,7 @@ def test_a_step_sees_what_a_full_forward_pass_sees_after_rows_were_dropped_and_r
     assert (full - logits[row].roll(1)).abs().max() > 0.1 * full.abs().max()  # and another would have been seen
 
 
+@row_by_row("writer", "writers")
 def test_the_cache_of_every_live_row_is_that_of_its_text_alone(writer, monkeypatch):
     model, _tokenizer = writer
     leave, compared, limits = Refill.evict, [], [4, 9, 2, 6, 8, 3, 5, 7, 9, 2, 6]
@@ -118,6 +122,7 @@ def test_the_cache_of_every_live_row_is_that_of_its_text_alone(writer, monkeypat
     assert len(compared) > 10 and max(compared) > 0
 
 
+@row_by_row("writer", "writers")
 def test_a_text_depends_on_the_seed_and_its_place_alone(writer):
     limits = [12] * len(PROMPTS)
     for how in (HOT, {"temperature": 0.7, "top_p": 1.0}):
@@ -139,6 +144,7 @@ def rows_computed(model, work):
     return counts
 
 
+@row_by_row("writer", "writers")
 def test_no_row_is_computed_after_its_end_and_equal_prompts_are_read_once(writer):
     prompts, limits = [PROMPTS[0]] * 6 + [PROMPTS[3]] * 6, [2, 9, 4, 7, 5, 3] * 2
     texts = []
@@ -149,6 +155,7 @@ def test_no_row_is_computed_after_its_end_and_equal_prompts_are_read_once(writer
     assert steps == sum(map(len, texts)) - 12 and read == 2  # each text's first token comes with its prompt
 
 
+@row_by_row("writer", "writers")
 def test_texts_stop_at_the_end_token_and_at_their_limit(writer):
     texts = sample(writer, PROMPTS * 3, [10] * 33, temperature=1.5, top_p=1.0, batch_size=8, seed=0)
     stops = set(writer[0].generation_config.eos_token_id)
@@ -173,7 +180,8 @@ def test_the_engine_is_a_choice_of_the_settings():
         make_settings(generation_engine="refil")
 
 
-def test_generate_answers_in_the_order_of_the_prompts_with_samples_side_by_side(writer):
+@row_by_row("writer", "writers")
+def test_generate_answers_in_the_order_of_the_prompts_and_leaves_the_random_state(writer):
     cold = SETTINGS.model_copy(update={"temperature": 1e-6})
     library = cold.model_copy(update={"generation_engine": "transformers"})
     texts = generate(writer, PROMPTS, cold, seed=0)
@@ -183,15 +191,14 @@ def test_generate_answers_in_the_order_of_the_prompts_with_samples_side_by_side(
     assert generate(writer, PROMPTS[3:4], cold, seed=0) == texts[3:4]  # one prompt
     assert generate(writer, [], cold, seed=0) == []
 
-
-def test_generation_does_not_disturb_the_global_random_state(writer):
     torch.manual_seed(3)
     before = torch.get_rng_state()
     generate(writer, [[5, 6]], SETTINGS, seed=9)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_under_bf16_the_weights_are_rounded_for_the_writing_only(writer):
+@row_by_row("writer", "writers")
+def test_under_bf16_the_weights_are_rounded_for_the_writing_only_also_where_it_fails(writer):
     writer = copy.deepcopy(writer)
     model, _ = writer
     before, seen = [p.detach().clone() for p in model.parameters()], set()
@@ -203,8 +210,6 @@ def test_under_bf16_the_weights_are_rounded_for_the_writing_only(writer):
     model(torch.tensor([[5, 6]]), labels=torch.tensor([[5, 6]])).loss.backward()  # and they can be trained
     assert all(p.grad.dtype == torch.float32 for p in model.parameters() if p.grad is not None)
 
-
-def test_weights_come_back_when_the_writing_fails(writer):
     before = next(writer[0].parameters()).detach().clone()
     with pytest.raises(ZeroDivisionError), weights_as(writer[0], torch.bfloat16):
         assert next(writer[0].parameters()).dtype == torch.bfloat16
@@ -273,6 +278,7 @@ def test_where_torch_has_no_packed_products_the_plain_ones_are_taken(monkeypatch
 
 
 @needs_packing
+@row_by_row("writer", "writers")
 def test_bf16_texts_are_written_by_packed_products_and_stay_the_same(writer, monkeypatch):
     model, multiply, rows = writer[0], fast._multiply, []
     monkeypatch.setattr(fast, "_multiply", lambda w, b, x: rows.append(x.shape[0]) or multiply(w, b, x))
@@ -317,7 +323,7 @@ def p_value(counts, q):
     return chisquare(observed.numpy(), expected.numpy()).pvalue
 
 
-@pytest.mark.parametrize("top_p", [1.0, 0.95, 0.6, 0.2])
+@row_by_row("top_p", [1.0, 0.95, 0.6, 0.2])
 def test_tokens_follow_the_softmax_within_the_nucleus(top_p):
     logits = torch.randn(300, generator=torch.Generator().manual_seed(1)) * 1.5
     for temperature in (1.0, 0.6):
@@ -393,6 +399,7 @@ def test_a_row_draws_the_same_token_whatever_stands_beside_it(monkeypatch):
     assert torch.equal(together, draw(logits, uniforms, temperature=1.0, top_p=0.3))
 
 
+@row_by_row("writer", "writers")
 def test_the_cache_is_allocated_once(writer, monkeypatch):
     made = []
     monkeypatch.setattr(refill, "Cache", lambda layers: made.append(layers) or Cache(layers=layers))

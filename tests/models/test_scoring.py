@@ -5,6 +5,7 @@ import pytest
 import torch
 from made_tokenizers import whole_words
 from model_helpers import LABELS, TEXTS, log_p, with_
+from row_by_row import row_by_row
 
 from symbiosis.data.lesson import make_lesson
 from symbiosis.models import loading, scoring
@@ -30,7 +31,7 @@ def test_text_losses_equal_one_row_at_a_time(student):
     np.testing.assert_allclose(scoring.text_losses(student.lm, rows, given, SETTINGS), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("folder", ["neox_folder", "qwen_folder"])
+@row_by_row("folder", ["neox_folder", "qwen_folder"])
 def test_token_losses_equal_the_library_loss(folder, request):
     lm = loading.load(str(request.getfixturevalue(folder)), device="cpu")
     rows, prompts = [[0, 40, 50, 60, 70, 80], [0, 90, 41]], [3, 1]
@@ -55,7 +56,7 @@ def test_shorten_leaves_short_texts_untouched(student):
 
 
 # --- labels ---------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
+@row_by_row(
     "rows, ended",
     [
         ([[5], [6, 7]], False),
@@ -89,7 +90,7 @@ def test_beliefs_are_calibrated_by_hand():
     assert scoring.calibrated(p, None) is p
 
 
-@pytest.mark.parametrize(
+@row_by_row(
     "words, message",
     [
         ({"a": ["won", "Won"], "b": ["match"]}, "'won' and 'Won' as the same; take another word in label_words"),
@@ -106,7 +107,7 @@ def test_words_that_cannot_be_summed_are_refused_in_a_sentence(words, message, m
     assert len(str(refused.value)) < 300
 
 
-@pytest.mark.parametrize(
+@row_by_row(
     "names, message",
     [
         (["won", "Billing"], "student: its tokenizer does not know the label 'Billing'; name another model in student"),
@@ -128,8 +129,8 @@ def test_labels_a_student_cannot_tell_apart_are_refused_in_a_sentence(names, mes
     assert len(str(refused.value)) < 300
 
 
-@pytest.mark.parametrize("names", [["STYLE", "STYLE & BEAUTY"], ["a b c", "a", "a b"]])
-@pytest.mark.parametrize("role", ["student", "generator"])
+@row_by_row("names", [["STYLE", "STYLE & BEAUTY"], ["a b c", "a", "a b"]])
+@row_by_row("role", ["student", "generator"])
 def test_a_label_that_begins_with_another_can_be_learned(names, role, neox_folder, qwen_folder):
     texts = [f"{word} {i}" for word in ("dress", "cream", "moon")[: len(names)] for i in range(4)]
     labels = [i // 4 for i in range(len(texts))]

@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 from made_tokenizers import byte_level, sentencepiece
 from model_helpers import LABELS, LESSON, TEXTS, UNEVEN, label_log_probs_one_by_one, log_p, weights, with_
+from row_by_row import row_by_row
 
 from symbiosis.data.lesson import Written, make_lesson
 from symbiosis.models import loading
@@ -31,22 +32,18 @@ def test_label_scores_equal_one_row_at_a_time(student):
     np.testing.assert_allclose(student.label_log_probs(TEXTS), expected, atol=1e-5)
 
 
-def test_only_the_text_is_cut(student):
+def test_only_the_text_is_cut_and_what_was_cut_has_no_end(student):
     short = replace(student, settings=SETTINGS.model_copy(update={"max_length": 10}))
     long, tokenizer = " ".join(TEXTS * 5), student.lm.tokenizer
     assert tokenizer.decode(short.questions([long])[0]).endswith("\nTopic:")
     rows, given = short.written_rows([long], [0])
     assert len(rows[0]) == given[0] + 10 and tokenizer.eos_token_id not in rows[0][1:]  # and what is cut has no end
 
-
-def test_what_its_writer_cut_is_taught_without_an_end(student):
     texts = ["Shares fell.", Written("Shares fell.", cut=True)]
     lesson = LessonRows(student, make_lesson(texts, [2, 2], "generator", 1, "write", [""] * 2))
     whole, cut = lesson.written
     assert whole == [*cut, student.lm.tokenizer.eos_token_id] and lesson.lengths == [len(whole), len(cut)]
 
-
-def test_a_bare_text_is_scored_with_its_end(student):
     model, tokenizer = student.lm
     row = [tokenizer.bos_token_id, *tokenizer(TEXTS[0])["input_ids"], tokenizer.eos_token_id]
     expected = -np.mean([log_p(model, row)[j - 1, row[j]] for j in range(1, len(row))])
@@ -84,7 +81,7 @@ def test_both_losses_of_a_step_by_hand(student):
     assert step["lm_loss"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_weight_zero_rows_teach_nothing(student):
+def test_a_lesson_is_learned_to_the_bit_again_and_weight_zero_rows_teach_nothing(student):
     some, taught = LESSON.select(range(3)), []
     for label in (0, 3):
         texts, labels = [*some["text"], "never learn this"], [*some["label"], label]
@@ -94,23 +91,19 @@ def test_weight_zero_rows_teach_nothing(student):
         taught.append(weights(learner))
     assert all(torch.equal(p, q) for p, q in zip(*taught, strict=True))
 
-
-def test_same_seed_gives_the_same_weights_to_the_bit(student):
     one, again, other = (with_(student) for _ in range(3))
     for learner, seed in ((one, 5), (again, 5), (other, 6)):
         learner.learn(LESSON, seed=seed)
     assert all(torch.equal(p, q) for p, q in zip(weights(one), weights(again), strict=True))
     assert not torch.equal(weights(one)[0], weights(other)[0])
 
-
-def test_a_lesson_is_learned(student):
     history = with_(student, epochs=30).learn(LESSON, seed=0)
     assert len(history) == 30 * 3  # ceil(8 / 3) steps a pass
     assert history[-1]["label_loss"] < 0.5 * history[0]["label_loss"]
     assert history[-1]["lm_loss"] < history[0]["lm_loss"]
 
 
-def test_a_soft_label_is_the_mean_of_its_labels_losses(student):
+def test_a_soft_label_is_the_mean_of_its_labels_losses_and_a_certain_one_is_the_label(student):
     def label_loss(label, probs):
         row = {"text": LESSON["text"][:1], "weight": [1.0], "label": [label], "label_probs": [probs]}
         one = np.array([0])
@@ -120,8 +113,6 @@ def test_a_soft_label_is_the_mean_of_its_labels_losses(student):
     assert hard[0] != hard[1]
     assert label_loss(0, [0.75, 0.25, 0.0, 0.0]) == pytest.approx(0.75 * hard[0] + 0.25 * hard[1], rel=1e-5)
 
-
-def test_a_certain_soft_label_teaches_what_the_label_teaches(student):
     soft = LESSON.add_column("label_probs", [[float(c == label) for c in range(4)] for label in LESSON["label"]])
     assert with_(student).learn(soft, seed=1) == with_(student).learn(LESSON, seed=1)
 
@@ -135,7 +126,7 @@ def test_the_mean_of_the_parts_means_would_have_been_another_loss(student):
 
 
 # --- pieces of one text ---------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("kind", ["prepend", "metaspace", "byte level"])
+@row_by_row("kind", ["prepend", "metaspace", "byte level"])
 def test_rows_have_the_ids_of_the_whole_text(kind):
     tokenizer = byte_level() if kind == "byte level" else sentencepiece(kind)
     student = Student(LanguageModel(None, tokenizer), LABELS, SETTINGS)

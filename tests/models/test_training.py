@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from model_helpers import LABELS, LESSON, TEXTS, UNEVEN, weights, with_
+from row_by_row import row_by_row
 
 from symbiosis.models import loading, scoring, training
 from symbiosis.models.generator import Generator
@@ -56,8 +57,8 @@ def prefer(learner):
     return learner.prefer(["Write."] * 4, TEXTS[:4], TEXTS[4:], seed=1)
 
 
-@pytest.mark.parametrize("train", [teach, tune, prefer])
-@pytest.mark.parametrize("parts", [2, 100])
+@row_by_row("train", [teach, tune, prefer])
+@row_by_row("parts", [2, 100])
 def test_a_batch_read_in_parts_has_the_losses_and_the_gradient_of_the_whole_one(student, generator, train, parts):
     begun = student if train is teach else generator
     sizes = {"epochs": 3, "generator_epochs": 3, "generator_learning_rate": 5e-3}

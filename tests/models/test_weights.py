@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from row_by_row import row_by_row
 
 from symbiosis.models import loading, weights
 from symbiosis.models.weights import WEIGHTS, WeightsError, convert, fetch, folder_of
@@ -115,7 +116,7 @@ def test_a_gguf_file_becomes_a_folder_with_the_numbers_it_holds(tmp_path):
     assert json.loads((folder / "origin.json").read_text())["gguf_sha256"] == sha256(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"GGUF", b"not weights at all" * 10])
+@row_by_row("content", [b"", b"GGUF", b"not weights at all" * 10])
 def test_a_file_that_is_no_gguf_is_refused_in_a_sentence(tmp_path, content):
     pytest.importorskip("gguf")
     (tmp_path / "bad.gguf").write_bytes(content)

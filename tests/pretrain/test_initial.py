@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from row_by_row import row_by_row
 
 from symbiosis.data.world import World
 from symbiosis.models import loading
@@ -40,15 +41,20 @@ def test_names_of_other_models_are_left_alone(cache):
     assert cache_key("student", settings) == "" and not cache.exists()
 
 
-def test_keys_stay_what_finished_runs_hold():
+def test_keys_stay_what_finished_runs_hold_and_differ_by_seed_and_steps(cache):
     # A run is refused where its key is another: a key changes with a version or an input, never with the code.
     loop = RunSettings(seed=3, student_steps=15, generator_steps=30)
     assert cache_key("student", loop) == "student-09fa4ef4"
     assert cache_key("generator", loop) == "generator-d298aa7b"
     assert cache_key("interaction", InteractionSettings(seed=3, student_steps=15)) == "interaction-031d6071"
 
+    changes = ({}, {"seed": 1}, {"student_steps": 1})
+    folders = {initial_model_folder("student", TINY.model_copy(update=change)) for change in changes}
+    assert len({(Path(folder) / "model.safetensors").read_bytes() for folder in folders}) == 3
+    assert initial_model_folder("student", TINY.model_copy(update={"epochs": 7})) in folders  # changes no weight
 
-@pytest.mark.parametrize("role", ["student", "generator", "interaction"])
+
+@row_by_row("role", ["student", "generator", "interaction"])
 def test_a_model_is_trained_once_loads_anywhere_and_is_reproducible(cache, role):
     loop = role != "interaction"
     settings = TINY if loop else TINY_INTERACTION
@@ -70,13 +76,6 @@ def test_a_model_is_trained_once_loads_anywhere_and_is_reproducible(cache, role)
     shutil.rmtree(folder)
     assert initial_model_folder(role, settings) == folder
     assert weights.read_bytes() == before  # bit for bit
-
-
-def test_another_seed_or_step_count_is_another_model(cache):
-    changes = ({}, {"seed": 1}, {"student_steps": 1})
-    folders = {initial_model_folder("student", TINY.model_copy(update=change)) for change in changes}
-    assert len({(Path(folder) / "model.safetensors").read_bytes() for folder in folders}) == 3
-    assert initial_model_folder("student", TINY.model_copy(update={"epochs": 7})) in folders  # changes no weight
 
 
 def test_pre_training_leaves_the_callers_random_numbers_alone(cache):

@@ -5,6 +5,7 @@ from itertools import cycle
 import numpy as np
 import pytest
 import torch
+from row_by_row import row_by_row
 
 from symbiosis.data.world import LABEL_NAMES, World
 from symbiosis.models.chat import chat
@@ -26,13 +27,29 @@ def a_run(generator_steps: int = 600, **world) -> RunSettings:
     return RunSettings(generator_steps=generator_steps, **world)
 
 
-def test_texts_survive_the_tokenizer():
+def test_texts_survive_the_tokenizer_and_labels_names_and_controls_are_one_token_each():
     tokenizer = word_tokenizer(WORLD, "student")
     texts = WORLD.sample(200, np.random.default_rng(0)).text.tolist()
     ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
     assert tokenizer.batch_decode(ids) == texts
     assert [len(row) for row in ids] == [len(text.split()) + 2 for text in texts]  # every '.' is a token of its own
     assert tokenizer.unk_token_id not in {i for row in ids for i in row}
+
+    tokenizer = word_tokenizer(WORLD, "student")
+    assert [len(tokenizer(f" {label}")["input_ids"]) for label in LABEL_NAMES] == [1, 1, 1, 1]
+
+    generator, student = word_tokenizer(WORLD, "generator"), word_tokenizer(WORLD, "student")
+    names = {name for names in WORLD.subtopics for name in names}
+    assert len(names) == 24
+    assert names < set(generator.get_vocab())
+    assert not names & set(student.get_vocab())
+    assert not names & set(WORLD.vocabulary())  # a name is never copied out of a text
+
+    tokenizer = word_tokenizer(WORLD, "student")
+    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == ("<bos>", "<eos>", "<pad>")
+    ids = tokenizer("<bos> the city. <eos>")["input_ids"]
+    assert (ids[0], ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "the city."
 
 
 def test_prompts_and_labels_have_no_unknown_word():
@@ -52,34 +69,12 @@ def test_prompts_and_labels_have_no_unknown_word():
     assert tokenizer.unk_token_id in tokenizer("zeppelin")["input_ids"]  # and an unknown word would have been seen
 
 
-def test_label_words_are_one_token_each():
-    tokenizer = word_tokenizer(WORLD, "student")
-    assert [len(tokenizer(f" {label}")["input_ids"]) for label in LABEL_NAMES] == [1, 1, 1, 1]
-
-
 def test_chat_template_by_hand():
     generator, student = word_tokenizer(WORLD, "generator"), word_tokenizer(WORLD, "student")
     assert chat(generator, "report this.") == "<user> report this. <assistant> "
     assert chat(student, "report this.") == "report this.\n"  # the Student has no chat template
     ids = generator("<user> report this. <assistant> ")["input_ids"]
     assert generator.convert_ids_to_tokens(ids) == ["<user>", "report", "this", ".", "<assistant>"]
-
-
-def test_names_of_subtopics_are_one_token_and_only_the_generators():
-    generator, student = word_tokenizer(WORLD, "generator"), word_tokenizer(WORLD, "student")
-    names = {name for names in WORLD.subtopics for name in names}
-    assert len(names) == 24
-    assert names < set(generator.get_vocab())
-    assert not names & set(student.get_vocab())
-    assert not names & set(WORLD.vocabulary())  # a name is never copied out of a text
-
-
-def test_special_tokens_have_their_roles():
-    tokenizer = word_tokenizer(WORLD, "student")
-    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == ("<bos>", "<eos>", "<pad>")
-    ids = tokenizer("<bos> the city. <eos>")["input_ids"]
-    assert (ids[0], ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
-    assert tokenizer.decode(ids, skip_special_tokens=True) == "the city."
 
 
 def test_student_reads_texts_and_no_labels():
@@ -115,7 +110,7 @@ def test_generator_batches_hold_one_kind_each_in_the_stated_shares():
     assert set(kinds[: counts[first]]) != {first}  # shuffled
 
 
-@pytest.mark.parametrize("steps", [1, 8, 333])
+@row_by_row("steps", [1, 8, 333])
 def test_every_step_has_a_batch_and_a_short_training_is_possible(steps):
     tokenizer = word_tokenizer(WORLD, "generator")
     batches = miniature.generator_batches(WORLD, tokenizer, a_run(steps), 1, np.random.default_rng(0))
@@ -139,7 +134,7 @@ def test_explanations_keep_the_subtopic_and_labels_are_true():
 TAIL_MASS = {2.2: 0.166, 1.2: 0.363, 1.0: 0.416}
 
 
-@pytest.mark.parametrize(
+@row_by_row(
     ("kind", "power", "world"),
     [
         ("write", 2.2, {}),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from row_by_row import row_by_row
 
 from symbiosis.settings import RunSettings
 from symbiosis.store import record
@@ -70,8 +71,8 @@ def test_other_settings_are_another_run(finished):
         finished(epochs=3)
 
 
-@pytest.mark.parametrize("begun_only", [True, False])
-@pytest.mark.parametrize("scale", ["tiny", "smoke"])
+@row_by_row("begun_only", [True, False])
+@row_by_row("scale", ["tiny", "smoke"])
 def test_a_run_from_other_inputs_is_refused_and_a_smoke_run_is_made_again(tmp_path, scale, begun_only):
     run, other = Run(tmp_path, scale=scale), INPUTS | {"student": "student-4567"}
     run()
@@ -97,7 +98,7 @@ def test_a_finished_run_of_an_older_version_is_read_as_it_is(finished):
 CUT_OR_OTHER = ["", '{"a"', "[]", "null", "7", "[" * 9000]
 
 
-@pytest.mark.parametrize(
+@row_by_row(
     ("name", "contents"),
     [
         ("settings.json", [*CUT_OR_OTHER, "{}", '{"scale": [], "seed": {}, "a": 1}']),
@@ -161,7 +162,7 @@ def test_weights_stand_till_the_end_and_then_the_last_alone(tmp_path, monkeypatc
     assert kept.weights == NAMES
 
 
-@pytest.mark.parametrize("where", ["write_record", "prune_checkpoints"])
+@row_by_row("where", ["write_record", "prune_checkpoints"])
 def test_a_run_killed_at_its_end_is_ended_by_the_next(tmp_path, monkeypatch, where):
     run = Run(tmp_path)
 

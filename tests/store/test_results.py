@@ -439,28 +439,31 @@ def test_arm_is_method_and_variant():
     assert tables.arm_name("symbiosis-some_new") == "Symbiosis, some new"
 
 
-def test_summary_by_hand():
+def test_summary_by_hand_with_intervals_from_three_seeds_on_and_numbers_in_a_row_as_one():
     (row,) = tables.summarise(hand_rows({"real": [0.1, 0.2, 0.3]}), "accuracy").to_dict("records")
     assert (row["arm"], row["generation"], row["n"]) == ("real", 1, 3)
     half = 4.302653 * 0.1 / math.sqrt(3)
     assert (row["mean"], row["low"], row["high"]) == pytest.approx((0.2, 0.2 - half, 0.2 + half), abs=1e-6)
 
-
-def test_an_interval_is_shown_from_three_seeds_on():
     for values, shown in (([0.5], "0.500"), ([0.4, 0.6], "0.500"), ([0.4, 0.5, 0.6], "0.500 [0.252, 0.748]")):
         assert tables.readable(tables.summarise(hand_rows({"real": values}), "accuracy")).loc["real", 1] == shown
 
-
-def test_numbers_in_a_row_are_said_as_one():
     assert tables.spans([11]) == "11" and tables.spans([1, 2]) == "1, 2"
     assert tables.spans([1, 2, 3, 4, 7]) == "1 to 4, 7" and tables.spans([]) == ""
 
 
-def test_paired_differences_use_the_common_seeds():
+def test_paired_differences_use_the_common_seeds_and_test_nothing_where_these_are_too_few():
     rows = hand_rows({"static": [0.5, 0.6, 0.7, 0.9], "symbiosis": [0.6, 0.8, 1.0], "recursive": [0.5, 0.5, 0.5]})
     table = tables.paired_table(rows).set_index(["arm", "baseline"])
     row = table.loc["symbiosis", "static"]  # d = .1 .2 .3: t = 2 * sqrt 3, p = 1 - sqrt(12 / 14)
     assert (row["mean"], row["p"], row["n"]) == pytest.approx((0.2, 1 - math.sqrt(12 / 14), 3))
+
+    table = tables.paired_table(hand_rows({"static": [0.5], "symbiosis": [0.7]}))
+    assert table["mean"].tolist() == pytest.approx([0.2])
+    assert table[["low", "high", "p", "p_holm"]].isna().all(axis=None)
+
+    table = tables.paired_table(hand_rows({"real": [0.5, 0.6], "symbiosis": [0.7, 0.8]}))
+    assert table.empty and list(table) == ["arm", "baseline", "n", "mean", "low", "high", "p", "p_holm"]
 
 
 def test_holm_covers_the_whole_table_and_each_pair_counts_once():
@@ -474,17 +477,6 @@ def test_holm_covers_the_whole_table_and_each_pair_counts_once():
     smallest = table["p"].idxmin()
     assert table.loc[smallest, "p_holm"] == pytest.approx(5 * table.loc[smallest, "p"])
     assert (table["p_holm"] >= table["p"]).all()
-
-
-def test_one_seed_gives_differences_without_a_test():
-    table = tables.paired_table(hand_rows({"static": [0.5], "symbiosis": [0.7]}))
-    assert table["mean"].tolist() == pytest.approx([0.2])
-    assert table[["low", "high", "p", "p_holm"]].isna().all(axis=None)
-
-
-def test_a_missing_baseline_leaves_an_empty_table():
-    table = tables.paired_table(hand_rows({"real": [0.5, 0.6], "symbiosis": [0.7, 0.8]}))
-    assert table.empty and list(table) == ["arm", "baseline", "n", "mean", "low", "high", "p", "p_holm"]
 
 
 def test_final_accuracy_stands_beside_the_published_numbers():
@@ -503,13 +495,11 @@ def test_final_accuracy_stands_beside_the_published_numbers():
     assert list(tables.readable_final(own)) == ["Arm", "Seeds", "Initial, ours (%)", "Final, ours (%)"]
 
 
-def test_run_table_gives_the_interval_of_the_test_rows():
+def test_run_table_gives_the_interval_of_the_test_rows_at_the_last_generation_every_arm_reached():
     table = tables.run_table(hand_rows({"static": [0.5], "real": [0.0]}, n=4))
     assert table["arm"].tolist() == ["real", "static"]
     assert table.loc[1, ["low", "high"]].tolist() == pytest.approx([0.150036, 0.849964], abs=1e-5)
 
-
-def test_last_generation_is_one_that_every_arm_reached():
     rows = pd.concat(
         [hand_rows({"real": [0.5], "static": [0.5]}, generation=1), hand_rows({"real": [0.5]}, generation=2)]
     )

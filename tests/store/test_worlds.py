@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from row_by_row import row_by_row
 
 from symbiosis import params
 from symbiosis.store import results
@@ -40,7 +41,7 @@ def finish(reports, scale, arm, seed, *, inputs=(), recorded=(), study="main", *
     return settings.run_id
 
 
-@pytest.mark.parametrize(
+@row_by_row(
     ("first", "second", "said"),
     [
         (("static", 11), ("static", 12), ""),
