@@ -226,7 +226,7 @@ def answer_losses(
     With its gradient, which is the same. Beginnings of 130 tokens before answers of 25 are most of the work otherwise.
     """
     low = resolved_precision(settings.precision, lm.device) == "bf16"
-    if not low or min(prompt_lengths) < 2 or any(type(each) is not DynamicLayer for each in _cache_of(lm, rows[0][:1])):
+    if not low or min(prompt_lengths) < 2 or not _keeps_plain_cache(lm, settings):
         return token_losses(lm, rows, prompt_lengths, settings)
     losses, owners, trunk = [], [], lm.model.get_decoder()
     first = torch.tensor(prompt_lengths, device=lm.device)
@@ -259,10 +259,12 @@ def beginnings(prompts: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
 
 
 @torch.inference_mode()
-def _cache_of(lm: LanguageModel, row: Sequence[int]) -> list:
-    """The layers of the cache that the model keeps of a row."""
-    ids = torch.tensor([row], device=lm.device)
-    return lm.model.get_decoder()(input_ids=ids, use_cache=True).past_key_values.layers
+def _keeps_plain_cache(lm: LanguageModel, settings: RunSettings) -> bool:
+    """Whether the model keeps keys and values of every token it read, and nothing else."""
+    with autocast(lm.model, settings.precision):
+        read = lm.model.get_decoder()(input_ids=torch.ones(1, 1, dtype=torch.long, device=lm.device), use_cache=True)
+    cache = getattr(read, "past_key_values", None)
+    return cache is not None and all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
 @torch.inference_mode()

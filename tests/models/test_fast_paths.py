@@ -99,6 +99,7 @@ def test_text_losses_in_bf16_are_those_of_fp32_within_a_hundredth(loaded):
     low, full = (scoring.text_losses(lm, rows, prompts, s) for s in (BF16, FP32))
     np.testing.assert_allclose(low, full, rtol=1e-2)  # bf16 keeps 8 bits: 0.4% of a logit
     assert not np.array_equal(low, full)
+    np.testing.assert_allclose(scoring.mean_answer_losses(lm, rows, prompts, BF16), full, rtol=1e-2)
 
 
 @row_by_row("loaded", "both")
