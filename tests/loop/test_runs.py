@@ -472,8 +472,7 @@ def test_arms_that_see_no_pool_do_not_depend_on_it(tmp_path):
     assert at[0] == at[1] == at[2]
 
 
-@pytest.fixture
-def own(tmp_path, neox_folder):
+def of_ones_own(tmp_path, neox_folder):
     """A task and a Student in folders of one's own, which may change under a run."""
     task, model = tmp_path / "task", tmp_path / "model"
     shutil.copytree(neox_folder, model)
@@ -499,7 +498,11 @@ def other_weights(settings):
 
 @row_by_row("finished", [True, False])
 @row_by_row(("change", "named"), [(other_labels, "task"), (other_weights, "student_weights")])
-def test_a_run_is_not_continued_or_read_back_from_data_or_weights_that_changed(own, finished, change, named):
+def test_a_run_is_not_continued_or_read_back_from_data_or_weights_that_changed(
+    tmp_path, neox_folder, finished, change, named
+):
+    own = of_ones_own(tmp_path, neox_folder)
+
     def stop(name):
         if name == "student-1" and not finished:
             raise KeyboardInterrupt
