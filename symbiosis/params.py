@@ -33,6 +33,7 @@ def of_run(scale: str, study: str, arm: str, seed: int) -> Parameters:
     return files()[scale] | all_arms()[arm] | study_world(study) | {"seed": seed, "reports_dir": LOCAL}
 
 
+@cache
 def read_studies() -> dict[str, Any]:
     """params/studies.yaml: its groups of arms, its arms, its studies."""
     return read_params("params/studies.yaml")

@@ -454,7 +454,7 @@ def _no_name(text: str) -> str:
     if max(len(part.encode()) for part in re.split("[/,]", text)) > 255 or len(text) > 2000:
         return "is longer than a name on a disk may be"
     try:
-        resolve(text)
+        Path(text).expanduser()
     except RuntimeError:
         return "is the home of nobody on this machine"
     return ""

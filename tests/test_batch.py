@@ -36,7 +36,7 @@ def repo(tmp_path, monkeypatch):
     (tmp_path / "reports").mkdir()
     shutil.copy(ROOT / "Snakefile", tmp_path)
     monkeypatch.chdir(tmp_path)
-    for cached in (params.files, params.all_arms):
+    for cached in (params.files, params.all_arms, params.read_studies):
         cached.cache_clear()
     return tmp_path
 
