@@ -219,10 +219,10 @@ def scale_rows(scale: str, studies: Mapping[str, pd.DataFrame]) -> list[dict]:
     """Claims that a scale can speak to, against its studies {study: rows with `arm`}, corrected family by family."""
     nothing = pd.DataFrame(columns=["arm", "seed", "generation", "metric", "value"])
     claims, judged = asked_of(studies, scale), {}
+    values = {study: SeedValues(studies.get(study, nothing)) for study in {claim.study for claim in claims}}
     for family in dict.fromkeys(claim.family for claim in claims):
         of_family = [claim for claim in claims if claim.family == family]
-        parts = [(part, studies.get(claim.study, nothing)) for claim in of_family for part in claim.parts]
-        measured = [verdicts.measure(*part) for part in parts]
+        measured = [verdicts.measure(part, values[claim.study]) for claim in of_family for part in claim.parts]
         findings = iter(verdicts.judge(measured, FAMILIES[family].get("seeds", 0)))
         judged |= {claim.slug: list(itertools.islice(findings, len(claim.parts))) for claim in of_family}
     return [_ledger_row(scale, claim, judged[claim.slug]) for claim in claims]

@@ -53,17 +53,18 @@ class SeedValues:
     """Numbers of one scale and study, a value per seed; `missing` names what was asked for and is not there."""
 
     def __init__(self, rows: pd.DataFrame):
-        check_single(rows, ["arm", "generation", "metric"])
-        self.rows, self.missing, self.last = rows, [], last_generation(rows)
+        cell = ["arm", "generation", "metric"]
+        check_single(rows, cell)
+        self.arms, self.missing, self.last = set(rows["arm"]), [], last_generation(rows)
+        self.by_cell = dict(list(rows.dropna(subset="value").set_index("seed").groupby(cell)["value"]))
 
     def __call__(self, arm: str, generation: int = LAST, metric: str = "accuracy") -> pd.Series:
         """Values by seed, nan-free; empty where the arm was not run or the metric not measured."""
         generation = self.last + 1 + generation if generation < 0 else generation
-        of_arm = self.rows[self.rows["arm"] == arm]
-        rows = of_arm[(of_arm["metric"] == metric) & (of_arm["generation"] == generation)].dropna(subset="value")
-        if rows.empty:
-            self.missing.append(f"{arm_name(arm)} (no {metric})" if len(of_arm) else arm_name(arm))
-        return rows.set_index("seed")["value"]
+        if (arm, generation, metric) not in self.by_cell:
+            self.missing.append(f"{arm_name(arm)} (no {metric})" if arm in self.arms else arm_name(arm))
+            return pd.Series(dtype=float, index=pd.Index([], dtype="int64", name="seed"), name="value")
+        return self.by_cell[arm, generation, metric]
 
 
 def difference_table(names: Sequence[str], pairs: Mapping[tuple, tuple[pd.Series, pd.Series]]) -> pd.DataFrame:

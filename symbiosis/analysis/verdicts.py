@@ -84,13 +84,13 @@ class Finding:
     why: str = NOT_RUN  # of what is undecided
 
 
-def measure(part: Part, rows: pd.DataFrame) -> Finding:
+def measure(part: Part, seed_values: SeedValues) -> Finding:
     """Mean of the part over seeds, its 95% t-interval and p, before any correction and without a verdict.
 
     p is two-sided, of the t-test of the mean against that end of the region that lies nearest: p < 0.05 exactly where
     the interval decides. For a region with two ends that is the larger p of the two one-sided tests, doubled.
     """
-    seed_values = SeedValues(rows)
+    seed_values.missing = []
     values = part.formula(seed_values).dropna().sort_index()
     found = Finding(part, values, tuple(dict.fromkeys(seed_values.missing)), *mean_interval(values))
     if found.missing or len(values) < MIN_SEEDS:
@@ -123,7 +123,7 @@ def judge(findings: Sequence[Finding], seeds: int = 0) -> list[Finding]:
 
 def decide(part: Part, rows: pd.DataFrame) -> Finding:
     """A part that is a family of its own: nothing to correct."""
-    return judge([measure(part, rows)])[0]
+    return judge([measure(part, SeedValues(rows))])[0]
 
 
 def nearest_end(part: Part, mean: float) -> float:

@@ -8,6 +8,7 @@ from scipy import stats
 
 from symbiosis.analysis import verdicts
 from symbiosis.analysis.statistics import mean_interval
+from symbiosis.analysis.tables import SeedValues
 from symbiosis.analysis.verdicts import CONTRADICTED, EQUIVALENT, IMPRECISE, NOT_RUN, SUPPORTED, UNDECIDED, Part
 
 
@@ -87,7 +88,7 @@ def test_a_family_is_corrected_and_its_intervals_say_what_holm_says():
     parts = [level(), *(Part(arm, lambda values, arm=arm: values(arm)) for arm in ("static", "other", "missing"))]
     alone = [verdicts.decide(part, rows) for part in parts]
     assert [one.verdict for one in alone] == [SUPPORTED, UNDECIDED, SUPPORTED, UNDECIDED]
-    family = verdicts.judge([verdicts.measure(part, rows) for part in parts])
+    family = verdicts.judge([verdicts.measure(part, SeedValues(rows)) for part in parts])
     p = [one.p for one in alone]  # .0033, .074, .0010: times 2, 1, 3
     assert [one.p_holm for one in family[:3]] == pytest.approx([2 * p[0], p[1], 3 * p[2]])
     assert [one.verdict for one in family] == [SUPPORTED, UNDECIDED, SUPPORTED, UNDECIDED]
@@ -105,9 +106,9 @@ def test_undecided_is_equivalent_imprecise_or_not_run():
     assert verdicts.decide(small, hand_rows(real=[0.0, 0.001])).why == IMPRECISE  # two seeds
     assert verdicts.decide(small, hand_rows(static=[0.0])).why == NOT_RUN
     assert verdicts.decide(level(), hand_rows(real=[0.001, 0.0, -0.002])).why == IMPRECISE  # no margin was said
-    found = verdicts.measure(small, hand_rows(real=[0.1, 0.1, 0.12]))
+    found = verdicts.measure(small, SeedValues(hand_rows(real=[0.1, 0.1, 0.12])))
     assert verdicts.judge([found], seeds=3)[0].verdict == SUPPORTED
-    early = verdicts.judge([found, verdicts.measure(small, hand_rows(real=[0.1, 0.1, 0.12, 0.1]))], seeds=4)
+    early = verdicts.judge([found, verdicts.measure(small, SeedValues(hand_rows(real=[0.1, 0.1, 0.12, 0.1])))], seeds=4)
     assert (early[0].verdict, early[0].why) == (UNDECIDED, NOT_RUN) and early[1].p_holm == early[1].p  # nor counted
     assert verdicts.reason([early[0], verdicts.decide(small, hand_rows(real=[0.0, 0.001]))]) == NOT_RUN
     assert verdicts.reason([early[1]]) == ""
