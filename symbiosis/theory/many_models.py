@@ -39,6 +39,7 @@ from symbiosis.theory.designs import (  # noqa: F401
     task_metrics,
 )
 
+Shares = float | Sequence[float]  # of every round alike, or by round
 RADIUS_TOLERANCE = 1e-9  # a spectral radius within this of 1 is 1 up to rounding: alpha = 1 gives 1 - 2e-16 as well
 
 
@@ -323,9 +324,8 @@ def ideal_mse(designs: Designs, metric: np.ndarray | None = None) -> np.ndarray:
     pooled = designs.public + designs.private.sum(axis=0)
     if np.linalg.matrix_rank(pooled, rtol=NULL, hermitian=True) < len(pooled):
         raise ValueError("designs: all real data together leave a direction unseen; no ideal estimator exists")
-    return designs.noise**2 * np.einsum(
-        "...ij,ij->...", _metric(metric, *designs.private.shape[:2]), np.linalg.inv(pooled)
-    )
+    weights = _metric(metric, *designs.private.shape[:2])
+    return designs.noise**2 * np.einsum("...ij,ij->...", weights, np.linalg.inv(pooled))
 
 
 def relative_efficiency(
@@ -364,8 +364,8 @@ def disagreement(moments: Moments) -> float:
 
 def simulate(
     designs: Designs,
-    alpha: float | Sequence[float],
-    beta: float | Sequence[float],
+    alpha: Shares,
+    beta: Shares,
     truth: np.ndarray,
     *,
     n_rounds: int,
@@ -404,9 +404,7 @@ def _least_squares(parts: list[tuple]) -> np.ndarray:
     return y @ np.linalg.pinv(x, rtol=1e-11).T
 
 
-def shares_by_round(
-    alpha: float | Sequence[float], beta: float | Sequence[float], n_rounds: int
-) -> list[tuple[float, float]]:
+def shares_by_round(alpha: Shares, beta: Shares, n_rounds: int) -> list[tuple[float, float]]:
     """(alpha_t, beta_t) of t = 0..n_rounds, with alpha_0 = 0: of one number each, or of a sequence by round.
 
     alpha (n_rounds,) is of t = 1..n_rounds, beta (n_rounds + 1,) begins with that of the first fit; both in [0, 1].
@@ -447,9 +445,7 @@ def _truths(designs: Designs, truth: np.ndarray, private_truth: np.ndarray | Non
 
 
 # --- curves by round, in the metrics of an entity's own task and of the others' tasks -----------------------------
-def round_curves(
-    designs: Designs, alpha: float | Sequence[float], beta: float | Sequence[float], truth: np.ndarray, n_rounds: int
-) -> dict:
+def round_curves(designs: Designs, alpha: Shares, beta: Shares, truth: np.ndarray, n_rounds: int) -> dict:
     """Closed forms by round: {loss_own, loss_others, disagreement}: (n_rounds + 1,), squared units of a label.
 
     Errors are means over the entities, in the metrics of `task_metrics`. alpha and beta are one number, or sequences
@@ -462,14 +458,7 @@ def round_curves(
     return curves | {"disagreement": np.array([disagreement(m) for m in moments])}
 
 
-def round_draws(
-    designs: Designs,
-    alpha: float | Sequence[float],
-    beta: float | Sequence[float],
-    truth: np.ndarray,
-    n_rounds: int,
-    **drawn,
-) -> dict:
+def round_draws(designs: Designs, alpha: Shares, beta: Shares, truth: np.ndarray, n_rounds: int, **drawn) -> dict:
     """The same three by `simulate` (n_runs, rng): {name: (n_runs, n_rounds + 1)}, one number per run."""
     metrics = task_metrics(designs)
     off = simulate(designs, alpha, beta, truth, n_rounds=n_rounds, **drawn) - truth  # (n_rounds + 1, n_runs, K, d)
