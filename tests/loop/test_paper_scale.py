@@ -35,7 +35,7 @@ def paper(neox_folder, qwen_folder, ag_news_folder, tmp_path):
             "task": str(ag_news_folder), "student": str(neox_folder), "generator": str(qwen_folder), "device": "cpu",
             "task_revision": "", "student_revision": "", "generator_revision": "", "reports_dir": str(tmp_path),
             "generations": 1, "lesson_size": 12, "train_size": 24, "pool_size": 40, "dev_size": 8, "test_size": 0,
-            "max_new_tokens": 12, "hard_examples": 4, "method": method,
+            "max_new_tokens": 12, "hard_examples": 4, "method": method, "threads": 1,
         }  # fmt: skip
         return make_settings(**given | changes)
 

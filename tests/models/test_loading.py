@@ -15,15 +15,23 @@ from symbiosis.models.fast import malloc_without_trim
 from symbiosis.models.loading import LanguageModel, ModelError
 
 
-def test_weights_are_fp32_whatever_was_stored(qwen_folder):
+def test_weights_are_fp32_whatever_was_stored_and_batches_are_padded_by_hand(qwen_folder, neox_folder):
     assert json.loads((qwen_folder / "config.json").read_text())["dtype"] == "bfloat16"  # the test could fail
     model, _ = loading.load(str(qwen_folder), device="cpu")
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
-
-def test_tokenizer_without_pad_token_pads_with_its_end_token(neox_folder):
     model, tokenizer = loading.load(str(neox_folder), device="cpu")
     assert tokenizer.pad_token_id == tokenizer.eos_token_id == model.generation_config.pad_token_id
+
+    _, tokenizer = loading.load(str(neox_folder), device="cpu")
+    batch = loading.pad(tokenizer, [[5, 6, 7], [8]], left=True, device="cpu")
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [0, 0, 8]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2], [0, 0, 0]]
+
+    batches = loading.batches_by_length([3, 9, 1, 5], 2)
+    assert [b.tolist() for b in batches] == [[1, 3], [0, 2]]
+    assert sorted(np.concatenate(batches)) == [0, 1, 2, 3]
 
 
 def test_generic_tokenizer_of_a_qwen2_folder_survives_loading(qwen_folder, tmp_path):
@@ -108,20 +116,6 @@ except loading.ModelError as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=240)
     assert "EleutherAI/pythia-160m: could not be fetched" in done.stdout, done.stderr[-2000:]
     assert f"hf download EleutherAI/pythia-160m --revision {loading.REVISIONS['EleutherAI/pythia-160m']}" in done.stdout
-
-
-def test_padding_by_hand(neox_folder):
-    _, tokenizer = loading.load(str(neox_folder), device="cpu")
-    batch = loading.pad(tokenizer, [[5, 6, 7], [8]], left=True, device="cpu")
-    assert batch["input_ids"].tolist() == [[5, 6, 7], [0, 0, 8]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]
-    assert batch["position_ids"].tolist() == [[0, 1, 2], [0, 0, 0]]
-
-
-def test_batches_by_length_hold_every_row_once_longest_first():
-    batches = loading.batches_by_length([3, 9, 1, 5], 2)
-    assert [b.tolist() for b in batches] == [[1, 3], [0, 2]]
-    assert sorted(np.concatenate(batches)) == [0, 1, 2, 3]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked to keep freed memory")

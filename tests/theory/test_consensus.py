@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from row_by_row import row_by_row
 
 from symbiosis.theory.consensus import simulate_spread, spread
 
@@ -15,7 +16,7 @@ def test_one_round_by_hand():
     assert second == pytest.approx([(0.8 * 0.6 + false) / (0.8 * 0.6 + false + true), false / (false + true)])
 
 
-@pytest.mark.parametrize("alpha", [0.1, 0.5, 0.9])
+@row_by_row("alpha", [0.1, 0.5, 0.9])
 def test_what_is_repeated_in_the_end_does_not_depend_on_how_much_they_listen(alpha):
     voices = np.array([0.4, 0.3, 0.3])
     belief = spread(voices, 400, alpha=alpha, beta=0.3, public=0.8)[-1]

@@ -14,7 +14,7 @@ from symbiosis.theory.gaussian import (
 )
 
 
-def test_gaussian_refit_has_the_printed_moments():
+def test_gaussian_refit_has_the_printed_moments_and_its_step_is_a_scaled_chi_square():
     unbiased = last(gaussian_refit(5, samples=10))
     assert unbiased["variance"] == pytest.approx(1, abs=1e-12)  # a martingale
     assert unbiased["sd"] == pytest.approx(0.870570, abs=5e-7)
@@ -26,8 +26,6 @@ def test_gaussian_refit_has_the_printed_moments():
     assert likelihood["variance"] == pytest.approx(0.9**5, abs=1e-12)
     assert likelihood["mean_squared"] == pytest.approx(1 - 0.9**5, abs=1e-12)
 
-
-def test_gaussian_refit_step_is_a_scaled_chi_square():
     for ddof in (0, 1):
         m = 7
         one = {name: curve[1] for name, curve in gaussian_refit(1, samples=m, ddof=ddof).items()}

@@ -8,6 +8,7 @@ from time import process_time
 
 import numpy as np
 import pytest
+from row_by_row import row_by_row
 from scipy.linalg import block_diag, solve_discrete_lyapunov
 from theory_tools import refuses
 
@@ -103,7 +104,7 @@ def random_designs(rng, n_entities=3, d=4, rows=3, common=False):
 HAND = Designs(np.array([[2.0]]), np.array([[[3.0]], [[1.0]]]), np.array([[[2.0]], [[2.0]]]))
 
 
-def test_one_round_by_hand():
+def test_one_round_the_limit_and_whose_data_is_in_whose_mean_by_hand():
     one = one_round(HAND, 0.5, 0.5)
     np.testing.assert_allclose(kept(HAND, one), np.diag([5 / 9, 3 / 7]), rtol=1e-12)
     np.testing.assert_allclose(one.inverses.ravel(), [4 / 9, 4 / 7], rtol=1e-12)
@@ -111,8 +112,6 @@ def test_one_round_by_hand():
     np.testing.assert_allclose(omega(one), [[4 / 81, 4 / 63], [4 / 63, 4 / 49]], rtol=1e-12)
     assert spectral_radius(one) == pytest.approx(32 / 63, abs=1e-12)
 
-
-def test_limit_by_hand():
     first = first_fit(HAND, 0.5, np.zeros(1))
     np.testing.assert_allclose(flat(first.covariance), [[1 / 5, 2 / 15], [2 / 15, 1 / 3]], rtol=1e-12)
     moments = fixed_point(first, one_round(HAND, 0.5, 0.5))
@@ -124,6 +123,12 @@ def test_limit_by_hand():
     assert abs(each.mean() - overall) > 0.01  # the mean of ratios is another number
     assert disagreement(moments) == pytest.approx((22891 + 31229 - 2 * 23962) / 91295, abs=1e-9)
 
+    first, one = first_fit(HAND, 0.5, np.zeros(1)), one_round(HAND, 0.5, 0.5)
+    np.testing.assert_allclose(data_shares(first, HAND), [[3 / 5, 0, 2 / 5], [0, 1 / 3, 2 / 3]], atol=1e-12)
+    np.testing.assert_allclose(
+        data_shares(fixed_point(first, one), HAND), [[15 / 31, 2 / 31, 14 / 31], [6 / 31, 7 / 31, 18 / 31]], atol=1e-12
+    )  # H by hand, below, of 3/5 and 1/3
+
 
 def test_entities_with_other_truths_keep_part_of_their_opinion():
     one = one_round(HAND, 0.5, 0.5)
@@ -132,14 +137,6 @@ def test_entities_with_other_truths_keep_part_of_their_opinion():
     assert fixed_point(first, one).mean.ravel() == pytest.approx([13 / 31, -1 / 31], abs=1e-12)
     by_first = np.array([[25, 6], [10, 21]]) / 31 @ [0.6, -1 / 3]  # H by hand
     assert by_first == pytest.approx([13 / 31, -1 / 31], abs=1e-12)
-
-
-def test_whose_data_is_in_whose_mean_by_hand():
-    first, one = first_fit(HAND, 0.5, np.zeros(1)), one_round(HAND, 0.5, 0.5)
-    np.testing.assert_allclose(data_shares(first, HAND), [[3 / 5, 0, 2 / 5], [0, 1 / 3, 2 / 3]], atol=1e-12)
-    np.testing.assert_allclose(
-        data_shares(fixed_point(first, one), HAND), [[15 / 31, 2 / 31, 14 / 31], [6 / 31, 7 / 31, 18 / 31]], atol=1e-12
-    )  # H by hand, below, of 3/5 and 1/3
 
 
 def test_one_entity_listens_to_itself():
@@ -217,7 +214,7 @@ def silent(rank):
     return Designs(np.zeros((3, 3)), 5 * private, np.array([np.diag([4.0, 4.0, 0])] * 2))
 
 
-@pytest.mark.parametrize(
+@row_by_row(
     ("designs", "alpha", "beta", "unbiased"),
     [
         (ring_designs(), 0.5, 0.5, True),
@@ -238,7 +235,7 @@ def test_the_limit_is_unbiased_where_the_simulation_ends_at_the_truth(designs, a
     assert np.isfinite(efficiency_surface(designs, [alpha, beta])[0, 1]) == unbiased
 
 
-def test_no_unbiased_entity_beats_all_real_data_at_one_place():
+def test_no_unbiased_entity_beats_all_real_data_and_a_biased_one_of_a_small_truth_can():
     for seed in range(20):
         rng = np.random.default_rng(seed)
         designs = random_designs(rng, d=3, rows=5)
@@ -248,8 +245,6 @@ def test_no_unbiased_entity_beats_all_real_data_at_one_place():
             assert np.linalg.eigvalsh(moments.covariance[k, :, k] - ideal).min() > -1e-12
         assert relative_efficiency(moments, designs, np.ones(3))[0].max() <= 1
 
-
-def test_a_biased_estimate_of_a_small_truth_can_look_better_than_ideal():
     designs = Designs(np.eye(2) * 0.01, np.array([np.diag([5.0, 0]), np.diag([5.0, 0])]), np.zeros((2, 2, 2)))
     first = first_fit(designs, 1.0, np.array([0.1, 0.1]))
     assert first.mean[0] == pytest.approx([0.1, 0]) and first.covariance[0, 1, 0, 1] == 0  # minimum norm
@@ -314,9 +309,7 @@ def owner_mse(n_entities, a, b, s, alpha, beta, noise=1.0):
     return owner, others, noise**2 / (a + b), radius
 
 
-@pytest.mark.parametrize(
-    ("alpha", "beta", "owner", "others"), [(0.5, 0.5, 0.0390499, 0.0950886), (0.2, 0.8, 0.0386391, 0.0871467)]
-)
+@row_by_row(("alpha", "beta", "owner", "others"), [(0.5, 0.5, 0.0390499, 0.0950886), (0.2, 0.8, 0.0386391, 0.0871467)])
 def test_aligned_errors_reproduce_their_oracle(alpha, beta, owner, others):
     designs, along_first = aligned_designs(), np.diag([1.0, 0, 0, 0])
     errors = mse(limit(designs, alpha, beta, np.ones(4)), np.ones(4), along_first)
@@ -327,7 +320,7 @@ def test_aligned_errors_reproduce_their_oracle(alpha, beta, owner, others):
     assert one == pytest.approx(4 / 30 / (0.0390499 + 3 * 0.0950886), rel=1e-5)
 
 
-@pytest.mark.parametrize(("alpha", "beta"), [(0.0, 0.5), (0.3, 0.0), (0.9, 1.0), (0.99, 0.7)])
+@row_by_row(("alpha", "beta"), [(0.0, 0.5), (0.3, 0.0), (0.9, 1.0), (0.99, 0.7)])
 def test_aligned_errors_are_those_of_one_direction_at_a_time(alpha, beta):
     n_entities, a, b, s, noise = 5, 2.0, 7.0, 40.0, 0.3
     designs = replace(aligned_designs(n_entities, a, b, s), noise=noise, synthetic_noise=noise)
@@ -362,7 +355,7 @@ def strangers(first, second):
     return Designs(np.zeros((2, 2)), known, talk)
 
 
-def test_entities_that_talk_about_what_they_do_not_know_have_no_limit():
+def test_entities_that_talk_about_what_they_do_not_know_have_no_limit_and_others_have():
     for alpha, radius in ((0.1, 1.2070493), (0.5, 1.2065903), (0.9, 1.2025494)):
         one = one_round(strangers(ACROSS, ACROSS[::-1]), alpha, 1.0)
         assert spectral_radius(one) == pytest.approx(radius, abs=5e-8)
@@ -374,8 +367,6 @@ def test_entities_that_talk_about_what_they_do_not_know_have_no_limit():
         if alpha == 0.5:
             assert errors[:3] + errors[20:] == pytest.approx([1.414, 1.705, 2.058, 60.46], abs=5e-3)
 
-
-def test_entities_that_talk_about_what_they_know_have_a_limit():
     assert spectral_radius(one_round(strangers(ACROSS[::-1], ACROSS), 0.5, 1.0)) == pytest.approx(0.50125, abs=5e-6)
 
 
@@ -396,7 +387,7 @@ TRUTH = np.array([1.0, 1.0])
 OWN_TASK = DIRECTIONS[:, :, None] * DIRECTIONS[:, None, :]
 
 
-def test_plane_surface_reproduces_its_oracle():
+def test_plane_surface_and_moments_reproduce_their_oracles():
     values, radii = surface(PLANE, GRID, GRID, TRUTH, efficiency(PLANE, TRUTH))
     printed = [
         [0.3720, 0.2457, 0.2097, 0.1994, 0.2229],
@@ -412,8 +403,6 @@ def test_plane_surface_reproduces_its_oracle():
     best = relative_efficiency(limit(PLANE, 0.531, 0.597, TRUTH), PLANE, TRUTH)[1]
     assert best == pytest.approx(0.421248, abs=1e-6) and best > values.max()
 
-
-def test_plane_moments_reproduce_their_oracles():
     moments = limit(PLANE, 0.5, 0.5, TRUTH)
     assert mse(moments, TRUTH) == pytest.approx([0.1866, 0.1866, 0.1190, 0.1190], abs=5e-5)
     assert np.trace(moments.covariance[0, :, 1]) == pytest.approx(0.13314, abs=5e-6)
@@ -472,7 +461,7 @@ def mean_surface(**kind):
     return np.array([surface(designs, GRID, GRID, truth, efficiency(designs, truth)) for designs in draws])
 
 
-def test_subspace_surface_reproduces_its_oracle():
+def test_subspace_surface_and_errors_reproduce_their_oracles_and_the_optimum_is_contingent():
     efficiencies, radii = mean_surface().swapaxes(0, 1)  # (20, 9, 9) each
     values = efficiencies.mean(axis=0)
     row = [0.267, 0.331, 0.351, 0.357, 0.359, 0.359, 0.358, 0.355, 0.338]
@@ -485,14 +474,6 @@ def test_subspace_surface_reproduces_its_oracle():
     assert GRID[[beta for _, beta in best]].mean() == pytest.approx(0.54, abs=5e-3)
     assert radii.max() == pytest.approx(0.947, abs=5e-4)
 
-
-def test_the_optimum_is_contingent():
-    much_talk = mean_surface(n_synthetic=160)[:, 0].mean(axis=0)
-    assert np.unravel_index(much_talk.argmax(), much_talk.shape) == (2, 6)  # alpha .3, beta .7
-    assert (much_talk.max(), much_talk[4, 4]) == pytest.approx((0.779, 0.658), abs=5e-4)
-
-
-def test_subspace_errors_reproduce_their_oracles():
     truth, own, other = np.ones(8), [], []
     for designs in map(subspaces, range(100, 120)):
         metric = designs.private / 20 / 3  # per direction of the own task
@@ -503,6 +484,10 @@ def test_subspace_errors_reproduce_their_oracles():
             assert np.abs(moments.mean - truth).max() < 1e-9
     assert np.reshape(own, (20, 3)).mean(axis=0) == pytest.approx([0.044, 0.038, 0.102], abs=5e-4)
     assert np.reshape(other, (20, 3)).mean(axis=0) == pytest.approx([0.117, 0.075, 0.148], abs=5e-4)
+
+    much_talk = mean_surface(n_synthetic=160)[:, 0].mean(axis=0)
+    assert np.unravel_index(much_talk.argmax(), much_talk.shape) == (2, 6)  # alpha .3, beta .7
+    assert (much_talk.max(), much_talk[4, 4]) == pytest.approx((0.779, 0.658), abs=5e-4)
 
 
 # --- simulation ----------------------------------------------------------------------------------------------------
@@ -532,7 +517,7 @@ def literal_estimates(public, private, synthetic, alpha, beta, truth, n_rounds, 
     return np.array(theta)
 
 
-@pytest.mark.parametrize("loss", ["sum", "mean"])
+@row_by_row("loss", ["sum", "mean"])
 def test_literal_rows_have_the_moments_of_the_closed_form(loss):
     rng, truth, n_rounds = np.random.default_rng(1), np.array([1.0, -2.0]), 2
     public = rng.standard_normal((4, 2))
@@ -661,15 +646,13 @@ def test_rounds_may_differ():
 
 
 # --- the settings that are shown -----------------------------------------------------------------------------------
-def test_curves_of_the_ring_are_those_of_the_theory_card():
+def test_curves_of_the_ring_are_those_of_the_theory_card_and_draws_scatter_around_them():
     designs, truth = ring_designs(), np.ones(2)
     curves = round_curves(designs, 0.5, 0.5, truth, 60)
     ends = {"loss_own": (0.1, 0.0590), "loss_others": (0.2867, 0.0822), "disagreement": (0.96, 0.1118)}
     for name, (first, limit) in ends.items():
         np.testing.assert_allclose(curves[name][[0, -1]], (first, limit), atol=6e-5)  # four printed digits
 
-
-def test_draws_scatter_around_the_curves():
     for alpha in (0.0, 0.5, 1.0):
         designs, truth, last = separate_designs(3), np.array([1.0, -2.0, 0.5, 1.0]), 3
         curves = round_curves(designs, alpha, 0.4, truth, last)

@@ -35,7 +35,7 @@ def simulated_tables(p, generations, *, tokens, real_tokens=0, repeats, rng):
 
 
 # --- diversity -----------------------------------------------------------------------------------------------------
-def test_next_token_moments_have_the_printed_values():
+def test_next_token_moments_have_the_printed_values_and_are_those_of_the_exact_chain():
     moments = last(next_token_moments(FOUR, 8, tokens=20))
     assert moments["heterozygosity"] == pytest.approx(1 - 0.578728, abs=5e-7)
     assert moments["distance_squared"] == pytest.approx(0.213728, abs=5e-7)
@@ -43,8 +43,6 @@ def test_next_token_moments_have_the_printed_values():
     assert anchored["distance_squared"][[0, 1, 3, 60]] == pytest.approx([0, 0.00508, 0.00596953, 0.00599057], abs=5e-9)
     assert np.sqrt(4 * anchored["distance_squared"][-1]) == pytest.approx(0.1548, abs=5e-5)
 
-
-def test_next_token_moments_are_those_of_the_exact_chain_of_two_types():
     n, k = 7, np.arange(8)
     now = stats.binom.pmf(k, n, 0.3)
     curves = next_token_moments([0.3, 0.7], 4, tokens=n)
@@ -53,8 +51,6 @@ def test_next_token_moments_are_those_of_the_exact_chain_of_two_types():
         assert curves["distance_squared"][m] == pytest.approx(2 * now @ (k / n - 0.3) ** 2, abs=1e-9)
         now = now @ counts_chain(n)
 
-
-def test_anchored_moments_follow_their_recursion():
     v = 0.0
     for step in next_token_moments(FOUR, 60, **ANCHOR)["distance_squared"]:
         assert step == pytest.approx(v, abs=1e-12)
@@ -82,14 +78,12 @@ def test_next_token_moments_agree_with_their_simulation():
 
 
 # --- types ---------------------------------------------------------------------------------------------------------
-def test_types_alive_by_hand():
+def test_types_alive_by_hand_has_the_printed_values_and_keeps_the_rarest_digits():
     assert types_alive([0.5, 0.5], 3, tokens=2) == pytest.approx([2, 1.5, 1.25, 1.125], abs=1e-12)
     assert types_alive([0.25, 0.75, 0.0], 1, tokens=2) == pytest.approx([2, 2 - 0.75**2 - 0.25**2], abs=1e-12)
     assert types_alive(ZIPF, 0, tokens=2, types=TAIL).tolist() == [900]
     assert types_alive([1.0], 9, tokens=3) == pytest.approx(np.ones(10), abs=1e-12)
 
-
-def test_types_alive_has_the_printed_values():
     alive = types_alive(ZIPF, 50, tokens=200)
     tail = types_alive(ZIPF, 50, tokens=200, types=TAIL)
     mixed = next_token_moments(ZIPF, 50, tokens=200)["heterozygosity"]
@@ -102,8 +96,6 @@ def test_types_alive_has_the_printed_values():
         [0.995, 0.980, 0.956, 0.780], abs=3e-3
     )  # printed from runs
 
-
-def test_types_alive_keeps_the_digits_of_the_rarest_types():
     p = np.append(np.full(1000, 1e-13), 1 - 1e-10)
     rare = types_alive(p, 20, tokens=50, types=p < 0.5)
     assert rare[1] == pytest.approx(50 * 1000 * 1e-13, rel=1e-9)  # a thousand times N p
@@ -166,12 +158,10 @@ def exact_time_of_two(p, tokens):
     return 1 + stats.binom.pmf(np.arange(1, tokens), tokens, p) @ h
 
 
-def test_collapse_time_is_the_exact_one_of_two_types():
+def test_collapse_time_is_exact_for_two_types_has_the_printed_values_and_agrees_with_its_simulation():
     for p, tokens in ((0.3, 20), (0.999, 20), (0.5, 2), (0.4, 5)):
         assert collapse_time([p, 1 - p], tokens=tokens) == pytest.approx(exact_time_of_two(p, tokens), abs=1e-9)
 
-
-def test_collapse_time_has_the_printed_values():
     assert collapse_time([0.3, 0.7], tokens=20) == pytest.approx(23.0246, abs=5e-5)
     assert collapse_time([0.999, 0.001], tokens=20) == pytest.approx(1.144, abs=5e-4)  # the diffusion says 0.316
     assert collapse_time([1.0], tokens=20) == 0 and collapse_time([0.4, 0.6], tokens=1) == 1
@@ -179,8 +169,6 @@ def test_collapse_time_has_the_printed_values():
     assert diffusion == pytest.approx(156.62, abs=5e-3) and 1 < diffusion - collapse_time(FOUR, tokens=100) < 3
     assert 35 < collapse_time(np.full(5000, 1 / 5000), tokens=20) < 40  # below 2 N, whatever the vocabulary
 
-
-def test_collapse_time_agrees_with_its_simulation():
     now, time, draw = np.tile(FOUR, (12_000, 1)), np.zeros((12_000, 1)), rng(6)
     while (going := now.max(axis=1) < 1).any():
         now[going] = draw.multinomial(20, now[going]) / 20

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from row_by_row import row_by_row
 from scipy import integrate, optimize
 from theory_tools import agrees, excludes, last, refuses, rng
 
@@ -31,15 +32,13 @@ MIX = {"real": 10, "synthetic": 10}
 
 
 # --- replace, accumulate -------------------------------------------------------------------------------------------
-def test_regression_risk_has_the_printed_values():
+def test_regression_risk_has_the_printed_values_and_limits_and_agrees_with_its_simulation():
     risk = last(regression_risk(5, **ROWS))
     assert risk["replace_same_x"] == risk["replace_fresh_x"] == pytest.approx(1.785714, abs=5e-7)
     assert risk["accumulate_same_x"] == pytest.approx(0.522718, abs=5e-7)
     assert risk["accumulate_fresh_x"] == pytest.approx(0.489067, abs=5e-7)
     assert regression_risk(5, **ROWS)["replace_same_x"][1] == pytest.approx(5 / 14, abs=1e-12)
 
-
-def test_regression_limits_are_the_far_end_of_the_risks():
     limits = regression_limits(**ROWS)
     assert limits["accumulate_same_x"] == pytest.approx(0.587476, abs=5e-7)
     assert limits["accumulate_fresh_x"] == pytest.approx(0.535673, abs=5e-7)
@@ -49,8 +48,6 @@ def test_regression_limits_are_the_far_end_of_the_risks():
     for name, limit in regression_limits(**given).items():
         assert far[name] + rest[name] / (n + 0.5) == pytest.approx(limit, abs=1e-9)
 
-
-def test_regression_risk_agrees_with_its_simulation():
     for rows, features in ((20, 5), (12, 3)):
         given = {"rows": rows, "features": features}
         draws = simulate_regression(5, **given, repeats=6000, rng=rng(1))
@@ -73,7 +70,7 @@ def subsample_by_covariance(n):
     return np.diag(solve @ overlap @ solve.T)
 
 
-def test_subsample_factor_has_the_printed_values_and_a_limit():
+def test_subsample_factor_has_the_printed_values_and_agrees_with_regression_on_many_rows():
     factor = subsample_factor(40)
     assert factor[[1, 2, 3, 5, 10]] == pytest.approx([1, 1.75, 2.083333, 2.390833, 2.649303], abs=5e-7)
     assert factor[1:] == pytest.approx(subsample_by_covariance(40), abs=1e-9)
@@ -82,8 +79,6 @@ def test_subsample_factor_has_the_printed_values_and_a_limit():
     assert subsample_factor(n)[-1] == pytest.approx(SUBSAMPLE_LIMIT, abs=3 / n)  # the terms end as 1 / n^2
     assert subsample_factor(0).tolist() == [0.0]
 
-
-def test_subsample_factor_agrees_with_regression_on_many_rows():
     draws = simulate_subsample(5, rows=400, features=2, repeats=3000, rng=rng(2))
     assert agrees(draws, subsample_factor(5))
     assert excludes(draws, np.sum(1 / np.arange(1, 6) ** 2))  # accumulation without subsampling
@@ -126,15 +121,26 @@ def test_least_squares_after_synthetic_has_the_printed_value_and_agrees_with_its
     assert excludes(draws, 20 / 40 + 4 * 0.25 * 20 / 60) and excludes(draws, curves["variance"][-1])
 
 
-def test_ridge_after_synthetic_has_the_printed_terms():
+def test_ridge_after_synthetic_has_the_printed_terms_loses_no_digit_and_agrees_with_its_simulation():
     terms = last(risk_after_synthetic(4, **RIDGE))
     assert terms["bias"] == pytest.approx(0.128619, abs=5e-7)
     assert terms["variance"] == pytest.approx(0.308224, abs=5e-7)
     assert terms["synthetic"] / (4 * 0.25 * 200 / 399) == pytest.approx(0.501513, abs=5e-7)
     assert terms["total"] == pytest.approx(0.688227, abs=5e-7)
 
+    for ridge in (1e-8, 1e-9, 1e-17):
+        terms = last(risk_after_synthetic(1, rows=5, synthetic_rows=12, features=10, ridge=ridge))
+        # d = 2 T, ridge to 0: half of the signal is lost, variance 1 / (f - 1), half of the synthetic error passes on
+        assert terms == pytest.approx({"bias": 0.5, "variance": 1.0, "synthetic": 5.0, "total": 6.5}, rel=1e-7)
 
-@pytest.mark.parametrize(("features", "ridge"), [(200, 0.3), (100, 1.2), (640, 0.05)])
+    draws = simulated_last_fit(4, **RIDGE, repeats=16, rng=rng(4))
+    curves = risk_after_synthetic(4, **RIDGE)
+    assert agrees(draws, curves["total"])
+    assert excludes(draws, curves["total"][-1] - curves["synthetic"][-1])
+    assert excludes(draws, risk_after_synthetic(4, **RIDGE | {"ridge": 0.0})["total"][-1])
+
+
+@row_by_row(("features", "ridge"), [(200, 0.3), (100, 1.2), (640, 0.05)])
 def test_ridge_terms_are_integrals_over_the_marchenko_pastur_law(features, ridge):
     ratio = features / 400
     low, high = (1 - np.sqrt(ratio)) ** 2, (1 + np.sqrt(ratio)) ** 2
@@ -152,36 +158,21 @@ def test_ridge_terms_are_integrals_over_the_marchenko_pastur_law(features, ridge
     assert risk["synthetic"][3] == pytest.approx(3 * one * over_law(lambda x: (x / (x + ridge)) ** 2), abs=1e-9)
 
 
-def test_a_small_ridge_loses_no_digit_where_features_outnumber_rows():
-    for ridge in (1e-8, 1e-9, 1e-17):
-        terms = last(risk_after_synthetic(1, rows=5, synthetic_rows=12, features=10, ridge=ridge))
-        # d = 2 T, ridge to 0: half of the signal is lost, variance 1 / (f - 1), half of the synthetic error passes on
-        assert terms == pytest.approx({"bias": 0.5, "variance": 1.0, "synthetic": 5.0, "total": 6.5}, rel=1e-7)
-
-
-def test_ridge_after_synthetic_agrees_with_its_simulation():
-    draws = simulated_last_fit(4, **RIDGE, repeats=16, rng=rng(4))
-    curves = risk_after_synthetic(4, **RIDGE)
-    assert agrees(draws, curves["total"])
-    assert excludes(draws, curves["total"][-1] - curves["synthetic"][-1])
-    assert excludes(draws, risk_after_synthetic(4, **RIDGE | {"ridge": 0.0})["total"][-1])
-
-
 # --- real rows beside own ones ---------------------------------------------------------------------------------------
-def test_best_real_weight_is_golden_at_equal_sizes_only():
+
+
+def test_best_real_weight_minimises_the_limit_and_is_golden_at_equal_sizes_only():
+    for ratio in (0.03, 0.7, 5 / 3, 60.0):
+        least = optimize.minimize_scalar(mixed_limit, bounds=(1e-9, 1), args=(ratio,), method="bounded")
+        assert best_real_weight(ratio) == pytest.approx(least.x, abs=1e-5)  # a minimum is flat
+        assert mixed_limit(best_real_weight(ratio), ratio) == pytest.approx(least.fun, abs=1e-9)
+
     best = best_real_weight([0.25, 1, 4, 100])
     assert best == pytest.approx([0.828427, 1 / GOLDEN, 0.390388, 0.095125], abs=5e-7)
     assert best[1] == pytest.approx(0.6180340, abs=5e-8)
     assert mixed_limit(best, [0.25, 1, 4, 100]) == pytest.approx(best, abs=1e-12)
     proportional = mixed_limit(1 / (1 + np.array([0.25, 1, 4, 100])), [0.25, 1, 4, 100])
     assert proportional == pytest.approx([0.8333, 0.6667, 0.5556, 0.5025], abs=5e-5)
-
-
-def test_best_real_weight_minimises_the_limit():
-    for ratio in (0.03, 0.7, 5 / 3, 60.0):
-        least = optimize.minimize_scalar(mixed_limit, bounds=(1e-9, 1), args=(ratio,), method="bounded")
-        assert best_real_weight(ratio) == pytest.approx(least.x, abs=1e-5)  # a minimum is flat
-        assert mixed_limit(best_real_weight(ratio), ratio) == pytest.approx(least.fun, abs=1e-9)
 
 
 def test_mixing_ends_at_its_limit_and_agrees_with_its_simulation():
