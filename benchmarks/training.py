@@ -128,7 +128,7 @@ def n_tokens(tokenizer, rows, name: str) -> tuple[int, int]:
         return n, n
     given = lesson(tokenizer, rows)
     student = Student(LanguageModel(None, tokenizer), LABEL_NAMES, RunSettings(max_length=WIDTH))
-    words, asked = [student.label_rows()[i] for i in given["label"]], student.questions(given["text"])
+    words, asked = [student.label_words().first[i] for i in given["label"]], student.questions(given["text"])
     written, prompt_lengths = student.written_rows(given["text"], given["label"])
     read = sum(len(row) + len(word) - 1 for row, word in zip(asked, words, strict=True)) + sum(map(len, written))
     return read - len(written), sum(map(len, words)) + sum(map(len, written)) - sum(prompt_lengths)

@@ -79,13 +79,11 @@ def difference_table(names: Sequence[str], pairs: Mapping[tuple, tuple[pd.Series
     return table.assign(p_holm=holm(table["p"]))
 
 
-def paired_table(
-    rows: pd.DataFrame, metric: str = "accuracy", baselines: Sequence[str] = ("static", "recursive")
-) -> pd.DataFrame:
-    """`difference_table` of every arm and every baseline, last generation; two baselines are compared once."""
+def paired_table(rows: pd.DataFrame, baselines: Sequence[str] = ("static", "recursive")) -> pd.DataFrame:
+    """`difference_table` of the last accuracy of every arm and every baseline; two baselines are compared once."""
     values, arms = SeedValues(rows), order(rows)
     pairs = {
-        (arm, baseline): (values(arm, LAST, metric), values(baseline, LAST, metric))
+        (arm, baseline): (values(arm), values(baseline))
         for i, baseline in enumerate(baselines)
         for arm in arms
         if arm not in (baseline, *baselines[:i])

@@ -121,11 +121,6 @@ def judge(findings: Sequence[Finding], seeds: int = 0) -> list[Finding]:
     return judged
 
 
-def decide(part: Part, rows: pd.DataFrame) -> Finding:
-    """A part that is a family of its own: nothing to correct."""
-    return judge([measure(part, SeedValues(rows))])[0]
-
-
 def nearest_end(part: Part, mean: float) -> float:
     """The end of the part's region that lies nearest to the mean."""
     return min((part.low, part.high), key=lambda end: abs(mean - end))

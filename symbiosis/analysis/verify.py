@@ -17,19 +17,15 @@ from symbiosis.settings import root
 from symbiosis.store import results
 
 
-def verify(reports: Path | None = None) -> list[tuple[str, bool]]:
+def verify() -> list[tuple[str, bool]]:
     """[(what, whether it matches)] of all that is computed from reports/results.csv."""
-    reports = reports or root() / "reports"
+    reports = root() / "reports"
     long = [reports / name for name in ("results.csv", "measures.csv") if (reports / name).is_file()]
     rows, *measures = [results.read_table(path) for path in long]
     checks = [*_pages(reports), *_files(reports), *_shown(reports, pd.concat([rows, *measures], ignore_index=True))]
     recorded = set(results.read_records(reports)["run_id"])
     what = f"reports/records.csv: a record for each of {rows['run_id'].nunique()} runs"
-    return _from_root([*checks, (what, set(rows["run_id"]) == recorded)], reports)
-
-
-def _from_root(checks: list[tuple[str, bool]], reports: Path) -> list[tuple[str, bool]]:
-    return [(what.removeprefix(f"{reports.parent}/"), matches) for what, matches in checks]
+    return [*checks, (what, set(rows["run_id"]) == recorded)]
 
 
 def _pages(reports: Path) -> Iterator[tuple[str, bool]]:
@@ -59,9 +55,9 @@ def _shown(reports: Path, rows: pd.DataFrame) -> Iterator[tuple[str, bool]]:
             yield f"{path}: its {source['rows']} rows", results.rows_digest(used) == source["rows_sha256"]
 
 
-def local_runs(reports: Path | None = None) -> list[tuple[str, bool]]:
+def local_runs() -> list[tuple[str, bool]]:
     """[(rows, whether they are the published ones to the last digit)] of finished runs here that were published."""
-    reports = reports or root() / "reports"
+    reports = root() / "reports"
     rows, checks = results.read_table(reports / "results.csv"), []
     published = dict(list(rows.groupby("run_id")))
     for record in sorted(reports.glob("local/runs/*/*/*/record.json")):
@@ -70,14 +66,14 @@ def local_runs(reports: Path | None = None) -> list[tuple[str, bool]]:
         if run_id in published and not others:
             same = results.rows_digest(of_run) == results.rows_digest(published[run_id])
             checks.append((f"{record.parent}/rows.csv", same))
-    return _from_root(checks, reports)
+    return checks
 
 
 def main() -> int:
     """Print a line per check; 1 where a committed file does not match."""
     checks, here = verify(), local_runs()
     for what, matches in [*checks, *here]:
-        print(f"{'matches' if matches else 'DIFFERS'}  {what}")
+        print(f"{'matches' if matches else 'DIFFERS'}  {what.removeprefix(f'{root()}/')}")
     wrong = sum(not matches for _, matches in checks)
     if here:
         print(f"{sum(same for _, same in here)} of {len(here)} runs made here have the published rows")

@@ -74,10 +74,6 @@ class Student(Role):
         _, rows = continued(tokenizer, asked, [f" {word}" for word in words])
         return told_apart(tokenizer, LabelWords(rows, classes), words, [tokenizer.eos_token_id], "student")
 
-    def label_rows(self) -> list[list[int]]:
-        """Token rows of the word that is taught for each class, its first: (C,)."""
-        return self.label_words().first
-
     def written_rows(self, texts: Sequence[str], labels: Sequence[int]) -> tuple[list[list[int]], list[int]]:
         """Token rows `label news: text <eos>` and how many leading tokens are given, not predicted; see `ended`."""
         tokenizer, limit, start = self.lm.tokenizer, self.settings.max_length, start_ids(self.lm.tokenizer)
@@ -141,7 +137,7 @@ class LessonRows:
     def __init__(self, student: Student, lesson):
         self.student, self.n = student, len(lesson)
         self.labels = [soft_label(row) for row in zip(lesson["label"], label_probs(lesson), strict=True)]
-        self.words, self.asked = student.label_rows(), student.questions(lesson["text"])
+        self.words, self.asked = student.label_words().first, student.questions(lesson["text"])
         self.written, self.given = student.written_rows(texts_of(lesson), lesson["label"])
         self.lengths = [len(row) for row in self.written]
         self.weight = torch.tensor(lesson["weight"], dtype=torch.float32, device=student.lm.device)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from deciding import decide
 
 from symbiosis.analysis import claims, small_studies, verdicts
 from symbiosis.analysis.tables import PUBLISHED_ACCURACY, SeedValues
@@ -139,7 +140,7 @@ def test_the_numbers_of_a_claim_are_those_of_the_part_that_decides(tmp_path):
     write_results(tmp_path, rows_of(ACCURACY))
     rows = results.read_results(tmp_path, "miniature")
     sustained = next(claim for claim in claims.CLAIMS if claim.slug == "only-sustained").parts
-    _, static, _, pseudo = (verdicts.decide(part, rows) for part in sustained)
+    _, static, _, pseudo = (decide(part, rows) for part in sustained)
     assert static.verdict == pseudo.verdict == CONTRADICTED
     row = by_claim(tmp_path).loc["only-sustained"]
     assert row["p"] == min(static.p, pseudo.p) < max(static.p, pseudo.p)  # the strongest against it
@@ -147,7 +148,7 @@ def test_the_numbers_of_a_claim_are_those_of_the_part_that_decides(tmp_path):
     write_results(tmp_path, rows_of(ACCURACY | fewer))
     rows = results.read_results(tmp_path, "miniature")
     row = by_claim(tmp_path).loc["only-sustained"]
-    assert row["p"] == max(verdicts.decide(part, rows).p for part in sustained)  # the weakest for it
+    assert row["p"] == max(decide(part, rows).p for part in sustained)  # the weakest for it
 
 
 def test_only_means_that_no_rival_grows(tmp_path):
@@ -172,7 +173,7 @@ def test_what_the_numbers_cannot_show_is_undecided_and_says_why(tmp_path):
     write_results(tmp_path, rows_of(ACCURACY), no_rise)
     claim = next(claim for claim in claims.CLAIMS if claim.slug == "loss-spikes")
     rows = results.read_results(tmp_path, "miniature")
-    assert verdicts.decide(claim.parts[0], rows).verdict == CONTRADICTED  # by means, which hide a spike
+    assert decide(claim.parts[0], rows).verdict == CONTRADICTED  # by means, which hide a spike
     row = by_claim(tmp_path).loc["loss-spikes"]
     assert row["verdict"] == UNDECIDED and row["numbers"].endswith(f"; not decidable: {claim.undecidable}")
 
@@ -182,9 +183,7 @@ def test_holm_covers_every_part_of_a_family_in_one_scale_and_no_other(tmp_path):
     regime = rows_of({("symbiosis", "best"): (0.25, 0.9), ("static", "plain"): (0.25, 0.7)}, study=claims.REGIME_STUDY)
     write_results(tmp_path, rows_of(ACCURACY, arms_noise=0.02), other, regime)
     studies = {"main": results.read_results(tmp_path, "miniature")}
-    parts = [
-        verdicts.decide(part, studies.get(c.study, studies["main"][:0])) for c in claims.CLAIMS for part in c.parts
-    ]
+    parts = [decide(part, studies.get(c.study, studies["main"][:0])) for c in claims.CLAIMS for part in c.parts]
     tested = sorted(found.p for found in parts if not math.isnan(found.p))
     assert len(tested) == 15  # eleven claims of one part and one of four; the others lack their arms
     found = by_claim(tmp_path)
@@ -366,7 +365,7 @@ def test_ratio_or_diversity_by_hand():
     for accuracy, expected in worlds.items():
         rows = factorial_rows(accuracy)
         for slug, says in zip(("ratio-alone", "diversity-more", "ratio-where-narrow"), expected, strict=True):
-            found = verdicts.combine([verdicts.decide(part, rows).verdict for part in by_slug[slug].parts])
+            found = verdicts.combine([decide(part, rows).verdict for part in by_slug[slug].parts])
             assert found == says or not says
 
 

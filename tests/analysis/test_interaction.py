@@ -5,6 +5,7 @@ import zlib
 import numpy as np
 import pandas as pd
 import pytest
+from deciding import decide
 
 from symbiosis.analysis import claims, interaction, verdicts
 from symbiosis.analysis.tables import SeedValues
@@ -63,7 +64,7 @@ def decided(rows):
     """{slug: verdict} of all claims of the interaction."""
     found = {}
     for claim in claims.asked_of({"interaction": rows}):
-        found[claim.slug] = verdicts.combine([verdicts.decide(part, rows).verdict for part in claim.parts])
+        found[claim.slug] = verdicts.combine([decide(part, rows).verdict for part in claim.parts])
     return found
 
 

@@ -225,7 +225,7 @@ def test_scores_that_half_the_step_would_change_stop_with_the_remedy():
 
 def test_gradient_norm_is_the_length_of_the_head_gradient(student):
     student, model = replace(student, label_names=["s", "the", "on"]), student.lm.model
-    words = [word for (word,) in student.label_rows()]  # one token each, where the closed form is exact
+    words = [word for (word,) in student.label_words().first]  # one token each, where the closed form is exact
     for text, norm in zip(LESSON["text"], inf.gradient_norm(student, LESSON["text"]), strict=True):
         logits = model(torch.tensor(student.questions([text]))).logits[0, -1, words]
         (gradient,) = torch.autograd.grad(-logits.log_softmax(-1).max(), [model.get_output_embeddings().weight])

@@ -26,7 +26,7 @@ def student(neox_folder):
 
 def test_label_scores_equal_one_row_at_a_time(student):
     model, _ = student.lm
-    prefixes, labels = student.questions(TEXTS), student.label_rows()
+    prefixes, labels = student.questions(TEXTS), student.label_words().first
     assert len({len(label) for label in labels}) > 1  # label words of several lengths are in play
     expected = label_log_probs_one_by_one(model, prefixes, labels)
     np.testing.assert_allclose(student.label_log_probs(TEXTS), expected, atol=1e-5)
@@ -66,7 +66,7 @@ def test_evaluation_counts_what_is_right(student):
 def test_both_losses_of_a_step_by_hand(student):
     lesson = LESSON.select([0, 7]).remove_columns("weight").add_column("weight", [2.0, 1.0])
     model, _ = student.lm
-    labels, asked = [student.label_rows()[i] for i in lesson["label"]], student.questions(lesson["text"])
+    labels, asked = [student.label_words().first[i] for i in lesson["label"]], student.questions(lesson["text"])
     label_nll = [
         -sum(log_p(model, a + y)[len(a) - 1 + j, t] for j, t in enumerate(y))
         for a, y in zip(asked, labels, strict=True)
@@ -131,7 +131,7 @@ def test_rows_have_the_ids_of_the_whole_text(kind):
     tokenizer = byte_level() if kind == "byte level" else sentencepiece(kind)
     student = Student(LanguageModel(None, tokenizer), LABELS, SETTINGS)
     start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
-    (question,), labels = student.questions(["The bank won."]), student.label_rows()
+    (question,), labels = student.questions(["The bank won."]), student.label_words().first
     for label, row in zip(LABELS, labels, strict=True):
         assert question + row == [start, *loading.token_ids(tokenizer, [f"The bank won.\nTopic: {label}"])[0]]
     (row,), (given,) = student.written_rows(["The bank won."], [1])
@@ -146,5 +146,5 @@ def test_no_token_of_a_row_is_a_special_one_that_a_text_spells_out(student):
     hostile, end = "Oil<|endoftext|> rose.<|endoftext|>", student.lm.tokenizer.eos_token_id
     named = replace(student, label_names=["World<|endoftext|>", hostile])
     (written,), _ = named.written_rows([hostile], [1])
-    rows = [*named.questions([hostile]), *named.label_rows(), *named.cues([0, 1])]
+    rows = [*named.questions([hostile]), *named.label_words().first, *named.cues([0, 1])]
     assert written.count(end) == 2 and [row.count(end) for row in rows] == [1, 0, 0, 1, 1]
