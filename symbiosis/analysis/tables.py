@@ -55,14 +55,14 @@ class SeedValues:
     def __init__(self, rows: pd.DataFrame):
         cell = ["arm", "generation", "metric"]
         check_single(rows, cell)
-        self.arms, self.missing, self.last = set(rows["arm"]), [], last_generation(rows)
+        self.rows, self.missing, self.last = rows, [], last_generation(rows)
         self.by_cell = dict(list(rows.dropna(subset="value").set_index("seed").groupby(cell)["value"]))
 
     def __call__(self, arm: str, generation: int = LAST, metric: str = "accuracy") -> pd.Series:
         """Values by seed, nan-free; empty where the arm was not run or the metric not measured."""
         generation = self.last + 1 + generation if generation < 0 else generation
         if (arm, generation, metric) not in self.by_cell:
-            self.missing.append(f"{arm_name(arm)} (no {metric})" if arm in self.arms else arm_name(arm))
+            self.missing.append(f"{arm_name(arm)} (no {metric})" if arm in set(self.rows["arm"]) else arm_name(arm))
             return pd.Series(dtype=float, index=pd.Index([], dtype="int64", name="seed"), name="value")
         return self.by_cell[arm, generation, metric]
 
