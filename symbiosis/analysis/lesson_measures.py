@@ -18,7 +18,7 @@ from symbiosis.store import results
 from symbiosis.store.folders import digest, write_atomic
 from symbiosis.store.results import COLUMNS, csv_bytes, one_at_a_time, read_or_empty, select
 
-VERSION = 3  # of the measures: raised when a formula changes, so that finished lessons are measured anew
+VERSION = 4  # of the measures: raised when a formula changes, so that finished lessons are measured anew
 BAND_COLUMNS = ("scale", "study", "metric", "low", "high", "n_texts", "draws")
 BAND_NUMBERS = {"low": float, "high": float, "n_texts": int, "draws": int}
 DRAWS = 100  # lessons of real text behind a null band
@@ -60,7 +60,7 @@ def band_of_run(folder: Path) -> pd.DataFrame:
     if settings.task == "miniature":
         band = _world_band(n)
     elif task and len(task.train) >= 2 * n and len(task.pool):
-        real = _real_text(settings, task, _initial_student(settings))
+        real = _real_text(settings, task)
         rng = np.random.default_rng(derive_seed(0, "null_band"))
         band = null_band(task.train["text"][:], n, rng=rng, real=real, draws=DRAWS)
     else:
@@ -110,7 +110,7 @@ def _measured(folder: Path) -> pd.DataFrame:
     run = {name: getattr(settings, name) for name in ("study", "method", "variant", "scale", "seed")}
     world = _world(settings.seed) if settings.task == "miniature" else None
     task, student = None if world else _task(settings), _initial_student(settings)
-    real = _real_text(settings, task, student) if task and len(task.pool) else None
+    real = _real_text(settings, task) if task and len(task.pool) else None
     base_loss, rows = _base_loss(settings, student) if student else None, []
     for generation in range(1, settings.generations + 1):
         lesson = load_lesson(folder / "lessons" / f"gen-{generation}.parquet")
@@ -139,11 +139,13 @@ def _initial_student(settings: RunSettings):
         return loading.load(initial.initial_model_folder("student", settings), settings.student_revision, device="cpu")
 
 
-def _real_text(settings: RunSettings, task, student) -> RealText:
-    """The pool's texts as real text; meaning is that of the initial Student, as no world tells it."""
-    from symbiosis.models.hidden_states import hidden_states
+def _real_text(settings: RunSettings, task) -> RealText:
+    """The pool's texts as real text; meaning is that of the sentence encoder, where `make weights` has fetched it."""
+    from symbiosis.models import encoders
 
-    encode = (lambda texts: hidden_states(student, texts, settings)) if student else None
+    encode = None
+    with contextlib.suppress(SymbiosisError):
+        encode = encoders.load(encoders.SENTENCES, device="cpu", max_length=settings.max_length)
     return RealText.of(task.pool["text"][:], encode)
 
 

@@ -24,6 +24,7 @@ from symbiosis.models.devices import resolved_precision
 from symbiosis.models.weights import folder_of
 from symbiosis.settings import resolve
 
+SENTENCES = "all-minilm-l6-v2"  # the encoder of the package registry
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 BATCHES = {"fp32": 64, "bf16": 32}  # texts encoded at a time
 PROMPTS = "config_sentence_transformers.json"

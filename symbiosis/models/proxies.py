@@ -26,7 +26,6 @@ from symbiosis.models.student import Student, label_probs, soft_label
 from symbiosis.settings import RunSettings
 from symbiosis.store.folders import atomic_folder
 
-ENCODER = "all-minilm-l6-v2"
 FITS = {  # units of hidden states differ in size by orders; sentence vectors have length 1
     "probe": {"strength": 0.01, "standardise": True},
     "minilm": {"strength": 3.0, "standardise": False},
@@ -158,7 +157,7 @@ class ProxyStudent:
         if settings.student == "probe":
             return cls(names, settings, Vectors(lambda texts: cue_states(asker, texts), splits), asker.folder, asker)
         how = {"device": settings.device, "max_length": settings.max_length, "precision": settings.precision}
-        return cls(names, settings, Vectors(encoders.load(ENCODER, **how), splits), loading.find(ENCODER))
+        return cls(names, settings, Vectors(encoders.load(encoders.SENTENCES, **how), splits), loading.find(encoders.SENTENCES))
 
     folder = property(lambda self: self.behind)
     device = property(lambda self: loading.pick_device(self.settings.device))
