@@ -29,13 +29,13 @@ from symbiosis.loop.methods import (
 from symbiosis.loop.policy import cost, snapshots, teach_round, told_in_a_line
 from symbiosis.loop.state import LoopState, seeded
 from symbiosis.measures.lessons import labels_right, whole_lesson
-from symbiosis.models import loading
+from symbiosis.models import encoders, loading
 from symbiosis.models.checks import check_sizes
 from symbiosis.models.devices import claim, tell_precision
 from symbiosis.models.generator import Generator
 from symbiosis.models.hidden_states import probe, random_model
 from symbiosis.models.loading import LanguageModel
-from symbiosis.models.proxies import ENCODER, ProxyStudent
+from symbiosis.models.proxies import ProxyStudent
 from symbiosis.models.student import Student
 from symbiosis.models.tokens import cut_share
 from symbiosis.models.vllm import require_engine
@@ -105,7 +105,7 @@ def _weights_named(role: str, settings: RunSettings) -> dict[str, str]:
     """Which weights a role begins with, before any are loaded; of a proxy those that make its vectors."""
     proxy = settings.student if role == "student" else ""
     if proxy == "minilm":
-        return loading.named_weights(role, loading.find(ENCODER))
+        return loading.named_weights(role, loading.find(encoders.SENTENCES))
     named = "generator" if proxy == "probe" else role
     found = initial_weights(named, cache_key(named, settings), settings)
     return {key.replace(named, role): value for key, value in found.items()}

@@ -157,7 +157,9 @@ class ProxyStudent:
         if settings.student == "probe":
             return cls(names, settings, Vectors(lambda texts: cue_states(asker, texts), splits), asker.folder, asker)
         how = {"device": settings.device, "max_length": settings.max_length, "precision": settings.precision}
-        return cls(names, settings, Vectors(encoders.load(encoders.SENTENCES, **how), splits), loading.find(encoders.SENTENCES))
+        return cls(
+            names, settings, Vectors(encoders.load(encoders.SENTENCES, **how), splits), loading.find(encoders.SENTENCES)
+        )
 
     folder = property(lambda self: self.behind)
     device = property(lambda self: loading.pick_device(self.settings.device))

@@ -19,7 +19,7 @@ from row_by_row import row_by_row
 from symbiosis.data.lesson import load_lesson
 from symbiosis.loop import runs
 from symbiosis.loop.methods import METHODS
-from symbiosis.models import devices, loading, proxies
+from symbiosis.models import devices, encoders, loading
 from symbiosis.models.ranks import TrainingError
 from symbiosis.pretrain.initial import initial_model_folder
 from symbiosis.settings import RunSettings, root
@@ -118,7 +118,7 @@ def test_a_probe_is_a_student_like_any_other_and_goes_on_where_it_was_killed(rep
 
 
 def test_a_proxy_on_an_encoders_vectors_needs_no_generator(tmp_path, monkeypatch, neox_folder):
-    monkeypatch.setattr(proxies, "ENCODER", str(neox_folder)), monkeypatch.setattr(runs, "ENCODER", str(neox_folder))
+    monkeypatch.setattr(encoders, "SENTENCES", str(neox_folder))
     settings = tiny(tmp_path, student="minilm", **PROXY | {"method": "real"})
     rows = runs.run(settings).set_index(["metric", "generation"])["value"]
     assert rows["train_label_loss", 2] < math.log(4) and rows["label_loss", 0] == pytest.approx(math.log(4))
