@@ -15,6 +15,7 @@ from symbiosis.yaml_files import read_params
 
 Parameters = dict[str, Any]
 OWN = "params/own"  # scales and methods of a reader, which git ignores
+PLACES = ("params", OWN)  # of tests the first alone: what a reader adds turns none red
 PUBLISHED = "reports"  # tables and figures of the project: only `make publish` changes them
 LOCAL = "reports/local"  # runs, and what comes of them under the same names; git ignores it
 
@@ -22,7 +23,7 @@ LOCAL = "reports/local"  # runs, and what comes of them under the same names; gi
 @cache
 def files() -> dict[str, Parameters]:
     """{name: parameters} of the files of params/ and of params/own."""
-    paths = [path for place in ("params", OWN) for path in sorted((root() / place).glob("*.yaml"))]
+    paths = [path for place in PLACES for path in sorted((root() / place).glob("*.yaml"))]
     if twice := [name for name, count in Counter(path.stem for path in paths).items() if count > 1]:
         raise SettingsError(f"{OWN}/{twice[0]}.yaml: there is a params/{twice[0]}.yaml; give it another name")
     return {path.stem: read_params(path) for path in paths if path.stem != "studies"}

@@ -178,12 +178,14 @@ def test_files_of_a_reader_are_scales_and_methods_by_their_keys(tmp_path, monkey
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("own"))
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(params, "PLACES", ("params", params.OWN))
     own = tmp_path / "params" / "own"
     own.mkdir()
     (own / "of_a_test.yaml").write_text("scale: of_a_test\ntask: data/of_a_test\nmethod: static\n")
     (own / "mine.yaml").write_text("method: symbiosis\nvariant: mine\nepochs: 3\n")
     params.files.cache_clear(), params.all_arms.cache_clear()
+    assert "of_a_test" not in params.files()  # what a reader adds turns no other test red
+    monkeypatch.setattr(params, "PLACES", ("params", params.OWN))
+    params.files.cache_clear()
     try:
         (run,) = batch.plan("of_a_test", arms=["symbiosis_mine"], seeds=1)
         assert (run.parameters()["task"], run.parameters()["epochs"], run.parameters()["method"]) == (
