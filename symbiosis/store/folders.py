@@ -70,6 +70,19 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def link_folder(source: Path, folder: Path) -> None:
+    """A second folder with the same files, which need no more room; copies of them on a disk without links."""
+    with atomic_folder(folder) as out:
+        shutil.copytree(source, out, copy_function=_link, dirs_exist_ok=True)
+
+
+def _link(source: str, place: str) -> None:
+    try:
+        os.link(source, place)
+    except OSError:
+        shutil.copy2(source, place)
+
+
 def remove(folder: Path) -> None:
     """Delete a folder, in one step for whoever looks: it is renamed away first, so a killed process leaves no half."""
     trash = _beside(folder)

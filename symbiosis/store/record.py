@@ -14,7 +14,7 @@ import torch
 
 from symbiosis.settings import RunSettings, Settings, root
 from symbiosis.store import stages
-from symbiosis.store.folders import sha256, write_atomic
+from symbiosis.store.folders import digest, sha256, write_atomic
 from symbiosis.store.results import COLUMNS, UNREPORTED, read_rows
 from symbiosis.store.stages import read_json, run_folder
 
@@ -86,19 +86,35 @@ def provenance(folder: Path, settings: Settings, device: torch.device, results: 
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         **git_state(),
         "constraints": sha256(constraints) if constraints.is_file() else None,
-        "device": str(device),
-        "hardware": hardware(device),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
+        **machine(device),
         "wall_s": round(sum(r["wall_s"] for r in results), 2),
         "cpu_s": round(sum(r["cpu_s"] for r in results), 2) if all("cpu_s" in r for r in results) else None,
-        "peak_memory_gib": stages.peak_memory_gib(),
+        "peak_memory_gib": max([stages.peak_memory_gib(), *(r.get("peak_memory_gib") or 0 for r in results)]),
         "versions": versions(),
         "products": stages.products(folder),
         "settings": settings.model_dump(),
         "stages": {r["stage"]: r["wall_s"] for r in results},
         "stage_costs": {r["stage"]: {key: r.get(key) for key in STAGE_COSTS} for r in results},
+        "shared_from": {
+            r["stage"]: by for r in results if (by := r.get("made_by", settings.run_id)) != settings.run_id
+        },
     }
+
+
+def machine(device: torch.device) -> dict:
+    """What else the last digits depend on: device, processor, its instructions, threads."""
+    return {
+        "device": str(device),
+        "hardware": hardware(device),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def code_digest() -> str:
+    """sha256 over the package's own files."""
+    package = Path(__file__).parents[1]
+    return digest(sorted(path for kind in ("*.py", "*.yaml") for path in package.rglob(kind)))
 
 
 def git_state() -> dict:

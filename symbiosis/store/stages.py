@@ -1,6 +1,7 @@
 """Stages of a run that appear complete or not at all, the run folder they stand in, and who may write there."""
 
 import contextlib
+import hashlib
 import json
 import math
 import resource
@@ -19,6 +20,8 @@ from symbiosis.store.folders import (
     atomic_folder,
     corrupted,
     disk_errors_said,
+    link_folder,
+    locked,
     locked_folder,
     remove,
     remove_partial,
@@ -47,6 +50,12 @@ def run_folder(settings: RunSettings) -> Path:
     return resolve(settings.reports_dir) / "runs" / settings.folder
 
 
+def shared_folder(run: Path, name: str, needs: dict) -> Path:
+    """Where the runs of a scale share a stage: its name tells `needs`, all that the stage is made from, by sha256."""
+    digest = hashlib.sha256(json.dumps(needs, sort_keys=True).encode()).hexdigest()
+    return run.parents[1] / ".shared" / f"{name}-{digest[:32]}"
+
+
 def invalidate(state: Path, names: Sequence[str]) -> None:
     """Remove the first stage that is not as it was written, and all after it: a run goes on from there.
 
@@ -69,22 +78,35 @@ def _is_complete(folder: Path) -> bool:
     return not wrong
 
 
-def stage(state: Path, name: str, make: Callable[[Path], dict], *, also: Iterable[Path] = ()) -> dict:
+def stage(
+    state: Path, name: str, make: Callable[[Path], dict], *, also: Iterable[Path] = (), shared: Path | None = None
+) -> dict:
     """The result of a stage: read from `state/name`, or made; the folder appears only when all of it is written.
 
-    `also` are files that the stage writes elsewhere.
+    `also` are files that the stage writes elsewhere. `shared` is where all runs that would make the very same stage
+    look for it first, and leave it: the one that comes first makes it, others wait and take it, its costs included.
     """
     folder = state / name
     if not folder.is_dir():
-        began, cpu = time.perf_counter(), time.process_time()
-        with atomic_folder(folder) as out:
-            result = make(out) | {"stage": name}
-            result["wall_s"] = round(time.perf_counter() - began, 2)
-            result["cpu_s"] = round(time.process_time() - cpu, 2)  # of all threads of this process
-            result["peak_memory_gib"] = peak_memory_gib()
-            (out / "result.json").write_text(json.dumps(result))
-            write_checksums(out, also)
+        with locked(shared.with_suffix(".lock"), wait=True) if shared else contextlib.nullcontext():
+            if shared and shared.is_dir() and not corrupted(shared):
+                link_folder(shared, folder)
+            else:
+                _make(folder, make, also)
+                if shared:
+                    link_folder(folder, shared)
     return json.loads((folder / "result.json").read_text())
+
+
+def _make(folder: Path, make: Callable[[Path], dict], also: Iterable[Path]) -> None:
+    began, cpu = time.perf_counter(), time.process_time()
+    with atomic_folder(folder) as out:
+        result = make(out) | {"stage": folder.name}
+        result["wall_s"] = round(time.perf_counter() - began, 2)
+        result["cpu_s"] = round(time.process_time() - cpu, 2)  # of all threads of this process
+        result["peak_memory_gib"] = peak_memory_gib()
+        (out / "result.json").write_text(json.dumps(result))
+        write_checksums(out, also)
 
 
 def peak_memory_gib() -> float:
@@ -100,6 +122,14 @@ def prune_checkpoints(folder: Path) -> None:
             if int(model.parent.name.split("-")[1]) < settings["generations"]:
                 remove(model)
     remove_partial(folder / "state")
+
+
+def prune_shared(scale: Path) -> None:
+    """Delete the shared stages of a scale that hold weights: who needs one later makes it again."""
+    for model in scale.glob(".shared/*/model"):
+        with locked(model.parent.with_suffix(".lock"), wait=True):
+            if model.parent.is_dir():
+                remove(model.parent)
 
 
 def metric(generation: int, name: str, value: float, unit: str, n: int) -> dict:

@@ -14,6 +14,7 @@ from symbiosis.store.folders import (
     LockError,
     atomic_folder,
     corrupted,
+    link_folder,
     locked,
     locked_folder,
     remove_partial,
@@ -54,6 +55,22 @@ def test_a_file_that_is_not_as_written_or_that_nobody_wrote_is_named(summed):
         path.write_bytes(content)
     (summed / "model" / "weights.pkl").write_text("")
     assert corrupted(summed) == ["model/weights.pkl"]
+
+
+def test_a_second_folder_of_the_same_files_takes_no_room_and_on_a_disk_without_links_is_a_copy(tmp_path, monkeypatch):
+    for path in (source := tmp_path / "made") / "result", source / "model" / "weights":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("1 2 3")
+    write_checksums(source)
+    for name, files in (("linked", 1), ("copied", 2)):
+        if name == "copied":
+            monkeypatch.setattr(os, "link", mock.Mock(side_effect=OSError(errno.EPERM, "no links here")))
+        link_folder(source, tmp_path / name)
+        assert corrupted(tmp_path / name) == []
+        inodes = {(folder / "model" / "weights").stat().st_ino for folder in (source, tmp_path / name)}
+        assert len(inodes) == files
+    folders.remove(source)
+    assert (tmp_path / "linked" / "result").read_text() == "1 2 3"
 
 
 def test_a_cut_list_is_seen_wherever_it_is_cut(summed):
