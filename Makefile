@@ -180,5 +180,5 @@ lint: $(READY)  ## style of code and notebooks
 	$(BIN)/nbstripout --verify $(STRIP) notebooks/*.ipynb
 
 clean:  ## delete caches and the environment; runs and reports stay
-	rm -rf $(VENV) .cache .snakemake .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .cache .snakemake .pytest_cache .ruff_cache *.egg-info reports/local/runs/*/.shared
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -307,7 +307,9 @@ def publish(run: Run, args: Sequence[str] = ()) -> None:
 def _collect(run: Run, into: str) -> list[str]:
     from symbiosis.analysis import costs, gallery, lesson_measures
     from symbiosis.store import results
+    from symbiosis.store.stages import prune_shared
 
+    prune_shared(root() / params.LOCAL / "runs" / run.scale)
     merged = results.collect(params.LOCAL, run.scale, into=into)
     if not merged:
         raise BatchError(f"{params.LOCAL}: no run of scale '{run.scale}' is finished, so there is nothing to report")

@@ -77,10 +77,7 @@ def log_mean(log_p: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def report(state: LoopState) -> dict:
-    """How the Generator labels the dev texts, told in a line: its counts, entropy, accuracy, and calibration.
-
-    Warns where one class takes nearly all texts of a task that is not nearly all of it.
-    """
+    """How the Generator labels the dev texts, told in a line: its counts, entropy, accuracy, and calibration."""
     generator, dev = state.generator, state.task.dev
     probs, labels = generator.label_probs(dev["text"][:]), np.array(dev["label"])
     counts, curve = label_counts(probs), calibration_curve(probs, labels)
@@ -92,6 +89,16 @@ def report(state: LoopState) -> dict:
         "calibration_error": round(calibration_error(probs, labels), 4),
         "calibration_curve": [[n, round(sure, 4), round(right, 4)] for n, sure, right in curve],
     }
+    tell(found, labels)
+    return found
+
+
+def tell(found: dict, labels: np.ndarray) -> None:
+    """A `report` in a line; warns where one class takes nearly all texts of a task that is not nearly all of it.
+
+    labels: (n,) of the dev texts.
+    """
+    names, counts = list(found["counts"]), np.array(list(found["counts"].values()))
     said = ", ".join(f"{name} {n}" for name, n in found["counts"].items())
     tqdm.write(
         f"labeller: {said} of {len(labels)} dev texts; accuracy {found['accuracy']:.2f}, entropy "
@@ -99,8 +106,7 @@ def report(state: LoopState) -> dict:
     )
     if (c := one_sided(counts, labels)) is not None:
         tqdm.write(
-            f"WARNING: the Generator calls {counts[c]} of {len(labels)} dev texts {generator.label_names[c]!r}: "
+            f"WARNING: the Generator calls {counts[c]} of {len(labels)} dev texts {names[c]!r}: "
             "whatever it labels or filters is lost; take prompts with label_format completion and several label_words, "
             "as news_completion has them, or calibration written"
         )
-    return found

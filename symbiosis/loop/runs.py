@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from tqdm.auto import tqdm
 
 from symbiosis.data.lesson import load_lesson, save_lesson
 from symbiosis.data.task import Task, load_task
-from symbiosis.loop.labeller import reference, report
+from symbiosis.loop.labeller import reference, report, tell
 from symbiosis.loop.methods import (
     NEEDS_GENERATOR,
     as_labelled,
@@ -31,7 +32,7 @@ from symbiosis.loop.state import LoopState, seeded
 from symbiosis.measures.lessons import labels_right, whole_lesson
 from symbiosis.models import encoders, loading
 from symbiosis.models.checks import check_sizes
-from symbiosis.models.devices import claim, tell_precision
+from symbiosis.models.devices import claim, resolved_precision, tell_precision
 from symbiosis.models.generator import Generator
 from symbiosis.models.hidden_states import probe, random_model
 from symbiosis.models.loading import LanguageModel
@@ -40,13 +41,22 @@ from symbiosis.models.student import Student
 from symbiosis.models.tokens import cut_share
 from symbiosis.models.vllm import require_engine
 from symbiosis.pretrain.initial import cache_key, initial_model_folder, initial_weights
-from symbiosis.prompts import read_prompts
+from symbiosis.prompts import prompts_file, read_prompts
 from symbiosis.settings import PROXIES, UNREPORTED, RunSettings
-from symbiosis.store.record import Made, run_once
-from symbiosis.store.stages import invalidate, metric, settle_inputs, stage
+from symbiosis.store.folders import sha256
+from symbiosis.store.record import Made, code_digest, machine, run_once, versions
+from symbiosis.store.stages import invalidate, metric, settle_inputs, shared_folder, stage
 
 UNITS = {"accuracy": "share", "label_loss": "nats", "lm_loss": "nats/token"}
 DRIFT_TEXTS = 64  # own texts behind `generator_kl`
+# All settings that stages which runs share may read, see `Loop.shared`.
+READS = ("seed", "device", "threads", "precision", "prompts", "max_length", "generation_batch_size")
+WRITES = (*READS, "calibration", "generation_engine", "temperature", "top_p", "max_new_tokens")
+EVALUATES = (*READS, "student", "lm_weight", "probe_hidden_states")
+LEARNS = (
+    "epochs", "batch_size", "learning_rate", "schedule", "warmup_steps",
+    "num_processes", "sharding", "gradient_accumulation_steps",
+)  # fmt: skip
 NOT_PROBED = {f"{name}_{part}": math.nan for name in ("density", "effective_rank") for part in ("head", "tail")} | {
     "n": 0
 }
@@ -120,7 +130,7 @@ def _calibrates(settings: RunSettings) -> bool:
 
 def _run_all(folder: Path, state: LoopState, on_stage: Callable[[str], None]) -> Made:
     settings, loop = state.settings, Loop(state, folder, on_stage)
-    precision, inputs = tell_precision(settings.precision, state.student.device), loop.inputs()
+    precision, inputs = tell_precision(settings.precision, state.student.device), loop.inputs
     if settings.precision == "auto":
         inputs["precision"] = precision
     inputs["sizes"] = _sizes(loop.state)
@@ -193,49 +203,73 @@ class Loop:
     on_stage: Callable[[str], None]
     results: list[dict] = field(default_factory=list)
 
-    def stage(self, name: str, make: Callable[[Path], dict], *also: Path) -> Path:
+    def stage(self, name: str, make: Callable[[Path], dict], *also: Path, shared: Path | None = None) -> Path:
         """Make the stage or find it made; its folder."""
+        own = self.state.settings.run_id
 
         def work(out: Path) -> dict:
             with seeded(self.state.settings.seed, name):
                 result = make(out)
             self.on_stage(name)
-            return result
+            return result | ({"made_by": own} if shared else {})
 
-        self.results.append(stage(self.folder / "state", name, work, also=also))
+        result = stage(self.folder / "state", name, work, also=also, shared=shared)
+        self.results.append(result)
+        if result.get("made_by", own) != own:
+            tqdm.write(f"{name}: taken from {result['made_by']}, where it is the same")
+            if "labeller" in result:
+                tell(result["labeller"], np.array(self.state.task.dev["label"]))
         return self.folder / "state" / name
+
+    def shared(self, name: str, settings: tuple[str, ...], splits: tuple[str, ...]) -> tuple[LoopState, Path]:
+        """All that a stage which runs share is made from, and where they share it: the place's name tells all of it."""
+        state = self.state.narrowed(settings, splits)
+        device, generator, task = state.student.device, state.generator, state.task
+        needs = {
+            "settings": vars(state.settings),
+            "words": sha256(prompts_file(state.settings.prompts)),
+            "classes": task.label_names,
+            "truth_known": task.world is not None,
+            "rows": {split: getattr(task, split).to_dict() for split in splits},
+            "weights": {role: digest for role, digest in self.inputs.items() if role.endswith("_weights")},
+            "reference": generator and generator.reference,
+            "precision": resolved_precision(state.settings.precision, device),
+            "made_by": machine(device) | {"versions": versions(), "code": code_digest()},
+        }
+        return state, shared_folder(self.folder, name, needs)
 
     def calibrate(self) -> None:
         """What all label beliefs of the run are calibrated by, where `calibration` asks for it."""
-        state = self.state
+        state, name = self.state, "calibration-0"
+        if not _calibrates(state.settings):
+            return
+        asked, shared = self.shared(name, WRITES, ("pool",) * (state.settings.calibration == "pool"))
 
         def make(out: Path) -> dict:
-            state.counts = Counter()
-            found = reference(state, out)
-            return {
-                "rows": [],
-                "reference": found,
-                "writing_counts": {"generation": 0, "step": "calibration", **state.counts},
-            }
+            found = reference(asked, out)
+            counts = {"generation": 0, "step": "calibration", **asked.counts}
+            return {"rows": [], "reference": found, "writing_counts": counts}
 
-        if _calibrates(state.settings):
-            self.stage("calibration-0", make)
-            state.generator = replace(state.generator, reference=self.results[-1]["reference"])
+        self.stage(name, make, shared=shared)
+        state.generator = replace(state.generator, reference=self.results[-1]["reference"])
 
     def begin(self) -> None:
         """The Student before the first lesson; after train_size real rows under `recursive_start: warm`."""
-        state, settings = self.state, self.state.settings
+        name, settings = "student-0", self.state.settings
+        warm = settings.method == "recursive" and settings.recursive_start == "warm"
+        splits = ("dev", "test", *["train"] * warm)
+        state, shared = self.shared(name, EVALUATES + LEARNS * warm, splits)
 
         def make(out: Path) -> dict:
-            if settings.method == "recursive" and settings.recursive_start == "warm":
+            if warm:
                 lesson = as_labelled(state.task.train, "real", 0)
                 state.student.learn(lesson, seed=state.seed(0, "student"))
                 state.student.save(out / "model")
-            if settings.method not in NEEDS_GENERATOR:
+            if state.generator is None:
                 return {"rows": evaluation(state, 0)}
             return {"rows": [*evaluation(state, 0), _generator_accuracy(state, 0)], "labeller": report(state)}
 
-        self._take_student(self.stage("student-0", make))
+        self._take_student(self.stage(name, make, shared=shared))
 
     def write_lesson(self, generation: int) -> None:
         """Step A: the lesson of this generation."""
@@ -339,6 +373,7 @@ class Loop:
         lm = loading.load(str(made / "model"), device=self.state.settings.device)
         return replace(self.state.generator, lm=lm)
 
+    @cached_property
     def inputs(self) -> dict:
         """What the run is made from: the task's texts, and which initial weights these really are."""
         task, state = self.state.task, self.state

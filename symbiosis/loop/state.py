@@ -3,8 +3,8 @@
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -52,6 +52,18 @@ class LoopState:
     def reader(self) -> Student | ProxyStudent | Generator:
         """Who reads labels off texts: the Generator, else the Student."""
         return self.generator or self.student
+
+    def narrowed(self, names: Collection[str], splits: Collection[str]) -> "LoopState":
+        """A run's state before its first lesson, with no other settings and splits than these: who reads another fails.
+
+        So whatever is made from it is the same in all runs that agree in these, in weights and in `reference`.
+        """
+        settings, gone = self.settings.model_copy(), {"train", "dev", "test", "pool"} - {*splits}
+        for name in type(settings).model_fields.keys() - {*names}:
+            del vars(settings)[name]
+        nothing = dict.fromkeys(gone) | dict.fromkeys(("name", "source", "fingerprint", "data", "overlap", "cleaned"))
+        models = [one and replace(one, settings=settings) for one in (self.student, self.generator)]
+        return LoopState(settings, replace(self.task, **nothing), *models)
 
 
 @contextlib.contextmanager
