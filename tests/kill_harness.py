@@ -37,6 +37,7 @@ BATCH = (
     {"method": "recursive", "mixing": "accumulate", "recursive_start": "warm"},
     {"method": "symbiosis", "generations": 3},
 )
+TOGETHER = ({"method": "static", "calibration": "written"}, {"method": "symbiosis", "calibration": "written"})
 NOTEBOOK = {"recursive": "02_baselines", "symbiosis": "03_symbiosis_loop"}
 LAST = "rows and record"
 LIMIT_S = 300  # for one process; far more than any needs
@@ -47,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=30, help="of plain processes that compute")
     parser.add_argument("--kernel", type=int, default=0, help="of a notebook's kernel under papermill")
     parser.add_argument("--papermill", type=int, default=0, help="of papermill itself")
+    parser.add_argument("--together", type=int, default=0, help="of one of two arms that share stages, side by side")
     parser.add_argument(
         "--command", default="", help="a shell line that runs a batch into reports/local/runs, killed too"
     )
@@ -59,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         harness.kill_runs("process", args.kills)
         harness.kill_runs("kernel", args.kernel)
         harness.kill_runs("papermill", args.papermill)
+        harness.kill_together(args.together)
         if args.command:
             harness.kill_command(args.command, args.command_kills)
     report = harness.report() | {"wall_s": round(time.perf_counter() - began, 1)}
@@ -137,6 +140,37 @@ class Harness:
         if aim == LAST:
             return after(last.is_dir, self.rng.uniform(0, 0.2))
         return after(lambda: any((folder / "state").glob(f".{aim}-*")), self.rng.expovariate(1 / 0.08))
+
+    # --- two arms of a seed side by side
+
+    def kill_together(self, kills: int) -> None:
+        """Two arms that share their first stages: one is killed while one of these is made or taken, the other ends.
+
+        Then the killed one is continued, which takes what the other has made.
+        """
+        unbroken = {}
+        while self.kinds["together"] < kills:
+            place = self.folder / "together"
+            arms = [RunSettings(**TINY | arm | {"reports_dir": str(place)}) for arm in TOGETHER]
+            processes = [fork(arm, self.folder / "together.log") for arm in arms]
+            victim = self.rng.randrange(2)
+            folders = [stages.run_folder(arm) for arm in arms]
+            begun = [folders[0].parents[1] / ".shared", *(folder / "state" for folder in folders)]
+            point = after(lambda: any(any(f.glob(".*.part")) for f in begun), self.rng.expovariate(1 / 0.2))  # noqa: B023
+            if wait(processes[victim], point):
+                hit = at_work(folders[victim], arms[victim])
+                if kill(processes[victim]):
+                    self._count("together", hit, arms[victim])
+            codes = [processes[1 - victim].wait(LIMIT_S)]
+            codes.append(fork(arms[victim], self.folder / "together.log").wait(LIMIT_S))
+            if any(codes):
+                log = (self.folder / "together.log").read_text()
+                raise SystemExit(f"together: runs ended with {codes}, unasked\n{log[-3000:]}")
+            for arm, folder in zip(arms, folders, strict=True):
+                if arm.name not in unbroken:
+                    unbroken[arm.name] = unbroken_like(arm, self.folder / f"together-unbroken-{arm.name}")
+                self._compare(unbroken[arm.name], folder, "together")
+            shutil.rmtree(place)
 
     # --- a batch by a command
 
