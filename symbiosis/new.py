@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from symbiosis.data.characters import match_key
 from symbiosis.data.labelled import Source, read
@@ -19,13 +20,17 @@ from symbiosis.models.checks import library_errors
 from symbiosis.models.loading import find, pick_device, read_tokenizer
 from symbiosis.models.tokens import token_ids
 from symbiosis.prompts import read_prompts
-from symbiosis.settings import RunSettings, make_settings, root
+from symbiosis.settings import PROXIES, RunSettings, make_settings, root
 from symbiosis.store.folders import write_atomic
-from symbiosis.yaml_files import read_params
 
 FIRST_LOOK = 40  # tokens of a text and its labels up to which a first look has all ROWS
 ROWS = {"dev": (32, 12), "train": (72, 36), "pool": (64, 32), "test": (64, 24), "lesson": (24, 12)}  # most and least
 MODEL = "smollm2-135m-instruct"  # what `make weights` fetches
+QUICK = "probe"  # the Student of a first look: seconds where a language model takes minutes
+SPELLED = 4  # tokens a class name, beyond which a model is reading letters
+EVEN = (
+    2  # the largest class has at most so many times the rows of the mean one where beliefs are calibrated by the pool
+)
 
 
 class NewError(SymbiosisError):
@@ -39,8 +44,14 @@ class Look:
     source: Source
     distinct: int  # rows outside the test, each text once
     removed: dict[str, int]
-    tokens: pd.Series  # of each text outside the test, as the Student counts them
+    tokens: pd.Series  # of each text outside the test, as the model counts them
     label_tokens: int  # of all class names together: a label is read after every text
+
+    @property
+    def counts(self) -> pd.Series:
+        """Rows of each class outside the test."""
+        classes = range(len(self.source.label_names))
+        return self.source.rest["label"].value_counts().reindex(classes, fill_value=0)
 
 
 def look(data: str, count_tokens: Callable[[list[str]], list[int]]) -> Look:
@@ -65,6 +76,7 @@ def values_of(name: str, data: str, models: dict[str, str], found: Look) -> dict
     return {
         "scale": name, "generations": 2, "task": data, "task_revision": "", "lesson_size": lesson, "train_size": train,
         "pool_size": pool, "dev_size": dev, "test_size": test, "max_length": length, "max_new_tokens": min(length, 48),
+        "calibration": "pool" if found.counts.max() <= EVEN * found.counts.mean() else "none",
         "device": "cpu" if pick_device("auto").type == "cpu" else "auto",  # on a CPU several runs go side by side
         "precision": "auto", "threads": 1, "batch_size": 8, "epochs": 3, "learning_rate": 1e-4, "max_redraws": 2,
         **models,
@@ -88,8 +100,7 @@ def scale_file(values: dict) -> str:
 def report(found: Look, values: dict) -> str:
     """What was found, in a few lines: rows, classes, lengths, what will be cut, was cleaned, or is missing."""
     source, longest, n_test = found.source, values["max_length"], len(found.source.test)
-    counts = source.rest["label"].value_counts().reindex(range(len(source.label_names)), fill_value=0)
-    cut = (found.tokens > longest).mean()
+    counts, cut = found.counts, (found.tokens > longest).mean()
     lines = [
         f"{source.name}: {len(source.rest)} rows to learn from, {found.distinct} distinct; {n_test} test rows",
         "classes: " + ", ".join(f"{n} {c}" for n, c in zip(source.label_names, counts, strict=True)),
@@ -98,30 +109,50 @@ def report(found: Look, values: dict) -> str:
         "left out: " + (", ".join(f"{n} {k.replace('_', ' ')}" for k, n in found.removed.items() if n) or "nothing"),
         "cleaned: " + (", ".join(f"{n} x {kind}" for kind, n in source.cleaned.items()) or "nothing"),
     ]
+    if found.label_tokens > SPELLED * len(counts):
+        lines.append(
+            f"class names: {found.label_tokens} tokens for {len(counts)}: the model spells them, so it may not know "
+            "their language; look at the line `labeller` of a run"
+        )
     if (counts == 0).any():
         missing = [name for name, count in zip(source.label_names, counts, strict=True) if not count]
         lines.append(f"missing: no row of {', '.join(missing)} outside the test, so nothing real can teach it")
     return "\n".join(lines)
 
 
-def new(name: str, data: str, student: str = MODEL, generator: str = MODEL, prompts: str = "texts") -> tuple[Path, str]:
-    """Write params/own/NAME.yaml; returns its path and the report. Raises a SymbiosisError, nothing written."""
+def new(name: str, data: str, student: str = QUICK, generator: str = MODEL, prompts: str = "texts") -> tuple[Path, str]:
+    """Write params/own/NAME.yaml; returns its path, and in lines what was found and is next.
+
+    Raises a SymbiosisError, nothing written.
+    """
     path = root() / f"params/own/{name}.yaml"
     if not re.fullmatch(r"[a-z0-9_]+", name) or (root() / f"params/{name}.yaml").exists():
         raise NewError(f"NAME={name}: take small letters, digits and _, and a name that params/ does not have yet")
     if path.exists():
         raise NewError(f"{path.relative_to(root())}: is there already; edit it, or delete it to have it written anew")
-    with library_errors(student):
-        tokenizer = read_tokenizer(find(student))
+    reader = generator if student in PROXIES else student
+    with library_errors(reader):
+        tokenizer = read_tokenizer(find(reader))
     read_prompts(prompts)
     models = {"student": student, "student_revision": "", "generator": generator, "generator_revision": ""}
     models["prompts"] = prompts
     found = look(data, lambda texts: [len(row) for row in token_ids(tokenizer, texts)])
     values = values_of(name, data, models, found)
     text = scale_file(values)
+    make_settings(str(path), **yaml.safe_load(text), method="real")
     write_atomic(path, text.encode())
-    make_settings(str(path), **read_params(path))
-    return path, report(found, values)
+    return path, f"{report(found, values)}\nwritten: {path.relative_to(root())}; {steps(name, data, student)}"
+
+
+def steps(name: str, data: str, student: str) -> str:
+    """What to do with a scale: of a quick Student, which tries only some methods, also how to have them all."""
+    if student not in PROXIES:
+        return f"next: make reproduce SCALE={name} SEEDS=1"
+    return (
+        f"next: make reproduce SCALE={name} SEEDS=1 ARMS=first_look\n"
+        f"{student!r} is a quick Student, which only says labels; then all methods, many times slower: "
+        f"make new NAME={name}_full DATA={data} STUDENT={MODEL}"
+    )
 
 
 def main(words: list[str]) -> None:
@@ -131,10 +162,9 @@ def main(words: list[str]) -> None:
     if not {"name", "data"} <= set(given):
         raise SystemExit("make new NAME=tickets DATA=folder [STUDENT=model] [GENERATOR=model] [PROMPTS=tickets]")
     try:
-        path, said = new(**given)
+        print(new(**given)[1])
     except SymbiosisError as error:
         raise SystemExit(str(error)) from None
-    print(f"{said}\nwritten: {path.relative_to(root())}; next: make reproduce SCALE={path.stem} SEEDS=1")
 
 
 if __name__ == "__main__":

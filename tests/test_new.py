@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from row_by_row import row_by_row
 
-from symbiosis import new
+from symbiosis import new, params
 from symbiosis.data.readers import DataError
 from symbiosis.loop import runs
 from symbiosis.settings import RunSettings, make_settings
@@ -20,6 +20,7 @@ WORDS = {
     "Account": ["password", "login", "profile", "lock"],
     "Техника": ["экран", "сбой", "ошибка", "обновление"],
 }
+FIRST_LOOK = {arm: params.all_arms()[arm] for arm in params.named_arms(["first_look"])}
 
 
 @pytest.fixture
@@ -56,6 +57,35 @@ def test_own_data_of_three_classes_walks_from_a_folder_to_rows(clone, neox_folde
     for method in ("real", "pseudo_label"):
         rows = runs.run(make_settings(**given | fast | {"method": method}))
         assert rows.query("metric == 'accuracy'")["n"].unique() == [31]
+
+
+def test_a_first_look_is_a_quick_students_whose_arms_all_run(clone, qwen_folder):
+    path, said = new.new("tickets", "tickets", generator=str(qwen_folder))
+    assert "written: params/own/tickets.yaml; next: make reproduce SCALE=tickets SEEDS=1 ARMS=first_look" in said
+    assert "make new NAME=tickets_full DATA=tickets STUDENT=smollm2-135m-instruct" in said
+    given = read_params(path)
+    assert (given["student"], given["calibration"], given["prompts"]) == ("probe", "pool", "texts")
+    accuracy, fast = {}, {"max_new_tokens": 8, "generation_batch_size": 16, "hard_examples": 4}
+    for arm, method in FIRST_LOOK.items():
+        rows = runs.run(make_settings(**given | method | fast))
+        accuracy[arm] = rows.query("metric == 'accuracy' and generation == 2")["value"].item()
+    assert accuracy["real"] > 0.6 and len(accuracy) == 4, accuracy  # guessing: 0.33; the words tell the classes
+
+
+def test_beliefs_are_calibrated_by_the_pool_unless_one_class_has_most_of_it(clone, qwen_folder):
+    train = clone / "tickets/train.csv"
+    head, *rows = train.read_text(encoding="utf-8").splitlines()
+    few = [row for i, row in enumerate(rows) if row.endswith("Billing") or i % 5 == 0]
+    train.write_text("\n".join([head, *few]), encoding="utf-8")
+    path, said = new.new("tickets", "tickets", generator=str(qwen_folder))
+    assert "Account 8, Billing 40" in said and read_params(path)["calibration"] == "none"
+
+
+def test_names_that_a_model_spells_are_told(clone, qwen_folder, monkeypatch):
+    for most, said in ((4, True), (100, False)):  # tokens a name: here the letters of Техника are two each
+        monkeypatch.setattr(new, "SPELLED", most)
+        told = new.new(f"tickets{most}", "tickets", generator=str(qwen_folder))[1]
+        assert ("the model spells them, so it may not know their language" in told) is said
 
 
 @row_by_row(
