@@ -97,6 +97,7 @@ def report(planned: Sequence[Run]) -> None:
     for folder in lines.loc[lines["status"] == FAILED, "folder"]:
         print(f"FAILED: {folder}\n{last_lines(root() / folder)}\n")
     by_arm, said = summary(planned)
+    said += agreement(scale)
     write_atomic(place / f"{scale}.html", scale_page(lines, scale, [*by_arm.values(), *said]).encode())
     write_atomic(place / "index.html", index_page(place).encode())
     shown = brief(by_arm)
@@ -118,14 +119,14 @@ def summary(planned: Sequence[Run]) -> tuple[dict[str, str], list[str]]:
     """Final accuracy over the seeds of this batch, beside the published rows of the same runs: a line per arm.
 
     The head stands under ''. The sentences say whether the rows are the published ones, digit by digit, or by how much
-    accuracies differ, and whether the verdicts are.
+    accuracies differ.
     """
     import pandas as pd
 
     from symbiosis.analysis.tables import arm_name, order
 
     published: dict[str, dict] = {}
-    for row in table_rows("results.csv", planned[0].scale, params.PUBLISHED):
+    for row in table_rows("results.csv", planned[0].scale, params.PUBLISHED) if planned else ():
         published.setdefault(row["run_id"], {})[row["generation"], row["metric"]] = float(row["value"] or "nan")
     lines, classes = [], None
     for run in [run for run in planned if run.finished]:
@@ -152,7 +153,7 @@ def summary(planned: Sequence[Run]) -> tuple[dict[str, str], list[str]]:
         off = (known["here"] - known["published"]).abs().max()
         last = "" if known["equal"].all() else f"; accuracies differ by at most {off:.4f}, see docs/faq.md"
         said.append(f"{known['equal'].sum()} of {len(known)} runs equal the published rows, digit by digit{last}")
-    return by_arm, said + agreement(planned[0].scale)
+    return by_arm, said
 
 
 def agreement(scale: str) -> list[str]:
@@ -211,9 +212,20 @@ def scale_page(lines, scale: str, result: Sequence[str] = ()) -> str:
 
 
 def index_page(place: Path) -> str:
-    """Links to the pages of all scales in a folder of reports."""
-    from nbformat.v4 import new_markdown_cell, new_notebook
+    """The result and a link to the page of every scale in a folder of reports."""
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-    pages = sorted(path for path in place.glob("*.html") if path.name != "index.html")
-    links = "\n".join(f"- [{path.stem}]({path.name})" for path in pages)
-    return as_html(new_notebook(cells=[new_markdown_cell(f"# Scales that were run here\n\n{links}")]), "Scales")
+    cells = [new_markdown_cell("# Scales that were run here")]
+    for path in sorted(path for path in place.glob("*.html") if path.name != "index.html"):
+        cells.append(new_markdown_cell(f"## [{path.stem}]({path.name})"))
+        if result := brief(summary(_finished(path.stem))[0]):
+            cells.append(new_code_cell(outputs=[new_output("stream", text="\n".join(result))]))
+    return as_html(new_notebook(cells=cells), "Scales")
+
+
+def _finished(scale: str) -> list[Run]:
+    """The finished runs of a scale here, those of its main study where there are any."""
+    found = (root() / params.LOCAL / "runs" / scale).glob("*/*-s*/record.json")
+    parts = [(path.parts[-3], *path.parts[-2].rpartition("-s")[::2]) for path in sorted(found)]
+    runs = [run for study, arm, seed in parts if (run := Run(scale, study, arm, int(seed))).finished]
+    return [run for run in runs if run.study == "main"] or runs

@@ -143,7 +143,7 @@ PAGE = """{% extends 'basic/index.html.j2' %}
 table{border-collapse:collapse;font-size:.85em;margin:1em 0}
 td,th{padding:.2em .6em;border-bottom:1px solid #ddd;text-align:left}
 pre{white-space:pre-wrap;background:#f6f6f6;padding:.6em;font-size:.85em} .output_area,.text_cell{overflow:auto}
-.anchor-link{display:none} @media(max-width:500px){pre{font-size:.58em}}
+.anchor-link{display:none} @media(max-width:500px){pre{font-size:.58em} .output_png img{max-width:none;width:42em}}
 @media(prefers-color-scheme:dark){body{background:#161616;color:#ddd} pre{background:#222} a{color:#8ab4f8}
 td,th{border-color:#444} img{background:#fff}}</style></head>
 <body>{% endblock %}

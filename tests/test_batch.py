@@ -474,6 +474,8 @@ def test_batch_csv_and_its_page_say_how_each_run_stands(stood, capsys):
     assert f"Failed: {plan[2].folder}" in page and "&lt;script&gt;" in page and "<script" not in page
     (link,) = re.findall(r'href="(html/[^"]+)"', page)
     assert "A run" in (repo / "reports/local" / link).read_text() and "<td>0.75</td>" in page
+    index = (repo / "reports/local/index.html").read_text()  # every scale by its result
+    assert '<a href="miniature.html">' in index and re.search(r"mean final test accuracy.*\nReal data +0\.750", index)
 
 
 def test_of_a_log_without_a_sentence_the_last_lines_are_shown(tmp_path):
