@@ -27,6 +27,11 @@ def test_no_number_of_the_paper_is_typed_by_hand():
     assert re.findall(r"\d", prose_of("It leads by 12.3 points."))  # what it would find
 
 
+def test_a_number_is_followed_by_all_that_is_written_behind_it():
+    """A bare semicolon would end the call that fetches the number, and be gone."""
+    assert not re.findall(r"#[a-z-]+\([^()]*\);", PROSE) and "\\;" in PROSE
+
+
 def test_what_the_paper_reads_is_that_of_the_committed_results(tmp_path):
     for name in ("results.csv", "measures.csv", "mixtures.csv", "small_studies.csv"):
         (tmp_path / name).symlink_to(ROOT / "reports" / name)
