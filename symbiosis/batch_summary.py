@@ -205,7 +205,8 @@ def scale_page(lines, scale: str, result: Sequence[str] = ()) -> str:
     names = [
         f'<a href="{pages[f]}">{i}</a>' if f in pages else i for i, f in zip(lines.run_id, lines.folder, strict=True)
     ]
-    runs = lines.assign(run_id=names)[[*COLUMNS]].to_html(index=False, escape=False, na_rep="")
+    final = [f"{float(one):.4g}" if isinstance(one, str) and one else "" for one in lines["accuracy"]]
+    runs = lines.assign(run_id=names, accuracy=final)[[*COLUMNS]].to_html(index=False, escape=False, na_rep="")
     cells.append(new_markdown_cell(f"## Reports\n\n{links}\n\n## Runs"))
     cells.append(new_code_cell(outputs=[new_output("display_data", {"text/html": runs})]))
     return as_html(new_notebook(cells=cells), scale)
