@@ -15,6 +15,7 @@ release = PROJECT["version"]
 extensions = ["myst_nb", "sphinx-mathjax-offline"]  # formulas are drawn without a network, too
 exclude_patterns = ["_build"]
 nb_execution_mode = "off"  # they come executed
+nb_merge_streams = True  # lines that one cell says stand together
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 suppress_warnings = ["myst.xref_missing", "mystnb.unknown_mime_type"]  # links to files of the repo; widgets

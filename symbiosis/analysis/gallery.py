@@ -135,11 +135,13 @@ def show(name: str, reports: Reports | None = None) -> None:
 
 
 def show_table(table: pd.DataFrame) -> None:
-    """A table of numbers in a notebook: three decimals, p to two digits, a dash for what is not known."""
+    """A table in a notebook: arms by the names of figures, three decimals, p to two digits, a dash for unknown."""
     from IPython.display import display
 
+    names = {arm: style["name"] for part in ("ladder", "mixing", "arms") for arm, style in tables.STYLES[part].items()}
+    table = table.assign(**{name: table[name].replace(names) for name in ("arm", "baseline") if name in table})
     p_values = {name: "{:.2g}" for name in ("p", "p_holm") if name in table}
-    shown = table.style.format(p_values, precision=3, na_rep="-")
+    shown = table.style.format(p_values, precision=3, na_rep="-").set_table_attributes('class="dataframe"')
     numbered = table.index.name is None and pd.api.types.is_integer_dtype(table.index)
     display(shown.hide() if numbered else shown)
 

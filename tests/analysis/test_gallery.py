@@ -82,6 +82,9 @@ def test_a_table_has_one_style(monkeypatch):
     gallery.show_table(pd.DataFrame({"mean": [0.12345, np.nan], "p": [1e-6, 0.5]}, index=[7, 9]))
     text = shown[0].to_html()
     assert "0.123" in text and "0.1235" not in text and "1e-06" in text and ">-<" in text and ">7<" not in text
+    assert 'class="dataframe"' in text  # which is what pages give their columns room by
+    gallery.show_table(pd.DataFrame({"arm": ["recursive-replace", "static", "new-one"], "mean": [1, 2, 3]}))
+    assert all(f">{name}</td>" in shown[1].to_html() for name in ("replace", "Static synthetic", "new-one"))
 
 
 def test_subtopics_of_texts_need_a_known_world():
