@@ -75,6 +75,7 @@ def test_pages_work_offline_and_obey_nothing_a_model_wrote(notebook):
     assert f"data:image/png;base64,{PNG}" in text and "fell back" in text and "<em>said</em>" in text
     assert "secret_input" not in text and "color: red" not in text
     assert '<meta content="width=device-width' in text or '<meta name="viewport"' in text
+    assert "prefers-color-scheme:dark" in text and re.search(r"@media\(max-width:500px\){[^@]*img{max-width:none", text)
     assert obeyed(PLANTED) and obeyed("<img src='https://far.example/x'>")  # and would have been seen
 
 

@@ -162,6 +162,11 @@ def make(*words, fails=False):
     return run.stdout
 
 
+def test_lab_starts_in_the_root_where_params_and_reports_can_be_opened():
+    told = make("--dry-run", "--old-file=.venv/.ready", "lab")
+    assert f'--ServerApp.root_dir="{ROOT}"' in told and "/lab/tree/notebooks/03" in told
+
+
 @pytest.fixture
 def handed_over(tmp_path):
     """What each call of Snakemake by a target of make finds in its environment, where all of them end with a code."""
