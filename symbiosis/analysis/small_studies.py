@@ -1,7 +1,7 @@
-"""Studies that take seconds, or are read off lessons that runs left: reports/small_studies.csv, and their figures.
+"""Studies that take seconds, or are read off lessons that runs left: rows of reports/small_studies.csv, and figures.
 
 `python -m symbiosis.analysis.small_studies [FOLDER ...]` writes it again in two minutes; each FOLDER holds `runs`, from
-whose lessons novel modes are counted. Without one what the file says of these stays. Columns are those of results.csv.
+whose lessons novel modes are counted. What the file says of other studies stays. Columns are those of results.csv.
 
     beyond_language   a Gaussian mixture and VAEs that train on their own samples, with the shares of the miniature
     planted_error     a false fact among entities that read one another
@@ -28,7 +28,8 @@ from symbiosis.theory.consensus import ROWS, simulate_spread, spread
 from symbiosis.theory.mixtures import POINTS, Source, simulate_mixture
 from symbiosis.theory.next_token import tail_mass, types_alive
 
-SCALE, TABLE, STUDIES = "small_studies", "small_studies.csv", ("beyond_language", "planted_error", "novel_modes")
+SCALE, TABLE = "small_studies", "small_studies.csv"
+STUDIES = ("beyond_language", "planted_error", "novel_modes", "above_teacher", "open_ended")
 SEEDS = range(301, 321)
 GENERATIONS, ROUNDS = 10, 40
 CHAINS = {"plain": {}, "cut": {"kept": 0.9}, "cut_real_25": {"kept": 0.9, "real_share": 0.25}}
@@ -258,13 +259,12 @@ def draw_held(reports) -> tuple[Figure, pd.DataFrame]:
     return fig, used
 
 
-def main(folders: Sequence[str]) -> None:
-    path, rows = resolve(PUBLISHED) / TABLE, make(folders)
-    if not folders:
-        before = select(PUBLISHED, TABLE, study="novel_modes")
-        rows = pd.concat([rows, before[list(COLUMNS)]], ignore_index=True)
-    write_atomic(path, csv_bytes(rows.sort_values(SORT_BY, kind="stable"), COLUMNS))
+def publish(rows: pd.DataFrame) -> None:
+    """The rows in the published table, in place of those of the same seeds of their arms."""
+    before = select(PUBLISHED, TABLE)
+    rows = pd.concat([before.loc[~before["run_id"].isin(rows["run_id"]), list(COLUMNS)], rows], ignore_index=True)
+    write_atomic(resolve(PUBLISHED) / TABLE, csv_bytes(rows.sort_values(SORT_BY, kind="stable"), COLUMNS))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    publish(make(sys.argv[1:]))

@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.random import Generator
+from scipy.stats import binom
 
 from symbiosis.theory.checks import as_floats, check_counts, check_draws, check_range
 
@@ -49,6 +50,26 @@ def filter_only_accuracy(
     c, t = _checked(start, generations, false_accept, false_reject)
     odds = (false_accept / (1 - false_reject)) ** t
     return np.where(c > 0, c / np.where(c > 0, c + (1 - c) * odds, 1.0), 0.0)
+
+
+def vote_accuracy(labeller: np.ndarray, votes: int) -> np.ndarray:
+    """Chance that most of `votes` independent labels of texts that a Student cannot tell apart are right.
+
+        P(X > m/2) + P(X = m/2) / 2,   X ~ Binomial(m, b);   b at m = 1, and for many votes 1 where b > 1/2, 0 below
+
+    So a Student that pools the labels of like texts ends above its labeller where that is right more often than not,
+    and below it elsewhere; one that memorises (m = 1) ends where the labeller is. All wrong labels are taken for the
+    same one, the worst case.
+
+    Args:
+        labeller: (...) b in [0, 1], chance that a label is right, by kind of text.
+        votes:    m, at least 1.
+
+    Returns (...) in [0, 1]. Condorcet 1785; that like texts vote is this project's reading.
+    """
+    check_counts(1, votes=votes)
+    b = as_floats("labeller", labeller, None, "[0, 1]")
+    return binom.sf(votes // 2, votes, b) + (0.0 if votes % 2 else binom.pmf(votes // 2, votes, b) / 2)
 
 
 def simulate_weak_labels(

@@ -1,0 +1,189 @@
+"""Studies that teach or ask the miniature's Students, outside of runs: their rows of reports/small_studies.csv.
+
+`python -m symbiosis.analysis.student_studies STUDY FIRST LAST [FOLDER]` puts those of the seeds FIRST to LAST there,
+seed by seed, in place of older ones. A seed takes about
+
+    above_teacher   two CPU minutes: what its labeller's labels teach a Student, by their number, kind and texts
+    open_ended      half a minute: last Students of the runs of study `main` below FOLDER go on with held-out text
+"""
+
+import itertools
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import logsumexp
+
+from symbiosis import params
+from symbiosis.analysis.small_studies import publish, table
+from symbiosis.data.lesson import make_lesson
+from symbiosis.data.world import LABEL_NAMES, N_HEAD, World
+from symbiosis.loop import runs, teaching
+from symbiosis.measures.diversity import distinct_n
+from symbiosis.models import loading
+from symbiosis.models.generation import Sampling, generate
+from symbiosis.models.proxies import fit_head
+from symbiosis.models.scoring import text_losses
+from symbiosis.models.student import Student
+from symbiosis.settings import make_settings
+from symbiosis.store.results import NotRun
+
+TAUGHT, TESTED = (300, 3_000, 10_000), 2_000  # labels, and test texts
+SOURCES, STRENGTH = 300, 1.0  # texts that written ones explain; prior of the linear Student
+EDGES = (0.0, 0.5, 0.7, 0.85, 0.95, 1.01)  # of the labeller's accuracy in a subtopic
+DOUBTED = (0.5, 0.95)  # it is more often right than not, and not nearly always
+METHODS, HELD_OUT = ("real", "static", "recursive", "pseudo_label", "symbiosis"), 500
+
+
+def settings_of(arm: str, seed: int, **changes):
+    return make_settings(f"arm {arm}", **params.of_run("miniature", "main", arm, seed) | changes)
+
+
+# ---- a Student above its labeller
+
+
+def above_teacher(seed: int) -> pd.DataFrame:
+    """What the labeller and its Students get right of the same test texts.
+
+    Students learn labels alone, one lesson each: `student`, the loop's; `words`, a linear one over counts of the
+    world's words. variant: texts, labels and number, as fresh_hard_300. Metrics: accuracy; accuracy_tail; `rescued`,
+    the share right of what the labeller has wrong, and `kept`, of what it has right; accuracy_doubted and
+    accuracy_at_0 .. 4, in subtopics in which it is right on so much (DOUBTED, EDGES) of the most texts it labelled.
+    """
+    state = runs.prepare(settings_of("pseudo_label", seed, lm_weight=0.0, generation_engine="refill"))
+    world, rng = World.make(seed), np.random.default_rng([seed, 40])
+    test, fresh = world.sample(TESTED, rng), world.sample(max(TAUGHT), rng)
+    named = teaching.label(state.generator, fresh["text"].tolist())
+    sources = fresh["text"].tolist()[:SOURCES] * (TAUGHT[1] // SOURCES)
+    given = {"fresh": named, "written": teaching.explain(state.generator, sources, seed=state.seed(1, "explain"))}
+    bins = bins_of(test, accuracy_by_subtopic(fresh, named.labels))
+    said = {("labeller", "plain"): state.generator.label_probs(test["text"].tolist()).argmax(1)}
+    for name, n, kind in [(name, n, kind) for name in given for n in TAUGHT for kind in ("hard", "soft")]:
+        texts, belief = given[name].texts[:n], given[name].probs[:n]
+        if len(texts) < n or (name == "written" and n < len(given[name].texts)):
+            continue
+        variant, labels = f"{name}_{kind}_{n}", np.eye(len(LABEL_NAMES))[belief.argmax(1)]
+        head = fit_head(
+            count_words(texts, world), belief if kind == "soft" else labels, np.ones(n), STRENGTH, standardise=False
+        )
+        said["words", variant] = head.log_probs(count_words(test["text"], world)).argmax(1)
+        if kind == "hard" or n == TAUGHT[1]:
+            student = state.student.load(state.student.folder)
+            lesson = make_lesson(
+                texts, belief.argmax(1), "real", 1, "label", label_probs=belief if kind == "soft" else None
+            )
+            student.learn(lesson, seed=state.seed(1, "student"))
+            said["student", variant] = student.label_log_probs(test["text"].tolist()).argmax(1)
+    lines = [
+        (*arm, seed, 1, metric, value, n)
+        for arm, s in said.items()
+        for metric, value, n in scores(s, said["labeller", "plain"], test, bins)
+    ]
+    for name, texts in given.items():
+        right = (texts.labels == world.posterior(texts.texts).argmax(1)).mean()
+        lines.append(("labeller", "plain", seed, 1, f"labels_right_{name}", right, len(texts.texts)))
+    return table("above_teacher", lines).dropna(subset="value")
+
+
+def count_words(texts: Sequence[str], world: World) -> np.ndarray:
+    """(n, words) how often a text has each word that the world writes in a slot."""
+    counts = np.zeros((len(texts), len(world.places)))
+    for row, text in zip(counts, texts, strict=True):
+        np.add.at(row, [world.places[word] for word in re.findall("[a-z]+", text) if word in world.places], 1)
+    return counts
+
+
+def accuracy_by_subtopic(texts: pd.DataFrame, labels: np.ndarray) -> pd.Series:
+    """Share of right labels by (class, subtopic); texts as `World.sample` gives them."""
+    return (texts["label"] == labels).groupby([texts["label"], texts["subtopic"]]).mean()
+
+
+def bins_of(test: pd.DataFrame, accuracy: pd.Series) -> dict[str, np.ndarray]:
+    """{end of a metric's name: (n,) which texts are of subtopics of such accuracy}."""
+    own = accuracy.reindex(pd.MultiIndex.from_frame(test[["label", "subtopic"]])).to_numpy()
+    found = {f"at_{i}": (low <= own) & (own < high) for i, (low, high) in enumerate(itertools.pairwise(EDGES))}
+    return found | {"doubted": (DOUBTED[0] <= own) & (own < DOUBTED[1]), "tail": test["subtopic"].to_numpy() >= N_HEAD}
+
+
+def scores(said: np.ndarray, labeller: np.ndarray, test: pd.DataFrame, bins: dict[str, np.ndarray]) -> list[tuple]:
+    """(metric, value, texts) of what was said (n,) of the test texts; nan where there are none."""
+    right, its = said == test["label"].to_numpy(), labeller == test["label"].to_numpy()
+    parts = {"accuracy": right | True, "rescued": ~its, "kept": its} | {f"accuracy_{k}": v for k, v in bins.items()}
+    return [(name, right[part].mean() if part.any() else np.nan, int(part.sum())) for name, part in parts.items()]
+
+
+# ---- an open-ended task
+
+
+def open_ended(seed: int, folder: str | Path) -> pd.DataFrame:
+    """How the last Students of finished runs go on after the first sentence of held-out texts, asked for their class.
+
+    continuation_loss: of the true second sentence and its end [nats/token], given class and first sentence;
+    on_topic: share of continuations whose words, with nothing else read, speak of the text's subtopic; repetition:
+    1 less the share of different word pairs; words: of a continuation. Arm `world`: the truth's own second sentences,
+    and their exact loss.
+    """
+    world, rng = World.make(seed), np.random.default_rng([seed, 41])
+    held_out, lines = world.sample(HELD_OUT, rng), []
+    firsts = [text[: text.index(".") + 1] for text in held_out["text"]]
+    seconds = [text[len(first) + 1 :] for text, first in zip(held_out["text"], firsts, strict=True)]
+    for method in METHODS:
+        settings = settings_of(method, seed, generation_engine="refill")
+        weights = Path(folder) / "runs" / settings.folder / "state" / f"student-{settings.generations}" / "model"
+        if not weights.is_dir():
+            raise NotRun(f"{weights}: no such weights; run study main, arm {method}, seed {seed}, first")
+        student = Student(loading.load(str(weights), device="cpu"), LABEL_NAMES, settings)
+        rows, _ = student.written_rows(held_out["text"].tolist(), held_out["label"])
+        heads = [row[:-1] for row in student.written_rows(firsts, held_out["label"])[0]]  # without an end
+        loss = text_losses(student.lm, rows, [len(head) for head in heads], settings)
+        tokens = np.array([len(row) - len(head) for row, head in zip(rows, heads, strict=True)])
+        texts = generate(student.lm, heads, Sampling.of(settings), seed=seed)
+        nats = float((loss * tokens).sum() / tokens.sum())
+        lines += [
+            (method, "plain", seed, settings.generations, *line) for line in continued(texts, held_out, world, nats)
+        ]
+    nats = float(-conditional_log_p(held_out, firsts, world).sum() / tokens.sum())
+    lines += [
+        ("world", "plain", seed, settings.generations, *line) for line in continued(seconds, held_out, world, nats)
+    ]
+    return table("open_ended", lines)
+
+
+def continued(texts: Sequence[str], held_out: pd.DataFrame, world: World, nats: float) -> list[tuple]:
+    """(metric, value, n) of continuations of held-out texts; see `open_ended`."""
+    topic = held_out["label"].to_numpy() * len(world.shares) + held_out["subtopic"].to_numpy()
+    values = {
+        "continuation_loss": nats,
+        "on_topic": (world.subtopic(texts) == topic).mean(),
+        "repetition": 1 - distinct_n(texts, 2),
+        "words": np.mean([len(text.split()) for text in texts]),
+    }
+    return [(metric, value, len(texts)) for metric, value in values.items()]
+
+
+def conditional_log_p(texts: pd.DataFrame, firsts: Sequence[str], world: World) -> np.ndarray:
+    """(n,) log p(second sentence | first sentence, class) [nats], exact.
+
+        log sum_k share_k p(first | k) p(second | k)  -  log sum_k share_k p(first | k)
+
+    Two sentences are independent given their subtopic, so p(first | k) is the root of p(first first | k).
+    """
+    own, shares = np.arange(len(texts)), np.log(world.shares)
+    both = world.log_likelihood(texts["text"])[own, texts["label"]]
+    first = world.log_likelihood([f"{first} {first}" for first in firsts])[own, texts["label"]] / 2
+    return logsumexp(both + shares, axis=1) - logsumexp(first + shares, axis=1)
+
+
+MAKE = {"above_teacher": above_teacher, "open_ended": open_ended}
+
+
+def main(study: str, first: str, last: str, *folder: str) -> None:
+    for seed in range(int(first), int(last) + 1):
+        publish(MAKE[study](seed, *folder))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
