@@ -84,11 +84,11 @@ def over_teacher(arm: str) -> NamedFormula:
     return name, lambda values: values(arm) - values(arm, 0, "generator_accuracy")
 
 
-def gains(pairs: Sequence[Sequence[str]], less: Sequence[Sequence[str]]) -> NamedFormula:
-    """Final accuracy of a less b, mean over the pairs, minus the same of other pairs."""
+def gains(pairs: Sequence[Sequence[str]], less: Sequence[Sequence[str]], metric: str = "accuracy") -> NamedFormula:
+    """Final value of a less b, mean over the pairs, minus the same of other pairs."""
 
     def mean(values: SeedValues, pairs: Sequence[Sequence[str]]) -> pd.Series:
-        return sum(values(a) - values(b) for a, b in pairs) / len(pairs)
+        return sum(values(a, LAST, metric) - values(b, LAST, metric) for a, b in pairs) / len(pairs)
 
     return "gain", lambda values: mean(values, pairs) - mean(values, less)
 

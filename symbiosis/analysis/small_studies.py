@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from symbiosis.analysis import figures
+from symbiosis.analysis import figures, tables
 from symbiosis.data.lesson import load_lesson
 from symbiosis.data.world import LABEL_NAMES, World, zipf
 from symbiosis.measures.lessons import subtopic_counts
@@ -27,9 +27,10 @@ from symbiosis.store.results import COLUMNS, SORT_BY, NotRun, csv_bytes, rows_di
 from symbiosis.theory.consensus import ROWS, simulate_spread, spread
 from symbiosis.theory.mixtures import POINTS, Source, simulate_mixture
 from symbiosis.theory.next_token import tail_mass, types_alive
+from symbiosis.theory.weak_labels import vote_accuracy
 
 SCALE, TABLE = "small_studies", "small_studies.csv"
-STUDIES = ("beyond_language", "planted_error", "novel_modes", "above_teacher", "open_ended")
+STUDIES = ("beyond_language", "planted_error", "novel_modes", "above_teacher", "open_ended", "third_lever")
 SEEDS = range(301, 321)
 GENERATIONS, ROUNDS = 10, 40
 CHAINS = {"plain": {}, "cut": {"kept": 0.9}, "cut_real_25": {"kept": 0.9, "real_share": 0.25}}
@@ -43,6 +44,20 @@ PLANTED = {  # voices of the entities, the liar's first; true public rows per fa
 HELD_SHARES = {"recursive-r000_free": 0.0, "recursive-r025_free": 0.25, "recursive-r050_free": 0.5}
 TRUE_TAIL = 1 - zipf(6)[:2].sum()  # tail mass of the miniature's truth
 RARE = 0.01  # share of its texts that an initial self gives to a mode at most, for it to be novel
+TAUGHT_AT = {300: 0.0, 3_000: 1.0, 10_000: 1.5}  # numbers of labels, and where they stand in the figure
+LEVERS = {  # what is more of it, against what
+    "diversity\n(even - narrow)": ("diversity-even", "diversity-narrow"),
+    "quality\n(all - 60% right)": ("quality-right", "quality-wrong"),
+    "length\n(4 - 1 sentences)": ("complexity-long", "complexity-short"),
+    "depth\n(2 - 0 clauses)": ("complexity-deep", "complexity"),
+    "loss\n(hard - easy)": ("complexity-hard", "complexity-easy"),
+}
+LEVER_TESTS = {
+    "accuracy": "like the lesson",
+    "accuracy_words": "new entities",
+    "accuracy_templates": "new templates",
+    "accuracy_mix": "another mix",
+}
 TWINS = {"plain": ("main", "frozen"), "teach_mixture": ("teach", "fresh")}  # variant: study, its frozen twin
 
 
@@ -257,6 +272,96 @@ def draw_held(reports) -> tuple[Figure, pd.DataFrame]:
     right.legend(loc="lower right")
     figures.add_legend([left], seeds, 3)
     return fig, used
+
+
+def draw_above_teacher(reports) -> tuple[Figure, dict]:
+    """Accuracy less the labeller's by labels; and of a kind of text by the labeller's own, beside votes of labels."""
+    rows = read(reports.folder, "above_teacher")
+    by_kind = rows[rows["metric"].str.startswith("accuracy_at_")]
+    its = by_kind[by_kind["arm"] == "labeller"].groupby("metric")["value"].mean()
+    taught = rows[(rows["arm"] != "labeller") & (rows["metric"] == "accuracy")]
+    labeller = rows[(rows["arm"] == "labeller") & (rows["metric"] == "accuracy")].set_index("seed")["value"]
+    parts = taught["variant"].str.extract(r"(?P<texts>[a-z]+)_(?P<kind>[a-z]+)_(?P<labels>\d+)")
+    taught = taught.assign(
+        line=taught["method"] + " " + parts["texts"] + " " + parts["kind"],
+        thousands=parts["labels"].astype(float).map(TAUGHT_AT.__getitem__),
+        value=100 * (taught["value"] - taught["seed"].map(labeller)),
+    )
+    look, fig_axes = figures.THEORY_STYLES, figures.new_figure(2, 3.3)
+    names = {
+        "words fresh hard": ("linear, hard labels", *look[0], "-"),
+        "words fresh soft": ("linear, beliefs", *look[0], "--"),
+        "student fresh hard": ("loop's, hard labels", *look[1], "-"),
+        "student fresh soft": ("loop's, beliefs", *look[1], "--"),
+        "words written hard": ("linear, written texts", *look[2], ""),
+        "student written hard": ("loop's, written texts", *look[3], ""),
+    }
+    styles = {key: figures.line_style(*given) for key, given in names.items()}
+    left, right = fig_axes[1]
+    seeds = figures.plot_means(taught, styles, left, ("thousands", "line"))
+    left.axhline(0, **figures.DOTTED)
+    left.set_xticks(list(TAUGHT_AT.values()), [f"{n:,}" for n in TAUGHT_AT])
+    left.set(xlabel="labels", ylabel="points above the labeller")
+    for arm, (color, marker) in {"words-fresh_hard_10000": look[0], "student-fresh_hard_10000": look[1]}.items():
+        own = by_kind[by_kind["arm"] == arm].assign(its=lambda part: part["metric"].map(its), arm="found")
+        figures.plot_means(own, {"found": figures.line_style("", color, marker, "")}, right, ("its", "arm"))
+    b = np.linspace(0, 1, 201)
+    for votes, dashes in {1: "-", 3: "--", 15: ":"}.items():
+        name = "memorised" if votes == 1 else f"a vote of {votes}"
+        right.plot(b, vote_accuracy(b, votes), color="0.5", linestyle=dashes, label=name, zorder=0)
+    right.set(
+        xlabel="labeller right, by subtopic", ylabel="Student right, 10,000 labels", xlim=(0.2, 1), ylim=(0, 1.03)
+    )
+    right.legend(loc="lower right")
+    figures.add_legend([left], seeds, 3)
+    return fig_axes[0], source_of(rows)
+
+
+def lever_gains(rows: pd.DataFrame) -> pd.DataFrame:
+    """What more of every lever is worth, seed by seed: lever, its place, seed, metric, value [points]."""
+    at, lines = rows.set_index(["arm", "metric", "seed"])["value"], []
+    for place, (lever, (more, less)) in enumerate(LEVERS.items()):
+        for metric in LEVER_TESTS:
+            gain = 100 * (at[more, metric] - at[less, metric])
+            lines += [(lever, place, seed, metric, value) for seed, value in gain.items()]
+    return pd.DataFrame(lines, columns=["lever", "place", "seed", "metric", "value"])
+
+
+def draw_third_lever(reports) -> tuple[Figure, dict]:
+    """What each lever of a lesson is worth, in distribution and out of it in three ways."""
+    rows = read(reports.folder, "third_lever")
+    gains, (fig, (ax,)) = lever_gains(rows), figures.new_figure(height=3.2)
+    looks = {
+        name: figures.line_style(text, *figures.THEORY_STYLES[i], "")
+        for i, (name, text) in enumerate(LEVER_TESTS.items())
+    }
+    seeds = figures.plot_means(gains, looks, ax, ("place", "metric"))
+    ax.axhline(0, **figures.DOTTED)
+    ax.set_xticks(range(len(LEVERS)), list(LEVERS))
+    ax.set(xlabel="", ylabel="what it is worth [points]")
+    figures.add_legend([ax], seeds)
+    return fig, source_of(rows)
+
+
+def draw_open_ended(reports) -> tuple[Figure, dict]:
+    """Loss of the true continuation, staying with the subtopic, and repetition, by method; dotted: the world itself."""
+    rows = read(reports.folder, "open_ended")
+    places = {arm: i for i, arm in enumerate(arm for arm in tables.order(rows) if arm != "world")}
+    panels = {
+        "continuation_loss": "loss of the truth\n[nats/token]",
+        "on_topic": "stays with the subtopic",
+        "repetition": "repetition",
+    }
+    fig, axes = figures.new_figure(len(panels), 2.7)
+    used, looks = rows.assign(place=rows["arm"].map(places)).dropna(subset="place"), figures.arm_styles(rows)
+    looks = {arm: looks[arm] | {"linestyle": ""} for arm in places}
+    seeds = figures.plot_panels(used, panels, looks, axes, ("metric", "place", "arm"))
+    for ax, metric in zip(axes, panels, strict=True):
+        true = rows[(rows["arm"] == "world") & (rows["metric"] == metric)]["value"].mean()
+        ax.axhline(true, label="the world itself", **figures.DOTTED)
+        ax.set(xlabel="", xticks=[])
+    figures.add_legend(axes, seeds, 3)
+    return fig, source_of(rows)
 
 
 def publish(rows: pd.DataFrame) -> None:

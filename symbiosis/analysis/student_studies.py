@@ -4,13 +4,14 @@
 seed by seed, in place of older ones. A seed takes about
 
     above_teacher   two CPU minutes: what its labeller's labels teach a Student, by their number, kind and texts
+    third_lever     half a minute: diversity, quality and complexity of a lesson, in and out of distribution
     open_ended      half a minute: last Students of the runs of study `main` below FOLDER go on with held-out text
 """
 
 import itertools
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,11 @@ from scipy.special import logsumexp
 
 from symbiosis import params
 from symbiosis.analysis.small_studies import publish, table
+from symbiosis.data.dialled import Dial
 from symbiosis.data.lesson import make_lesson
 from symbiosis.data.world import LABEL_NAMES, N_HEAD, World
 from symbiosis.loop import runs, teaching
+from symbiosis.loop.mixing import weak_labels
 from symbiosis.measures.diversity import distinct_n
 from symbiosis.models import loading
 from symbiosis.models.generation import Sampling, generate
@@ -35,6 +38,18 @@ TAUGHT, TESTED = (300, 3_000, 10_000), 2_000  # labels, and test texts
 SOURCES, STRENGTH = 300, 1.0  # texts that written ones explain; prior of the linear Student
 EDGES = (0.0, 0.5, 0.7, 0.85, 0.95, 1.01)  # of the labeller's accuracy in a subtopic
 DOUBTED = (0.5, 0.95)  # it is more often right than not, and not nearly always
+LESSON, DRAWN, ASKED = 400, 3, 400  # texts of a lesson, drawn for each of it, of a test
+DIVERSITY = {"narrow": 2.2, "even": 0.3}  # p(subtopic) ~ share^power
+QUALITY = {"right": 1.0, "wrong": 0.6}  # share of labels that are right
+COMPLEXITY = {
+    "plain": {},
+    "short": {"sentences": 1},
+    "long": {"sentences": 4},
+    "deep": {"deep": True},
+    "easy": {},
+    "hard": {},
+}
+SHIFTS = {"words": Dial(new_words=True), "templates": Dial(new_templates=True), "mix": Dial(0.0, uneven=True)}
 METHODS, HELD_OUT = ("real", "static", "recursive", "pseudo_label", "symbiosis"), 500
 
 
@@ -177,7 +192,62 @@ def conditional_log_p(texts: pd.DataFrame, firsts: Sequence[str], world: World) 
     return logsumexp(both + shares, axis=1) - logsumexp(first + shares, axis=1)
 
 
-MAKE = {"above_teacher": above_teacher, "open_ended": open_ended}
+# ---- diversity, quality and complexity, in and out of distribution
+
+
+def third_lever(seed: int) -> pd.DataFrame:
+    """What each lever of a lesson is worth to the Student where a text is like the lesson's, and where it is not.
+
+    A lesson of LESSON texts for every combination of DIVERSITY, QUALITY and COMPLEXITY; hard and easy are the thirds of
+    what is drawn that the untaught Student predicts worst and best. accuracy: in distribution, plain texts with the
+    lesson's own shares of subtopics. Out of it, from the true shares, accuracy_words: with entities that no lesson
+    has; accuracy_templates: in frames that none has; accuracy_mix: uneven classes of even subtopics. accuracy_ood is
+    the mean of the three, generalisation accuracy_ood - accuracy. Arms: a level of a lever, mean over the others;
+    `crossed`, a diversity with a complexity.
+    """
+    state = runs.prepare(settings_of("real", seed, lm_weight=0.0))
+    world, rng = World.make(seed), np.random.default_rng([seed, 42])
+    tests = {f"accuracy_{name}": dial.texts(world, ASKED, rng) for name, dial in SHIFTS.items()}
+    cells = []
+    for diversity, complexity in itertools.product(DIVERSITY, COMPLEXITY):
+        own = {"accuracy": Dial(DIVERSITY[diversity]).texts(world, ASKED, np.random.default_rng([seed, 43]))}
+        dial = Dial(DIVERSITY[diversity], **COMPLEXITY[complexity])
+        texts = of_loss(complexity, state.student, dial.texts(world, DRAWN * LESSON, rng))
+        for quality, right in QUALITY.items():
+            labels = weak_labels(texts["label"], right, len(LABEL_NAMES), np.random.default_rng([seed, 44]))
+            student = state.student.load(state.student.folder)
+            student.learn(
+                make_lesson(texts["text"].tolist(), labels, "world", 1, "world"), seed=state.seed(1, "lesson")
+            )
+            found = {"diversity": diversity, "quality": quality, "complexity": complexity}
+            cells.append(found | {name: accuracy(student, rows) for name, rows in (own | tests).items()})
+    return table("third_lever", [(*arm, seed, 1, *line) for arm, line in main_effects(pd.DataFrame(cells))])
+
+
+def of_loss(complexity: str, student: Student, texts: pd.DataFrame) -> pd.DataFrame:
+    """LESSON of the texts, balanced over classes: of the Student's lowest or highest loss, else the first."""
+    loss = student.text_losses(texts["text"].tolist()) if complexity in ("easy", "hard") else np.arange(len(texts))
+    order = pd.Series(-loss if complexity == "hard" else loss, index=texts.index)
+    return texts[order.groupby(texts["label"]).rank() <= LESSON / len(LABEL_NAMES)]
+
+
+def accuracy(student: Student, rows: pd.DataFrame) -> float:
+    return float((student.label_log_probs(rows["text"].tolist()).argmax(1) == rows["label"]).mean())
+
+
+def main_effects(cells: pd.DataFrame) -> Iterator[tuple[tuple[str, str], tuple]]:
+    """(method, variant), (metric, value, n) of every level of a lever, mean over the others; see `third_lever`."""
+    away = [f"accuracy_{name}" for name in SHIFTS]
+    cells = cells.assign(accuracy_ood=cells[away].mean(axis=1))
+    cells["generalisation"] = cells["accuracy_ood"] - cells["accuracy"]
+    crossed = cells["diversity"] + "_" + cells["complexity"]
+    for method, level in {**cells[["diversity", "quality", "complexity"]], "crossed": crossed}.items():
+        for variant, part in cells.groupby(level):
+            for metric in ("accuracy", *away, "accuracy_ood", "generalisation"):
+                yield (method, str(variant)), (metric, part[metric].mean(), ASKED * len(part))
+
+
+MAKE = {"above_teacher": above_teacher, "third_lever": third_lever, "open_ended": open_ended}
 
 
 def main(study: str, first: str, last: str, *folder: str) -> None:

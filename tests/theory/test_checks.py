@@ -126,6 +126,7 @@ CALLS = {  # function: arguments that it takes
     weak_labels.filter_only_accuracy: {"start": [0.1], "generations": 2, "false_accept": 0.1, "false_reject": 0.1},
     weak_labels.simulate_weak_labels: {"start": [0.1], "generations": 2, "labeller": 0.4, "answers": 9, **DRAWN}
     | {"false_accept": 0.1, "false_reject": 0.1},
+    weak_labels.vote_accuracy: {"labeller": (0.4, 0.6), "votes": 3},
     many_models.Designs: {"public": np.eye(2), "private": [np.eye(2)], "synthetic": [np.eye(2)], "noise": 1.0}
     | {"synthetic_noise": 1.0, "public_weight": 1.0, "private_weights": (1.0,), "synthetic_weights": (1.0,)},
     many_models.Designs.from_subspaces: {"public": np.eye(2)[:, :1], "private": [np.eye(2)[:, :1]]}

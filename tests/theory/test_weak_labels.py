@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from theory_tools import agrees, excludes, refuses, rng
 
-from symbiosis.theory.weak_labels import filter_only_accuracy, simulate_weak_labels, weak_label_accuracy
+from symbiosis.theory.weak_labels import (
+    filter_only_accuracy,
+    simulate_weak_labels,
+    vote_accuracy,
+    weak_label_accuracy,
+)
 
 START = np.array([0, 0, 0.2, 0.6])
 CHANCES = {"labeller": 0.1, "false_accept": 0.2, "false_reject": 0.05}
@@ -74,3 +79,19 @@ def test_impossible_input_is_refused():
         (lambda: weak_label_accuracy([], 3, **CHANCES), "prompts: 0 .* at least 1"),
         (lambda: filter_only_accuracy([0.5], 3, false_accept=0.1, false_reject=1.0), r"false_reject: 1.0 .*\[0, 1\)"),
     )
+
+
+def test_a_vote_has_the_values_by_hand_and_amplifies_what_is_right_more_often_than_not():
+    b = np.array([0.0, 0.4, 0.5, 0.6, 1.0])
+    assert vote_accuracy(b, 1) == pytest.approx(b)  # who memorises ends where the labeller is
+    assert vote_accuracy(0.6, 3) == pytest.approx(3 * 0.6**2 * 0.4 + 0.6**3)
+    assert vote_accuracy(0.6, 2) == pytest.approx(0.6)  # a tie is a coin
+    assert vote_accuracy(b, 10_001) == pytest.approx([0, 0, 0.5, 1, 1], abs=1e-9)
+
+
+def test_a_vote_agrees_with_drawn_labels():
+    right = rng(14).random((40_000, 7)) < 0.7
+    found = (right.sum(axis=1) > 3).mean()
+    error = np.sqrt(found * (1 - found) / len(right))
+    assert abs(found - vote_accuracy(0.7, 7)) < 4 * error
+    assert abs(found - vote_accuracy(0.7, 5)) > 6 * error  # and fewer votes would have been seen
