@@ -5,18 +5,30 @@ seed by seed, in place of older ones. A seed takes about
 
     above_teacher   two CPU minutes: what its labeller's labels teach a Student, by their number, kind and texts
     third_lever     half a minute: diversity, quality and complexity of a lesson, in and out of distribution
+    sensitivity     two minutes: the share of real rows to Students of other tokenizers, sizes and architectures
     open_ended      half a minute: last Students of the runs of study `main` below FOLDER go on with held-out text
 """
 
+import copy
 import itertools
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.special import logsumexp
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MambaConfig,
+    PreTrainedTokenizerFast,
+)
 
 from symbiosis import params
 from symbiosis.analysis.small_studies import publish, table
@@ -31,6 +43,8 @@ from symbiosis.models.generation import Sampling, generate
 from symbiosis.models.proxies import fit_head
 from symbiosis.models.scoring import text_losses
 from symbiosis.models.student import Student
+from symbiosis.pretrain import miniature
+from symbiosis.pretrain.recipe import INITIALIZER_RANGE, train
 from symbiosis.settings import make_settings
 from symbiosis.store.results import NotRun
 
@@ -50,6 +64,17 @@ COMPLEXITY = {
     "hard": {},
 }
 SHIFTS = {"words": Dial(new_words=True), "templates": Dial(new_templates=True), "mix": Dial(0.0, uneven=True)}
+KINDS = {  # one thing changed at a time
+    "base": {},
+    "bpe": {"tokenizer": "bpe"},
+    "bytes": {"tokenizer": "bytes"},
+    "small": {"hidden": 32},
+    "large": {"hidden": 128},
+    "llama": {"kind": "llama"},
+    "recurrent": {"kind": "mamba"},
+}
+STEPS, TOKENS, LONGEST = 200, 600, 320  # of pre-training; of the BPE; of a text, in tokens
+REAL_SHARE, SAID_RIGHT = 0.75, 0.8
 METHODS, HELD_OUT = ("real", "static", "recursive", "pseudo_label", "symbiosis"), 500
 
 
@@ -247,7 +272,77 @@ def main_effects(cells: pd.DataFrame) -> Iterator[tuple[tuple[str, str], tuple]]
                 yield (method, str(variant)), (metric, part[metric].mean(), ASKED * len(part))
 
 
-MAKE = {"above_teacher": above_teacher, "third_lever": third_lever, "open_ended": open_ended}
+# ---- how much the share of real rows matters to whom
+
+
+def sensitivity(seed: int) -> pd.DataFrame:
+    """Accuracy after a lesson of LESSON rows, none or REAL_SHARE of them real, of Students of every kind in KINDS.
+
+    Each was pre-trained here on STEPS batches of the world's text, the same for all. Rows that are not real have narrow
+    subtopics and SAID_RIGHT right labels. method: which Student, variant: share of real rows; `weights`: how many.
+    """
+    world, lines, settings = World.make(seed), [], settings_of("real", seed, lm_weight=0.0, max_length=LONGEST)
+    rng = np.random.default_rng([seed, 45])
+    test, real = (Dial().texts(world, n, rng) for n in (ASKED, LESSON))
+    narrow = Dial(DIVERSITY["narrow"]).texts(world, LESSON, rng)
+    narrow["label"] = weak_labels(narrow["label"], SAID_RIGHT, len(LABEL_NAMES), rng)
+    for kind, how in KINDS.items():
+        student = Student(pretrained(world, seed, **how), LABEL_NAMES, settings)
+        for share in (0.0, REAL_SHARE):
+            taught = replace(student, lm=student.lm._replace(model=copy.deepcopy(student.lm.model)))
+            rows = pd.concat([real[: round(share * LESSON)], narrow[round(share * LESSON) :]])
+            taught.learn(make_lesson(rows["text"].tolist(), rows["label"], "world", 1, "world"), seed=seed)
+            lines.append((kind, f"r{share:04.0%}"[:4], seed, 1, "accuracy", accuracy(taught, test), ASKED))
+        lines.append((kind, "plain", seed, 1, "weights", student.n_weights, 1))
+    return table("sensitivity", lines)
+
+
+def pretrained(world: World, seed: int, *, tokenizer: str = "words", kind: str = "neox", hidden: int = 64):
+    """A LanguageModel of two layers that has read the world's text, with a tokenizer made of other such text."""
+    made, rng = tokenizer_of(world, tokenizer), np.random.default_rng([seed, 46])
+    batches = miniature.student_batches(world, made, STEPS, miniature.STUDENT_BATCH, rng)
+    ids = {f"{name}_token_id": getattr(made, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    sizes = {
+        "vocab_size": len(made),
+        "hidden_size": hidden,
+        "num_hidden_layers": 2,
+        "initializer_range": INITIALIZER_RANGE,
+    }
+    attention = {"num_attention_heads": 4, "intermediate_size": 4 * hidden, "max_position_embeddings": 2 * LONGEST}
+    config = {
+        "neox": lambda: GPTNeoXConfig(rotary_pct=0.25, **sizes, **attention, **ids),
+        "llama": lambda: LlamaConfig(**sizes, **attention, **ids),
+        "mamba": lambda: MambaConfig(state_size=8, **sizes, **ids),
+    }[kind]()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config)
+    train(model, batches, miniature.RECIPES["student"], desc=f"pre-training {kind}")
+    return loading.LanguageModel(model, made)
+
+
+def tokenizer_of(world: World, kind: str) -> PreTrainedTokenizerFast:
+    """Whole words; byte-level BPE of TOKENS tokens, learned from the world's text; or single bytes."""
+    if kind == "words":
+        return miniature.word_tokenizer(world, "student")
+    special, alphabet = ["<pad>", "<bos>", "<eos>"], pre_tokenizers.ByteLevel.alphabet()
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    size = TOKENS if kind == "bpe" else len(special) + len(alphabet)
+    how = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=special, initial_alphabet=sorted(alphabet), show_progress=False
+    )
+    made.train_from_iterator(world.sample(1000, np.random.default_rng(0))["text"], how)
+    names = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>"}
+    return PreTrainedTokenizerFast(tokenizer_object=made, **names)
+
+
+MAKE = {
+    "above_teacher": above_teacher,
+    "third_lever": third_lever,
+    "sensitivity": sensitivity,
+    "open_ended": open_ended,
+}
 
 
 def main(study: str, first: str, last: str, *folder: str) -> None:
