@@ -30,7 +30,9 @@ from symbiosis.theory.next_token import tail_mass, types_alive
 from symbiosis.theory.weak_labels import vote_accuracy
 
 SCALE, TABLE = "small_studies", "small_studies.csv"
-STUDIES = ("beyond_language", "planted_error", "novel_modes", "above_teacher", "open_ended", "third_lever")
+STUDIES = (
+    "beyond_language", "planted_error", "novel_modes", "above_teacher", "open_ended", "third_lever", "sensitivity",
+)  # fmt: skip
 SEEDS = range(301, 321)
 GENERATIONS, ROUNDS = 10, 40
 CHAINS = {"plain": {}, "cut": {"kept": 0.9}, "cut_real_25": {"kept": 0.9, "real_share": 0.25}}
@@ -57,6 +59,12 @@ LEVER_TESTS = {
     "accuracy_words": "new entities",
     "accuracy_templates": "new templates",
     "accuracy_mix": "another mix",
+}
+STUDENTS = {  # of `sensitivity`, as a figure groups them
+    "the base": {"base": "words, GPT-NeoX, 64 units"},
+    "another tokenizer": {"bpe": "BPE of 600", "pieces": "BPE of 320"},
+    "another size": {"small": "32 units", "large": "128 units"},
+    "another architecture": {"llama": "Llama", "recurrent": "recurrent (Mamba)"},
 }
 TWINS = {"plain": ("main", "frozen"), "teach_mixture": ("teach", "fresh")}  # variant: study, its frozen twin
 
@@ -361,6 +369,25 @@ def draw_open_ended(reports) -> tuple[Figure, dict]:
         ax.axhline(true, label="the world itself", **figures.DOTTED)
         ax.set(xlabel="", xticks=[])
     figures.add_legend(axes, seeds, 3)
+    return fig, source_of(rows)
+
+
+def share_gains(rows: pd.DataFrame) -> pd.DataFrame:
+    """What real rows are worth to each kind of Student, seed by seed: kind, seed, value [points]."""
+    at = rows[rows["metric"] == "accuracy"].pivot(index=["method", "seed"], columns="variant", values="value")
+    return (100 * (at["r075"] - at["r000"])).rename("value").rename_axis(["kind", "seed"]).reset_index()
+
+
+def draw_sensitivity(reports) -> tuple[Figure, dict]:
+    """What 75% real rows are worth to Students of every tokenizer, size and architecture."""
+    rows, (fig, (ax,)) = read(reports.folder, "sensitivity"), figures.new_figure(height=2.6)
+    means = figures.means_over_seeds(share_gains(rows), ["kind"]).set_index("kind")
+    names = {kind: (name, group) for group, some in STUDENTS.items() for kind, name in some.items()}
+    shown = means.loc[list(names)].assign(name=[n for n, _ in names.values()], group=[g for _, g in names.values()])
+    look = figures.line_style("", *figures.THEORY_STYLES[0], "")
+    figures.plot_forest(shown, [look] * len(shown), ax)
+    ax.axvline(0, **figures.DOTTED)
+    ax.set_xlabel(f"75% real rows less none, points of accuracy, {figures.seeds_text(means['n'])}")
     return fig, source_of(rows)
 
 

@@ -67,13 +67,14 @@ SHIFTS = {"words": Dial(new_words=True), "templates": Dial(new_templates=True), 
 KINDS = {  # one thing changed at a time
     "base": {},
     "bpe": {"tokenizer": "bpe"},
-    "bytes": {"tokenizer": "bytes"},
+    "pieces": {"tokenizer": "pieces"},
     "small": {"hidden": 32},
     "large": {"hidden": 128},
     "llama": {"kind": "llama"},
     "recurrent": {"kind": "mamba"},
 }
-STEPS, TOKENS, LONGEST = 200, 600, 320  # of pre-training; of the BPE; of a text, in tokens
+STEPS, LONGEST = 200, 320  # of pre-training; of a text, in tokens
+TOKENS = {"bpe": 600, "pieces": 320}  # of a byte-level BPE: most words are two tokens, or one for two or three letters
 REAL_SHARE, SAID_RIGHT = 0.75, 0.8
 METHODS, HELD_OUT = ("real", "static", "recursive", "pseudo_label", "symbiosis"), 500
 
@@ -322,15 +323,14 @@ def pretrained(world: World, seed: int, *, tokenizer: str = "words", kind: str =
 
 
 def tokenizer_of(world: World, kind: str) -> PreTrainedTokenizerFast:
-    """Whole words; byte-level BPE of TOKENS tokens, learned from the world's text; or single bytes."""
+    """Whole words, or byte-level BPE of TOKENS[kind] tokens, learned from the world's text."""
     if kind == "words":
         return miniature.word_tokenizer(world, "student")
     special, alphabet = ["<pad>", "<bos>", "<eos>"], pre_tokenizers.ByteLevel.alphabet()
     made = Tokenizer(models.BPE())
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    size = TOKENS if kind == "bpe" else len(special) + len(alphabet)
     how = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=special, initial_alphabet=sorted(alphabet), show_progress=False
+        vocab_size=TOKENS[kind], special_tokens=special, initial_alphabet=sorted(alphabet), show_progress=False
     )
     made.train_from_iterator(world.sample(1000, np.random.default_rng(0))["text"], how)
     names = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>"}

@@ -94,7 +94,7 @@ def lever_values():
 @pytest.fixture
 def tiny(monkeypatch):
     """Sizes of a second."""
-    for name, size in {"STEPS": 2, "LESSON": 16, "ASKED": 12, "TOKENS": 300}.items():
+    for name, size in {"STEPS": 2, "LESSON": 16, "ASKED": 12}.items():
         monkeypatch.setattr(student_studies, name, size)
 
 
@@ -111,12 +111,12 @@ def test_every_kind_of_student_can_be_taught(kind, tiny, monkeypatch):
 def test_tokenizers_read_a_text_whole():
     text = WORLD.sample(1, np.random.default_rng(0))["text"][0]
     lengths = {}
-    for kind in ("words", "bpe", "bytes"):
+    for kind in ("words", "bpe", "pieces"):
         made = student_studies.tokenizer_of(WORLD, kind)
         ids = made(text, add_special_tokens=False)["input_ids"]
         assert made.decode(ids) == text and made.unk_token_id not in ids
         lengths[kind] = len(ids)
-    assert lengths["words"] < lengths["bpe"] < lengths["bytes"] == len(text)
+    assert lengths["words"] < lengths["bpe"] < lengths["pieces"] < len(text)
 
 
 def test_levers_are_crossed_and_asked_out_of_distribution(tiny, monkeypatch):
