@@ -327,7 +327,7 @@ def draw_above_teacher(reports) -> tuple[Figure, dict]:
 
 def lever_gains(rows: pd.DataFrame) -> pd.DataFrame:
     """What more of every lever is worth, seed by seed: lever, its place, seed, metric, value [points]."""
-    at, lines = rows.set_index(["arm", "metric", "seed"])["value"], []
+    at, lines = rows.set_index(["arm", "metric", "seed"])["value"].sort_index(), []
     for place, (lever, (more, less)) in enumerate(LEVERS.items()):
         for metric in LEVER_TESTS:
             gain = 100 * (at[more, metric] - at[less, metric])
