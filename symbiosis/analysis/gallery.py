@@ -107,6 +107,12 @@ SMALL = {
         small_studies.draw_beyond_language, "What does a recursion lose where the model speaks no language?"
     ),
     "planted_error": asks(small_studies.draw_planted_error, "Who repeats a lie that one was told?"),
+    "above_teacher": asks(small_studies.draw_above_teacher, "Can a Student end above its labeller?"),
+    "third_lever": asks(
+        small_studies.draw_third_lever, "What are diversity, quality and complexity worth, in and out of distribution?"
+    ),
+    "sensitivity": asks(small_studies.draw_sensitivity, "To whom does the share of real rows matter?"),
+    "open_ended": asks(small_studies.draw_open_ended, "How do Students go on with held-out text?"),
 }
 FIGURES = OF_METHODS | OF_RUNS | INTERACTION | THEORY | SMALL
 
