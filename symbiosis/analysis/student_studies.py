@@ -190,7 +190,7 @@ def open_ended(seed: int, folder: str | Path) -> pd.DataFrame:
     lines += [
         ("world", "plain", seed, settings.generations, *line) for line in continued(seconds, held_out, world, nats)
     ]
-    return table("open_ended", lines)
+    return table("open_ended", lines).dropna(subset="value")  # who writes nothing repeats nothing
 
 
 def continued(texts: Sequence[str], held_out: pd.DataFrame, world: World, nats: float) -> list[tuple]:

@@ -144,3 +144,15 @@ def test_narrow_texts_are_narrower():
     rng = np.random.default_rng
     narrow, even = (Dial(power).texts(WORLD, 500, rng(1)) for power in student_studies.DIVERSITY.values())
     assert (narrow["subtopic"] < 2).mean() > 0.75 > 0.5 > (even["subtopic"] < 2).mean()
+
+
+def test_the_committed_rows_of_the_world_are_those_of_the_code():
+    committed = small_studies.read("reports", "open_ended").query("arm == 'world' and seed == 401")
+    world = World.make(401)
+    held_out = world.sample(student_studies.HELD_OUT, np.random.default_rng([401, 41]))
+    firsts = [text[: text.index(".") + 1] for text in held_out["text"]]
+    seconds = [text[len(first) + 1 :] for text, first in zip(held_out["text"], firsts, strict=True)]
+    tokens = sum(len(text.replace(".", " .").split()) + 1 for text in seconds)  # and the end
+    nats = -student_studies.conditional_log_p(held_out, firsts, world).sum() / tokens
+    made = {metric: value for metric, value, _ in student_studies.continued(seconds, held_out, world, nats)}
+    assert committed.set_index("metric")["value"].to_dict() == pytest.approx(made, abs=2e-6)
