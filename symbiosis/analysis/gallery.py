@@ -148,6 +148,7 @@ def show_table(table: pd.DataFrame) -> None:
     table = table.assign(**{name: table[name].replace(names) for name in ("arm", "baseline") if name in table})
     p_values = {name: "{:.2g}" for name in ("p", "p_holm") if name in table}
     shown = table.style.format(p_values, precision=3, na_rep="-").set_table_attributes('class="dataframe"')
+    shown = shown.set_properties(padding="2px 8px")
     numbered = table.index.name is None and pd.api.types.is_integer_dtype(table.index)
     display(shown.hide() if numbered else shown)
 
