@@ -142,6 +142,7 @@ bench: $(READY)  ## what it costs beside what others do, at true shapes (an hour
 	$(BIN)/python benchmarks/embeddings.py --folder $(BENCHMARKS) --shape all-MiniLM-L6-v2
 	$(BIN)/python benchmarks/growth.py --folder $(BENCHMARKS)
 	$(BIN)/python benchmarks/loop.py --folder $(BENCHMARKS) --shape paper
+	$(BIN)/python benchmarks/many_students.py --folder $(BENCHMARKS)
 	$(BIN)/python benchmarks/equal_bits.py --folder $(BENCHMARKS)
 
 paper: $(READY)  ## paper/paper.pdf, every number of it read from reports/ and params/

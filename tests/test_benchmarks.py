@@ -191,6 +191,16 @@ def test_self_bleu_and_vendi_are_the_peers_numbers():
     assert 0.01 < benchmark.diversity.self_bleu(few) < 0.99  # a number that two ways could disagree on
 
 
+def test_students_taught_in_one_program_end_where_they_end_alone():
+    benchmark = script("many_students")
+    table = pd.DataFrame(benchmark.measure(rows=24, repeats=1, students=(1, 3)))
+    assert len(table) == 8 and (table["seconds"] > 0).all()
+    assert (table["largest_difference"].dropna() < 1e-4).all() and table["largest_difference"].count() == 6
+    alone = benchmark.one_after_the_other(3, 24)()
+    assert np.ptp(alone) > 0.01  # every Student has a lesson of its own
+    assert (table.loc[table["way"] == benchmark.ONE, "ratio"] == 1).all()
+
+
 def test_growth_measures_stages_and_finds_an_exponent_it_is_given(tmp_path, monkeypatch):
     growth, largest = script("growth"), {"find hard texts": 24, "train the Student": 8, "write": 8, "self-BLEU": 64}
     for stage in largest:  # two sizes, twice each, are the fewest that give an interval
