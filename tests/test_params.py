@@ -57,7 +57,9 @@ def test_the_id_of_every_committed_run_follows_from_params():
 BEGUN = {
     "choice_and_writing",
     "held",
+    "ladder_0",
     "ladder_16",
+    "ladder_32",
     "ladder_128",
     "ladder_512",
     "teach",
