@@ -82,8 +82,8 @@ def teach_round(state: LoopState, frozen: Generator, generation: int, k: int) ->
 
         A_i = v_i + teach_label_weight * b_i - teach_kl * (d_i - mean d)
 
-    v: values by `student_values`, b: log p(asked label | draft) of the frozen Generator, both `standardised`; d_i =
-    log p(draft i) - log p0(draft i), p0 the frozen Generator. Under `teach_reward: label` there is no v, nor a Student.
+    v: values by `student_values` or `quick_values`, b: log p(asked label | draft) of the frozen Generator p0, both
+    `standardised`; d_i = log p(draft i) - log p0(draft i). Under `teach_reward: label` there is no v, nor a Student.
     """
     began, settings, generator = time.process_time(), state.settings, state.generator
     seed = state.seed(generation, f"round {k}")
