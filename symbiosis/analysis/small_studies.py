@@ -6,6 +6,8 @@ whose lessons novel modes are counted. What the file says of other studies stays
     beyond_language   a Gaussian mixture and VAEs that train on their own samples, with the shares of the miniature
     planted_error     a false fact among entities that read one another
     novel_modes       does a Generator come to write what its initial self hardly gave?
+
+The other studies of the file teach Students, and are made by `student_studies`; their figures are drawn here, too.
 """
 
 import sys
@@ -30,9 +32,9 @@ from symbiosis.theory.next_token import tail_mass, types_alive
 from symbiosis.theory.weak_labels import vote_accuracy
 
 SCALE, TABLE = "small_studies", "small_studies.csv"
-STUDIES = (
-    "beyond_language", "planted_error", "novel_modes", "above_teacher", "open_ended", "third_lever", "sensitivity",
-)  # fmt: skip
+OF_STUDENTS = ("above_teacher", "open_ended", "third_lever", "sensitivity")  # made by `student_studies`
+STUDIES = ("beyond_language", "planted_error", "novel_modes", *OF_STUDENTS)
+UNITS = {"continuation_loss": "nats/token", "words": "words/text", "weights": "weights"}  # all others are shares
 SEEDS = range(301, 321)
 GENERATIONS, ROUNDS = 10, 40
 CHAINS = {"plain": {}, "cut": {"kept": 0.9}, "cut_real_25": {"kept": 0.9, "real_share": 0.25}}
@@ -78,7 +80,8 @@ def make(folders: Sequence[str | Path] = (), seeds: Iterable[int] = SEEDS) -> pd
 def table(study: str, lines: Iterable[tuple]) -> pd.DataFrame:
     """Long rows of (method, variant, seed, generation, metric, value, n)."""
     columns = ["method", "variant", "seed", "generation", "metric", "value", "n"]
-    rows = pd.DataFrame(list(lines), columns=columns).assign(study=study, scale=SCALE, unit="share")
+    rows = pd.DataFrame(list(lines), columns=columns).assign(study=study, scale=SCALE)
+    rows["unit"] = rows["metric"].map(UNITS).fillna("share")
     arms = [arm_of(method, variant) for method, variant in zip(rows["method"], rows["variant"], strict=True)]
     rows["run_id"] = [f"{SCALE}/{study}/{arm}-s{seed}" for arm, seed in zip(arms, rows["seed"], strict=True)]
     return rows.round({"value": 6})[list(COLUMNS)]
@@ -178,8 +181,10 @@ def by_study(reports_dir: str | Path) -> dict[str, pd.DataFrame]:
 
 def source_of(rows: pd.DataFrame) -> dict:
     """What a figure was drawn from: the command, and the sha256 of its rows."""
-    made = {"from": f"reports/{TABLE}", "command": "python -m symbiosis.analysis.small_studies"}
-    return made | {"study": sorted(set(rows["study"])), "rows": len(rows), "rows_sha256": rows_digest(rows)}
+    studies = sorted(set(rows["study"]))
+    module = "student_studies" if set(studies) <= set(OF_STUDENTS) else "small_studies"
+    made = {"from": f"reports/{TABLE}", "command": f"python -m symbiosis.analysis.{module}"}
+    return made | {"study": studies, "rows": len(rows), "rows_sha256": rows_digest(rows)}
 
 
 def draw_beyond_language(reports) -> tuple[Figure, dict]:
