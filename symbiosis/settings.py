@@ -236,8 +236,10 @@ class RunSettings(Settings):
     )
     teach_layers: Size = later(0, "`teach`: last layers of the Generator that learn; 0: all weights")
     teach_speed: Positive = later(2.0, "`teach`: AdamW step size, in generator_learning_rates")
-    teach_reward: Literal["calibrated", "plain", "label"] = later(
-        "calibrated", "`teach`: which dev loss of the Students drafts are to lower; label: none, a control"
+    teach_reward: Literal["calibrated", "plain", "label", "rows"] = later(
+        "calibrated",
+        "`teach`: which dev loss of the Students drafts are to lower; label: none, a control; rows: no drafts, another "
+        "control, the dev rows are imitated",
     )
     teach_held_out: Literal["dev", "pool"] = later(
         "dev", "`teach`: on which texts; pool: random pool texts with the frozen Generator's labels, no label is used"
@@ -323,6 +325,8 @@ class RunSettings(Settings):
             yield f"teaching_share, pool_share: {both} are more than one lesson; lower one of them"
         if self.generator_update == "teach" and self.teach_when == "between" and self.generations == 1:
             yield "teach_when: 'between' one generation and no other is no time; raise generations, or start"
+        if self.teach_reward == "rows" and self.teach_held_out == "pool":
+            yield "teach_reward: 'rows' imitates dev rows, and none are held out; take teach_held_out dev"
         if self.teach_layers and (self.generator_lora_rank or self.sharding == "fsdp"):
             yield (
                 f"teach_layers: {self.teach_layers} layers learn with weights of their own; set generator_lora_rank to "

@@ -83,10 +83,16 @@ def teach_round(state: LoopState, frozen: Generator, generation: int, k: int) ->
         A_i = v_i + teach_label_weight * b_i - teach_kl * (d_i - mean d)
 
     v: values by `student_values` or `quick_values`, b: log p(asked label | draft) of the frozen Generator p0, both
-    `standardised`; d_i = log p(draft i) - log p0(draft i). Under `teach_reward: label` there is no v, nor a Student.
+    `standardised`; d_i = log p(draft i) - log p0(draft i). Under `teach_reward: label` there is no v, nor a Student,
+    under `rows` no draft either: the Generator learns to write the dev rows, each asked for its label.
     """
     began, settings, generator = time.process_time(), state.settings, state.generator
     seed = state.seed(generation, f"round {k}")
+    if settings.teach_reward == "rows":
+        dev = state.task.dev
+        history = generator.fine_tune(generator.write_turns(dev["label"]), dev["text"], seed=seed)
+        loss = float(np.mean([step["loss"] for step in history]))
+        return {"loss": loss, "policy_steps": len(history), "cpu_s": round(time.process_time() - began, 2)}
     drafts = write(generator, state.balanced_labels(settings.teach_drafts), seed=derive_seed(seed, 0, "drafts"))
     turns = generator.write_turns(drafts.labels)
     answered = generator.answered(turns, drafts.texts)

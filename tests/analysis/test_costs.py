@@ -58,6 +58,7 @@ def test_costs_by_hand(tmp_path):
 def test_dev_rows_that_decide_are_all_paid_for_and_a_warm_start_is_real_labels(tmp_path):
     for changes in ({"feedback": "influence"}, {"generator_update": "dpo"}, {"generator_update": "teach"}):
         assert of(write_run(tmp_path, **changes))["dev_labels"] == 16
+    assert of(write_run(tmp_path, generator_update="teach", teach_reward="rows"))["dev_labels"] == 16
     for without in ({"teach_reward": "label"}, {"teach_held_out": "pool"}):
         assert of(write_run(tmp_path, generator_update="teach", **without))["dev_labels"] == 2  # those in its lessons
     warm = of(write_run(tmp_path, method="recursive", recursive_start="warm", generator_update="dpo"))

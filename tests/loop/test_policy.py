@@ -238,6 +238,19 @@ def test_a_round_changes_the_writer_and_tells_what_it_found(state, reward):
     assert any(not torch.equal(a, b) for a, b in moved)
 
 
+def test_imitating_the_rows_makes_them_likelier_when_asked_for_their_label(state):
+    settings = state.settings.model_copy(update={"teach_reward": "rows", "generator_epochs": 3})
+    writer = replace(state.generator, lm=state.generator.lm._replace(model=copy.deepcopy(state.generator.lm.model)))
+    writer = replace(writer, settings=settings)
+    told, dev = teach_round(replace(state, settings=settings, generator=writer), state.generator, 0, 1), state.task.dev
+    assert set(policy.cost(told)) == {"policy_steps", "cpu_s"}  # no draft, no label call, no Student
+    assert told["policy_steps"] == 3 * -(-len(dev) // settings.batch_size)
+    asked = writer.answered(writer.write_turns(dev["label"]), dev["text"])
+    others = writer.answered(writer.write_turns([(label + 1) % 4 for label in dev["label"]]), dev["text"])
+    gain = log_p(writer, asked) - log_p(state.generator, asked)
+    assert gain.mean() > 0 and gain.mean() > (log_p(writer, others) - log_p(state.generator, others)).mean()
+
+
 @pytest.fixture(scope="module")
 def quick(state):
     settings = state.settings.model_copy(update={"student": "probe", "feedback": "entropy"})
