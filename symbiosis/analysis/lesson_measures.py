@@ -18,7 +18,7 @@ from symbiosis.store import results
 from symbiosis.store.folders import digest, write_atomic
 from symbiosis.store.results import COLUMNS, csv_bytes, one_at_a_time, read_or_empty, select
 
-VERSION = 4  # of the measures: raised when a formula changes, so that finished lessons are measured anew
+VERSION = 5  # of the measures: raised when a formula changes, so that finished lessons are measured anew
 BAND_COLUMNS = ("scale", "study", "metric", "low", "high", "n_texts", "draws")
 BAND_NUMBERS = {"low": float, "high": float, "n_texts": int, "draws": int}
 DRAWS = 100  # lessons of real text behind a null band

@@ -30,7 +30,8 @@ from symbiosis.data.world import LABEL_NAMES, TEMPLATES, World
 from symbiosis.measures import diversity
 
 SIZES = {"": 4_000, "_1k": 1_000}  # end of a metric's name: words it is measured on
-N_TEXTS = 300  # texts the subtopic measures are taken on
+N_TEXTS = 300  # texts the measures of subtopics and of meaning are taken on
+FEW_TEXTS = 50  # of meaning on real text at least so many: all of a smaller lesson
 DIGITS = 6  # decimals kept: further ones depend on the build of zlib and of the linear algebra
 FUNCTION_WORDS = sorted({word for template in TEMPLATES for word in re.findall("[a-z]+", template)})
 
@@ -244,7 +245,8 @@ class RealText:
 def semantic_diversity(texts: Sequence[str], real: RealText, rng: np.random.Generator) -> dict[str, float]:
     """Variety of meaning as an encoder sees it: Vendi score and dispersion of the texts' vectors, MAUVE to real text.
 
-    mauve is in (0, 1], 1 for the same distribution; it moves with the number of texts. Formulas: `measures.diversity`.
+    mauve is in (0, 1], 1 for the same distribution, against as many real texts. All three move with their number.
+    Formulas: `measures.diversity`.
     """
     if not texts:
         return dict.fromkeys(SEMANTIC_UNITS, float("nan"))
@@ -252,7 +254,7 @@ def semantic_diversity(texts: Sequence[str], real: RealText, rng: np.random.Gene
     return {
         "vendi": diversity.vendi(vectors),
         "semantic_dispersion": diversity.semantic_dispersion(vectors),
-        "mauve": diversity.mauve(vectors, real.vectors, rng=rng),
+        "mauve": diversity.mauve(vectors, real.vectors[: len(texts)], rng=rng),
     }
 
 
@@ -304,16 +306,18 @@ def lesson_rows(
     if real:
         rows += _metric_rows(real_words(parts[min(parts)], real.words), min(parts))
     if real and real.encode:
-        rows += _metric_rows(semantic_diversity(_sample([text for text in texts if text], rng), real, rng), N_TEXTS)
+        some = _sample([text for text in texts if text], rng, FEW_TEXTS)
+        rows += _metric_rows(semantic_diversity(some, real, rng), len(some))
     if world:
         rows += _metric_rows(subtopic_diversity(_sample(texts, rng), world), N_TEXTS)
         rows += _metric_rows(quality(texts, world), len(texts))
     return rows + _metric_rows(complexity(texts, base_loss), len(texts))
 
 
-def _sample(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
-    """N_TEXTS random texts; none where there are not as many."""
-    return [texts[i] for i in rng.choice(len(texts), N_TEXTS, replace=False)] if len(texts) >= N_TEXTS else []
+def _sample(texts: Sequence[str], rng: np.random.Generator, least: int = N_TEXTS) -> list[str]:
+    """N_TEXTS random texts, or all of them; none where there are not `least`."""
+    n = min(N_TEXTS, len(texts))
+    return [texts[i] for i in rng.choice(len(texts), n, replace=False)] if len(texts) >= least else []
 
 
 def _metric_rows(values: Mapping[str, float], n: int, end: str = "") -> list[dict]:
