@@ -9,7 +9,7 @@ from symbiosis.analysis.drawings import Drawn, Reports
 from symbiosis.analysis.small_studies import (
     LEVER_TESTS,
     LEVERS,
-    OF_STUDENTS,
+    MADE_BY,
     PLANTED,
     ROUNDS,
     TABLE,
@@ -38,8 +38,7 @@ Sourced = tuple[Figure, dict]  # a figure, and what it was drawn from
 def source_of(rows: pd.DataFrame) -> dict:
     """What a figure was drawn from: the command, and the sha256 of its rows."""
     studies = sorted(set(rows["study"]))
-    module = "student_studies" if set(studies) <= set(OF_STUDENTS) else "small_studies"
-    made = {"from": f"reports/{TABLE}", "command": f"python -m symbiosis.analysis.{module}"}
+    made = {"from": f"reports/{TABLE}", "command": f"python -m symbiosis.analysis.{MADE_BY[studies[-1]]}"}
     return made | {"study": studies, "rows": len(rows), "rows_sha256": rows_digest(rows)}
 
 

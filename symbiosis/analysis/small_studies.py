@@ -7,7 +7,8 @@ whose lessons novel modes are counted. What the file says of other studies stays
     planted_error     a false fact among entities that read one another
     novel_modes       does a Generator come to write what its initial self hardly gave?
 
-The other studies of the file teach Students, and are made by `student_studies`; `small_drawings` draws all of them.
+The other studies of the file teach Students and are made by `student_studies` and `composition`; `small_drawings`
+draws all of them.
 """
 
 import sys
@@ -29,8 +30,12 @@ from symbiosis.theory.mixtures import POINTS, Source, simulate_mixture
 from symbiosis.theory.next_token import tail_mass, types_alive
 
 SCALE, TABLE = "small_studies", "small_studies.csv"
-OF_STUDENTS = ("above_teacher", "open_ended", "third_lever", "sensitivity")  # made by `student_studies`
-STUDIES = ("beyond_language", "planted_error", "novel_modes", *OF_STUDENTS)
+OWN = ("beyond_language", "planted_error", "novel_modes")
+MADE_BY = dict.fromkeys(OWN, "small_studies") | {
+    name: "student_studies" for name in ("above_teacher", "open_ended", "third_lever", "sensitivity")
+}
+MADE_BY["composition"] = "composition"
+STUDIES = tuple(MADE_BY)
 UNITS = {"continuation_loss": "nats/token", "words": "words/text", "weights": "weights"}  # all others are shares
 SEEDS = range(301, 321)
 GENERATIONS, ROUNDS = 10, 40
