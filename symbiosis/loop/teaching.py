@@ -45,7 +45,8 @@ def written(generator: Generator, labels: Sequence[int], *, seed: int) -> Labele
 def read_back(texts: LabeledTexts) -> LabeledTexts:
     """The texts under the labels the Generator reads in them, whatever was asked for.
 
-    With `attributes` the order is seed, text, label (instance seeds: TarGEN, Gupta et al. 2023, arXiv 2310.17876).
+    With `attributes` the order is seed, text, label: instance seeds whose texts are labelled anew, as TarGEN corrects
+    its own (Gupta et al. 2023, arXiv 2310.17876).
     """
     counts = Counter({**texts.counts, "read": max(texts.counts["read"], len(texts.texts))})
     return replace(texts, labels=texts.probs.argmax(1), counts=counts)
