@@ -38,7 +38,8 @@ Sourced = tuple[Figure, dict]  # a figure, and what it was drawn from
 def source_of(rows: pd.DataFrame) -> dict:
     """What a figure was drawn from: the command, and the sha256 of its rows."""
     studies = sorted(set(rows["study"]))
-    made = {"from": f"reports/{TABLE}", "command": f"python -m symbiosis.analysis.{MADE_BY[studies[-1]]}"}
+    module = next(MADE_BY[study] for study in studies if study in MADE_BY)
+    made = {"from": f"reports/{TABLE}", "command": f"python -m symbiosis.analysis.{module}"}
     return made | {"study": studies, "rows": len(rows), "rows_sha256": rows_digest(rows)}
 
 
