@@ -49,8 +49,8 @@ def composition(seed: int) -> pd.DataFrame:
             student = state.student.load(state.student.folder)
             both = (made["first"] + " " + made["second"]).tolist()
             student.learn(make_lesson(both, made["label"], writer, 1, how), seed=state.seed(1, "student"))
-            found = {**measures(made, near, world), **asked(student, test, world)}
-            lines += [(writer, how, seed, 1, metric, value, len(made)) for metric, value in found.items()]
+            found = [(*measure, len(made)) for measure in measures(made, near, world).items()]
+            lines += [(writer, how, seed, 1, *line) for line in [*found, *asked(student, test, world)]]
     return table("composition", lines)
 
 
@@ -116,13 +116,14 @@ def word_pairs(first: str, second: str, world: World) -> Iterator[tuple[str, str
     return ((one, other) for one in a for other in b)
 
 
-def asked(student: Student, test: pd.DataFrame, world: World) -> dict[str, float]:
-    """What a Student gets right of the world's texts, and its loss of their second sentence [nats/token]."""
+def asked(student: Student, test: pd.DataFrame, world: World) -> list[tuple[str, float, int]]:
+    """(metric, value, texts): what a Student gets right, and its loss of second sentences [nats/token]."""
     right = student.label_log_probs(test["text"].tolist()).argmax(1) == test["label"].to_numpy()
     firsts = [text[: text.index(".") + 1] for text in test["text"]]
     _, loss, tokens = continuation_losses(student, test, firsts)
-    found = {"accuracy": right.mean(), "accuracy_tail": right[world.in_tail(test["text"])].mean()}
-    return found | {"continuation_loss": (loss * tokens).sum() / tokens.sum()}
+    tail, loss = right[world.in_tail(test["text"])], (loss * tokens).sum() / tokens.sum()
+    found = {"accuracy": (right.mean(), len(test)), "accuracy_tail": (tail.mean(), len(tail))}
+    return [(name, *value) for name, value in found.items()] + [("continuation_loss", loss, len(test))]
 
 
 def main(first: str, last: str) -> None:

@@ -116,6 +116,9 @@ SMALL = {
         "small_studies",
     ),
     "sensitivity": asks(small_drawings.sensitivity, "To whom does the share of real rows matter?", "small_studies"),
+    "composition": asks(
+        small_drawings.composition, "Do related parts, or plans, make better texts of the same words?", "small_studies"
+    ),
     "open_ended": asks(small_drawings.open_ended, "How do Students go on with held-out text?", "small_studies"),
 }
 FIGURES = OF_METHODS | OF_RUNS | INTERACTION | THEORY | SMALL

@@ -31,6 +31,8 @@ STUDENTS = {  # of `sensitivity`, as a figure groups them
     "another size": {"small": "32 units", "large": "128 units"},
     "another architecture": {"llama": "Llama", "recurrent": "recurrent (Mamba)"},
 }
+WRITERS = {"world": "the world", "planned": "planned", "unplanned": "not planned"}  # of `composition`
+COMPOSED = {"own": "own", "related": "nearest other\nsubtopic", "random": "any other\nsubtopic"}
 
 Sourced = tuple[Figure, dict]  # a figure, and what it was drawn from
 
@@ -215,4 +217,24 @@ def sensitivity(reports: Reports) -> Sourced:
     figures.plot_forest(shown, [look] * len(shown), ax)
     ax.axvline(0, **figures.DOTTED)
     ax.set_xlabel(f"75% real rows less none, points of accuracy, {figures.seeds_text(means['n'])}")
+    return fig, source_of(rows)
+
+
+def composition(reports: Reports) -> Sourced:
+    """What dealing second sentences anew does to pairs of words, to a Student's continuation, and to its labels."""
+    rows = read(reports.folder, "composition")
+    panels = {
+        "word_pairs": "pairs of words across\nsentences that differ",
+        "continuation_loss": "loss of the true second\nsentence [nats/token]",
+        "accuracy": "accuracy",
+    }
+    fig, axes = figures.new_figure(len(panels), 2.9)
+    looks = zip(WRITERS.items(), (0, 2, 1), strict=True)
+    styles = {key: figures.line_style(name, *figures.THEORY_STYLES[i]) for (key, name), i in looks}
+    used = rows.assign(place=rows["variant"].map(list(COMPOSED).index))
+    seeds = figures.plot_panels(used, panels, styles, axes, ("metric", "place", "method"))
+    for ax in axes:
+        ax.set_xticks(range(len(COMPOSED)), list(COMPOSED.values()))
+        ax.set_xlabel("second sentence from" if ax is axes[1] else "")
+    figures.add_legend(axes, seeds, 3)
     return fig, source_of(rows)
