@@ -16,6 +16,7 @@ HASHED_UNLESS_DEFAULT = {"hashed_unless_default": True}  # came after results we
 MOST_MISTAKES = 12  # of a sentence that lists mistakes
 UNREPORTED = "smoke"  # the scale of the defaults: too small to report
 FEEDBACK_OF_TEXTS = ("lm_loss", "half_random", "k_center", "gradient_norm", "influence")  # of a language model alone
+EDITS = ("edit", "edit_again")  # ways of `mixing` in which a Student writes no text of its own
 PROXIES = ("probe", "minilm")  # quick Students that only say labels, see symbiosis.models.proxies
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=80)]  # names of folders
@@ -165,12 +166,18 @@ class RunSettings(Settings):
     )
     max_redraws: Size = field(5, "rounds of new draws for empty or duplicate texts")
     attributes: bool = field(False, "written texts follow a subject the Generator names, a style, a length")
+    written_labels: Literal["asked", "read"] = later(
+        "asked", "label of what the Generator writes by label: the one it was asked for, or its own reading of the text"
+    )
 
     # lessons of the methods without a loop
     recursive_start: Literal["zero_shot", "warm"] = field("zero_shot", "warm: generation 0 learns train_size real rows")
-    mixing: Literal["replace", "accumulate", "accumulate_subsample"] = later(
-        "replace", "what becomes of earlier lessons: gone, taught again, or drawn from"
+    mixing: Literal["replace", "accumulate", "accumulate_subsample", "edit", "edit_again"] = later(
+        "replace",
+        "what becomes of earlier lessons: gone, taught again, or drawn from; edit: the Student writes none, it edits "
+        "tokens of labelled real rows; edit_again: of its last edits",
     )
+    edit_threshold: Share = later(0.99, "mixing edit: tokens the Student thinks at least so likely are drawn anew")
     real_share: Share = later(0.0, "share of each lesson that is labelled real rows")
     real_rows_from: Literal["fresh", "fixed"] = later("fresh", "whether these are new in every generation or the same")
     held_power: Weight = later(
@@ -203,6 +210,9 @@ class RunSettings(Settings):
         "none", "pool texts behind the first lesson; feedback: what is hard for the untaught Student"
     )
     teaching_share: Share = field(0.75, "share of a lesson that explains hard texts")
+    teaching_rows: Literal["explained", "retrieved"] = later(
+        "explained", "what these rows are: explanations, or the other pool texts most like the hard ones, labelled"
+    )
     pool_share: Share = field(0.0, "share that is the hard texts with the Generator's labels; the rest is written")
     candidates: Count = field(1, "drafts per text; the one the Generator most clearly reads as its label is kept")
     soft_labels: bool = field(False, "teach the Generator's label beliefs, not only the likeliest label")
@@ -299,6 +309,18 @@ class RunSettings(Settings):
         if self.task != "miniature" and any(asked):
             truth = "need the known truth of task: miniature"
             yield f"method 'oracle', held_power, weak_accuracy, probe_hidden_states: {truth}"
+
+        if self.mixing in EDITS and (self.method != "recursive" or self.held_power):
+            remedy = "set method to recursive and held_power to 0, or mixing to replace"
+            yield f"mixing: '{self.mixing}' has the Student edit each real row once; {remedy}"
+        if self.written_labels == "read" and (
+            self.method not in ("symbiosis", "static", "pseudo_label") or self.filter_share < 1 or self.weak_accuracy
+        ):
+            remedy = "set method to symbiosis, static or pseudo_label, filter_share to 1 and weak_accuracy to 0"
+            yield f"written_labels: 'read' takes any label the Generator reads in what it wrote; {remedy}"
+        if self.teaching_rows == "retrieved" and not (self.method == "symbiosis" and self.teaching_share):
+            remedy = "set method to symbiosis and teaching_share above 0"
+            yield f"teaching_rows: 'retrieved' are texts like the hard ones; {remedy}"
 
         steps = -(-self.lesson_size // self.batch_size) * self.epochs
         if self.warmup_steps >= steps:

@@ -26,7 +26,7 @@ OF_THE_RUN = {"method", "variant", "study", "seed", "reports_dir", "keep_checkpo
 OF_THE_ARM = {  # what arms set, or leave at defaults that are the same at every size
     "dev_rows", "dev_rows_as", "dev_rows_in_turn", "dev_prompts_share", "label_keep", "choose_again", "static_size",
     "class_weights", "written_share",
-    "attributes", "recursive_start", "mixing",
+    "attributes", "written_labels", "recursive_start", "mixing", "edit_threshold", "teaching_rows",
     "real_share", "real_rows_from", "weak_accuracy", "held_power", "subtopic_power",
     "label_noise", "probe_hidden_states", "first_lesson_sources", "teaching_share",
     "name_power", "explain_by",

@@ -39,6 +39,16 @@ CANNOT_RUN = [
     ({"dev_rows_as": "both", "dev_rows": 240}, "dev_rows: 240 leaves no other row of lesson_size 240"),
     ({"method": "static", "static_size": 100}, "static_size: 100 is less than one lesson (lesson_size 240); raise it"),
     ({"first_lesson_sources": "feedback", "feedback": "influence"}, "'influence' needs a lesson before; take random"),
+    (
+        {"mixing": "edit", "method": "symbiosis"},
+        "mixing: 'edit' has the Student edit each real row once; set method to rec",
+    ),
+    ({"written_labels": "read", "filter_share": 0.5}, "written_labels: 'read' takes any label the Generator reads in"),
+    (
+        {"written_labels": "read", "method": "recursive"},
+        "set method to symbiosis, static or pseudo_label, filter_share",
+    ),
+    ({"teaching_rows": "retrieved", "teaching_share": 0.0}, "teaching_rows: 'retrieved' are texts like the hard ones"),
     ({"generator": "small"}, "generator: 'small' is no longer made, its rows are history; take smollm2-135m-instruct"),
 ]
 

@@ -5,13 +5,13 @@ is counted where the work is done (`LoopState.counts`) or read off the lessons:
 
     texts          different texts the Student was taught
     repeats        rows beyond these: a text that is taught again, in the same lesson or a later one
-    pool_texts     different pool texts that were labelled and taught, or explained
-    drafts         texts a model wrote: asked for, drawn again, or to name a subject
+    pool_texts     different pool texts that were labelled and taught, retrieved ones among them, or explained
+    drafts         texts a model wrote: asked for, drawn again, edited, or to name a subject
     label_calls    texts a Generator read to decide something: a label, which draft is kept, how hard a text is. What is
                    read to be measured only (`agreed`, accuracies) is not counted
     pool_scored    pool texts a Student scored to find hard ones
     dev_labels     labelled dev rows that were taught, explained or decided what is taught; never what they are tuned by
-    real_labels    labelled train rows that were taught
+    real_labels    labelled train rows that were taught, as they are or edited
     student_rows   rows trained on, times `epochs`; other Students taught on the way are counted, too
     cpu_s          CPU seconds of the run's process, pre-training of the models it begins with where it made them
 """
@@ -74,12 +74,12 @@ def costs(folder: Path, record: dict) -> dict[str, float]:
     found = {
         "texts": texts,
         "repeats": len(lessons) - texts,
-        "pool_texts": _sources(lessons, "label", "explain"),
+        "pool_texts": _sources(lessons, "label", "explain", "retrieve"),
         "drafts": counts["asked"] + counts["redrawn"] + counts["named"],
         "label_calls": counts["labelled"] + counts["read"],
         "pool_scored": counts["scored"],
         "dev_labels": sizes.get("dev", math.nan) if _dev_decides(settings) else _sources(lessons, "dev", "explain_dev"),
-        "real_labels": max(warm, _sources(lessons, "real")),
+        "real_labels": max(warm, _sources(lessons, "real", "student_edit")),
         "student_rows": settings["epochs"] * (len(lessons) + warm + counts["student_rows"]),
         "cpu_s": record.get("cpu_s"),
     }

@@ -177,10 +177,7 @@ def open_ended(seed: int, folder: str | Path) -> pd.DataFrame:
         if not weights.is_dir():
             raise NotRun(f"{weights}: no such weights; run study main, arm {method}, seed {seed}, first")
         student = Student(loading.load(str(weights), device="cpu"), LABEL_NAMES, settings)
-        rows, _ = student.written_rows(held_out["text"].tolist(), held_out["label"])
-        heads = [row[:-1] for row in student.written_rows(firsts, held_out["label"])[0]]  # without an end
-        loss = text_losses(student.lm, rows, [len(head) for head in heads], settings)
-        tokens = np.array([len(row) - len(head) for row, head in zip(rows, heads, strict=True)])
+        heads, loss, tokens = continuation_losses(student, held_out, firsts)
         texts = generate(student.lm, heads, Sampling.of(settings), seed=seed)
         nats = float((loss * tokens).sum() / tokens.sum())
         lines += [
@@ -191,6 +188,16 @@ def open_ended(seed: int, folder: str | Path) -> pd.DataFrame:
         ("world", "plain", seed, settings.generations, *line) for line in continued(seconds, held_out, world, nats)
     ]
     return table("open_ended", lines).dropna(subset="value")  # who writes nothing repeats nothing
+
+
+def continuation_losses(
+    student: Student, texts: pd.DataFrame, firsts: Sequence[str]
+) -> tuple[list[list[int]], np.ndarray, np.ndarray]:
+    """Token rows of class and first sentence, the loss of what follows [nats/token], its tokens: (n,) each."""
+    rows, _ = student.written_rows(texts["text"].tolist(), texts["label"])
+    heads = [row[:-1] for row in student.written_rows(firsts, texts["label"])[0]]  # without an end
+    loss = text_losses(student.lm, rows, [len(head) for head in heads], student.settings)
+    return heads, loss, np.array([len(row) - len(head) for row, head in zip(rows, heads, strict=True)])
 
 
 def continued(texts: Sequence[str], held_out: pd.DataFrame, world: World, nats: float) -> list[tuple]:

@@ -1,21 +1,22 @@
 """Each method as a short function that gives the lesson of a generation; what differs between methods is only here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
-from symbiosis.data.lesson import make_lesson
+from symbiosis.data.lesson import make_lesson, texts_of
 from symbiosis.loop import teaching
 from symbiosis.loop.feedback import hard_count, hardest
 from symbiosis.loop.influence import Influence
 from symbiosis.loop.mixing import held_rows, kept_rows, real_count, real_positions, weak_labels
+from symbiosis.loop.retrieval import most_alike
 from symbiosis.loop.state import LoopState, cycle
 from symbiosis.loop.teaching import LabeledTexts
 from symbiosis.models.generation import Sampling, generate
 from symbiosis.models.student import Student
-from symbiosis.settings import derive_seed
+from symbiosis.settings import EDITS, derive_seed
 
 Method = Callable[[LoopState, int, int], Dataset]  # (state, generation, n) -> n rows
 METHODS: dict[str, Method] = {}
@@ -38,7 +39,7 @@ def method(name: str, *, needs_generator: bool = False) -> Callable[[Method], Me
 def next_lesson(state: LoopState, generation: int) -> Dataset:
     """What the Student is taught in this generation: its new rows, and what `mixing` keeps of those before."""
     new = new_rows(state, generation)
-    if state.settings.mixing == "replace":
+    if state.settings.mixing in ("replace", *EDITS):
         return new
     before = [] if state.accumulated is None else [state.accumulated]
     state.accumulated = concatenate_datasets([*before, new])
@@ -126,7 +127,9 @@ def static(state: LoopState, generation: int, n: int) -> Dataset:
 
 @method("recursive")
 def recursive(state: LoopState, generation: int, n: int) -> Dataset:
-    """Every lesson is written by the Student of the generation before. Duplicates stay: they are the collapse."""
+    """Every lesson is written, or edited, by the Student of the generation before. Duplicates stay: the collapse."""
+    if state.settings.mixing in EDITS:
+        return edited(state, generation, n)
     settings, seed, labels = state.settings, state.seed(generation, "write"), state.balanced_labels(n)
     cues = state.student.cues(labels)
 
@@ -154,7 +157,7 @@ def pseudo_label(state: LoopState, generation: int, n: int) -> Dataset:
 @method("symbiosis", needs_generator=True)
 def symbiosis(state: LoopState, generation: int, n: int) -> Dataset:
     """Step A: `pool_share` of the rows are what the last Student found hard, with the Generator's labels,
-    `teaching_share` explain it, and the rest is written from the label alone.
+    `teaching_share` explain it, or are other pool texts like it, and the rest is written from the label alone.
 
     Before any feedback, all is written, or `first_lesson_sources` are random pool texts or those that the untaught
     Student finds hard.
@@ -167,8 +170,11 @@ def symbiosis(state: LoopState, generation: int, n: int) -> Dataset:
     if sources is None:
         return written(state, n, generation)
     n_explain, n_label = round(settings.teaching_share * n), round(settings.pool_share * n)
-    parts = {labelled: n_label, explained: n_explain}
-    lessons = [part(state, sources, rows, generation) for part, rows in parts.items() if rows]
+    lessons = [labelled(state, sources, n_label, generation)] if n_label else []
+    if n_explain and settings.teaching_rows == "retrieved":
+        lessons.append(retrieved(state, sources, n_explain, generation, lessons))
+    elif n_explain:
+        lessons.append(explained(state, sources, n_explain, generation))
     rest = n - n_explain - n_label
     return concatenate_datasets(lessons + ([written(state, rest, generation)] if rest else []))
 
@@ -198,7 +204,7 @@ def as_lesson(state: LoopState, texts: LabeledTexts, generation: int, kind: str,
     soft = texts.probs if state.settings.soft_labels else None
     if soft is not None and not texts.counts["read"] + texts.counts["labelled"]:
         state.counts["read"] += len(texts.texts)
-    origin = "real" if kind == "label" else "generator"
+    origin = "real" if kind in ("label", "retrieve") else "generator"
     return make_lesson(texts.texts, texts.labels, origin, generation, kind, source_ids, label_probs=soft)
 
 
@@ -217,6 +223,32 @@ def explained(state: LoopState, sources: Dataset, n: int, generation: int) -> Da
     sources = cycle(sources, n)
     texts = teaching.explain(state.generator, sources["text"], seed=state.seed(generation, "explain"))
     return as_lesson(state, texts, generation, "explain", sources["source_id"])
+
+
+def retrieved(state: LoopState, sources: Dataset, n: int, generation: int, beside: Sequence[Dataset] = ()) -> Dataset:
+    """n pool texts most like the sources, in turn, with the Generator's labels; see `most_alike`.
+
+    None comes twice, and none that the lessons `beside` hold, while the pool has others.
+    """
+    pool = state.task.pool
+    place = {source: i for i, source in enumerate(pool["source_id"])}
+    taken = [place[source] for lesson in beside for source in lesson["source_id"]]
+    found = most_alike(pool["text"][:], [place[source] for source in cycle(sources, n)["source_id"]], taken)
+    rows = pool.select(found)
+    return as_lesson(state, teaching.label(state.generator, rows["text"]), generation, "retrieve", rows["source_id"])
+
+
+def edited(state: LoopState, generation: int, n: int) -> Dataset:
+    """n labelled real rows, or after the first lesson its own n last ones (`edit_again`), as the Student edits them."""
+    settings, train = state.settings, state.task.train
+    if settings.mixing == "edit_again" and state.lesson is not None:
+        rows = state.lesson.select(range(n))
+    else:
+        places = real_positions(n, generation, len(train), fixed=settings.real_rows_from == "fixed")
+        rows = as_labelled(train.select(places), "real", generation)
+    texts, drawn = state.student.edited(texts_of(rows), rows["label"], seed=state.seed(generation, "write"))
+    state.counts.update(asked=n, edited=drawn)
+    return make_lesson(texts, rows["label"], "student", generation, "student_edit", rows["source_id"])
 
 
 def explained_dev(state: LoopState, rows: Dataset, n: int, generation: int) -> Dataset:

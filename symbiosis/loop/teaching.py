@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,7 +38,18 @@ def written(generator: Generator, labels: Sequence[int], *, seed: int) -> Labele
     drafts, counts = sample_unique(generator, turns, seed=seed, samples=generator.settings.candidates)
     if generator.settings.attributes:
         counts["named"] += len(turns)
-    return best_of_n(drafts, np.asarray(labels), generator.label_probs(drafts), counts)
+    texts = best_of_n(drafts, np.asarray(labels), generator.label_probs(drafts), counts)
+    return texts if generator.settings.written_labels == "asked" else read_back(texts)
+
+
+def read_back(texts: LabeledTexts) -> LabeledTexts:
+    """The texts under the labels the Generator reads in them, whatever was asked for.
+
+    With `attributes` the order is seed, text, label: instance seeds whose texts are labelled anew, as TarGEN corrects
+    its own (Gupta et al. 2023, arXiv 2310.17876).
+    """
+    counts = Counter({**texts.counts, "read": max(texts.counts["read"], len(texts.texts))})
+    return replace(texts, labels=texts.probs.argmax(1), counts=counts)
 
 
 def attribute_turns(generator: Generator, labels: Sequence[int], *, seed: int) -> list[str]:

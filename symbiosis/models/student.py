@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from symbiosis.data.lesson import texts_of
+from symbiosis.data.lesson import Written, texts_of
 from symbiosis.models import loading
+from symbiosis.models.editing import edit
+from symbiosis.models.generation import Sampling, written_texts
 from symbiosis.models.loading import LanguageModel, document_rows
 from symbiosis.models.ranks import all_reduce_sum, distributed
 from symbiosis.models.scoring import LabelWords, label_log_probs, summed, text_losses, token_losses, told_apart
@@ -81,6 +83,15 @@ class Student(Role):
         parts, end = zip(cues, bodies, texts, strict=True), [tokenizer.eos_token_id]
         rows = [start + cue + ended(body, text, limit, end) for cue, body, text in parts]
         return rows, [len(start + cue) for cue in cues]
+
+    def edited(self, texts: Sequence[str], labels: Sequence[int], *, seed: int) -> tuple[list[Written], int]:
+        """Each text, given its label, with the tokens drawn anew that the Student thought likely; how many were."""
+        settings, (_, given) = self.settings, (found := self.written_rows(texts, labels))
+        sampling, threshold = Sampling.of(settings), settings.edit_threshold
+        rows, drawn = edit(self.lm, found, sampling, threshold=threshold, seed=seed)
+        bodies = written_texts(self.lm, [row[n:] for row, n in zip(rows, given, strict=True)], settings.max_length)
+        ends = [row[-1] == self.lm.tokenizer.eos_token_id for row in rows]
+        return [Written(text, cut=not whole) for text, whole in zip(bodies, ends, strict=True)], drawn
 
     def cues(self, labels: Sequence[int]) -> list[list[int]]:
         """Token rows after which the Student writes a text of each label."""

@@ -18,6 +18,7 @@ from symbiosis.store import results, stages
 LESSONS = [  # (text, prompt kind, source)
     [("a", "label", "pool:1"), ("b", "explain", "pool:1"), ("c", "explain", "pool:2"), ("d", "dev", "dev:7")],
     [("a", "label", "pool:1"), ("d", "dev", "dev:7"), ("e", "explain_dev", "dev:8"), ("f", "real", "train:0")],
+    [("g", "retrieve", "pool:3"), ("h", "student_edit", "train:1")],
 ]
 COUNTS = [
     {"generation": 1, "step": "lesson", "rows": 4, "asked": 6, "redrawn": 1, "read": 8, "labelled": 1, "purity": 1.0},
@@ -50,8 +51,8 @@ def of(folder) -> dict[str, float]:
 
 def test_costs_by_hand(tmp_path):
     assert of(write_run(tmp_path)) == {
-        "texts": 6, "repeats": 2, "pool_texts": 2, "drafts": 6 + 1 + 5 + 2, "label_calls": 8 + 2, "pool_scored": 20,
-        "dev_labels": 2, "real_labels": 1, "student_rows": 3 * (8 + 4), "cpu_s": 8,
+        "texts": 8, "repeats": 2, "pool_texts": 3, "drafts": 6 + 1 + 5 + 2, "label_calls": 8 + 2, "pool_scored": 20,
+        "dev_labels": 2, "real_labels": 2, "student_rows": 3 * (10 + 4), "cpu_s": 8,
     }  # fmt: skip
 
 
@@ -62,7 +63,7 @@ def test_dev_rows_that_decide_are_all_paid_for_and_a_warm_start_is_real_labels(t
     for without in ({"teach_reward": "label"}, {"teach_held_out": "pool"}):
         assert of(write_run(tmp_path, generator_update="teach", **without))["dev_labels"] == 2  # those in its lessons
     warm = of(write_run(tmp_path, method="recursive", recursive_start="warm", generator_update="dpo"))
-    assert (warm["real_labels"], warm["student_rows"], warm["dev_labels"]) == (90, 3 * (8 + 4 + 90), 2)
+    assert (warm["real_labels"], warm["student_rows"], warm["dev_labels"]) == (90, 3 * (10 + 4 + 90), 2)
 
 
 def test_what_an_older_run_did_not_count_is_not_zero(tmp_path):

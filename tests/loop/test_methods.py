@@ -147,6 +147,39 @@ def test_symbiosis_shares_its_lesson_between_hard_texts_explanations_and_written
     assert {row["source_id"] for row in by_kind["write"]} == {""}
 
 
+def test_the_texts_most_like_the_hard_ones_may_stand_in_place_of_explanations():
+    state = state_of(teaching_share=0.5, pool_share=0.25, teaching_rows="retrieved", blind=("bird",))
+    pool = state.task.pool
+    state.hard = pool.select([4, 7, 2])  # of a dog, a dog and a bird
+    lesson = next_lesson(state, 2)
+    assert kinds(lesson) == {"label": 3, "retrieve": 6, "write": 3} and len(set(lesson["source_id"][:9])) == 9
+    found = [int(source.split(":")[1]) for source in lesson["source_id"][3:9]]
+    assert found[:3] == [1, 0, 5] and lesson["text"][3:9] == [pool[i]["text"] for i in found]  # a dog, any, a bird
+    assert lesson["label"][3:9] == [0 if i % 3 == 2 else i % 3 for i in found]  # as the Generator reads them
+    assert set(lesson["origin"][:9]) == {"real"} and state.counts["labelled"] == 9
+    assert state.counts["asked"] == 3  # nothing is explained
+
+
+def test_real_rows_may_be_edited_anew_or_the_last_edits_again():
+    class Editor(Reader):
+        def edited(self, texts, labels, *, seed):
+            return [f"{text}!" for text in texts], 2 * len(texts)
+
+    for mixing, second in (("edit", [*range(8, 12), *range(4)]), ("edit_again", range(8))):
+        state = state_of(Editor(), method="recursive", mixing=mixing, lesson_size=8)
+        train = state.task.train
+        for generation, (own, marks) in enumerate(((range(8), "!"), (second, "!" if mixing == "edit" else "!!")), 1):
+            state.lesson = next_lesson(state, generation)
+            assert state.lesson["text"][:] == [f"{train[i]['text']}{marks}" for i in own]
+            assert state.lesson["label"][:] == [train[i]["label"] for i in own]
+            assert state.lesson["source_id"][:] == [f"train:{i}" for i in own]
+        assert (
+            state.counts["asked"] == 16 and state.counts["edited"] == 32 and kinds(state.lesson) == {"student_edit": 8}
+        )
+    state = state_of(Editor(), method="recursive", mixing="edit", real_rows_from="fixed", lesson_size=8)
+    assert next_lesson(state, 1)["text"][:] == next_lesson(state, 2)["text"][:]
+
+
 def test_the_first_lesson_may_explain_random_texts_or_what_the_untaught_student_finds_hard():
     state = state_of(first_lesson_sources="random", teaching_share=1.0)
     lesson, sources = next_lesson(state, 1), methods.random_sources(state, 1)

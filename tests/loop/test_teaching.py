@@ -108,6 +108,16 @@ def test_an_attribute_prompt_holds_a_subject_the_generator_named(lm):
     assert any(style in prompts[0] for style in read_prompts().styles)
 
 
+def test_what_is_written_may_have_the_label_that_is_read_in_it(lm):
+    labels = [0, 1, 0, 1]
+    asked, read = (teaching.write(generator(lm, written_labels=name), labels, seed=3) for name in ("asked", "read"))
+    assert asked.texts == read.texts and asked.labels.tolist() == labels
+    assert read.labels.tolist() == generator(lm).label_probs(read.texts).argmax(1).tolist() != labels
+    assert read.counts == asked.counts | Counter(read=4)  # that is what it costs more
+    drafts = teaching.write(generator(lm, written_labels="read", candidates=2), labels, seed=3)
+    assert drafts.counts["read"] == 8 and (drafts.labels == drafts.probs.argmax(1)).all()  # which were read anyway
+
+
 def test_a_text_keeps_its_words_and_gets_the_likeliest_label(lm):
     labelled = teaching.label(generator(lm), ["A probe landed.", "Her serve won."])
     assert labelled.texts == ["A probe landed.", "Her serve won."] and labelled.counts == Counter(labelled=2)
