@@ -94,10 +94,12 @@ runs: $(READY)  ## the runs of one study (STUDY=, SEEDS=), without the reports
 STUDIES := ablation choice_and_writing choice_and_writing_2000 choice_and_writing_plain choice_and_writing_plain_300 \
   dev_16 dev_64 dev_256 explain_by_class fair_rivals fair_rivals_300 held hidden_states label_all labeller_strong \
   labeller_weak ladder_0 ladder_16 ladder_32 ladder_128 ladder_512 long long_rare mixing name_as_written no_class no_tail pool_25 pool_100 pool_300 rare_tail rare_tail_300 ratio_or_diversity teach
-studies: $(READY)  ## every control, the ablation, the regimes, the long runs (hours on two cores), then the reports
+studies: $(READY)  ## every control, the ablation, the regimes, the long runs (hours on two cores; it says what each costs first), then the reports
 	@test "$$BATCH_SCALE" = miniature || { echo "the studies are worlds of the miniature; SCALE=$$BATCH_SCALE has none"; exit 1; }
+	@BATCH_STUDY="$(STUDIES)" BATCH_ARMS="core controls" $(BIN)/python -m symbiosis.batch_summary
 	@BATCH_STUDY=main BATCH_ARMS="core controls" $(BATCH) -- runs
 	@BATCH_STUDY="$(STUDIES)" BATCH_ARMS= $(BATCH) -- runs
+	@$(BIN)/python -m symbiosis.analysis.student_studies all "$(SEEDS)"
 	@BATCH_STUDY=main BATCH_ARMS= $(BATCH) -- reports
 
 reports: $(READY)  ## the analysis and the paper's figures, from the runs that are there
