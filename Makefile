@@ -140,6 +140,7 @@ bench: $(READY)  ## what it costs beside what others do, at true shapes (an hour
 	$(BIN)/python benchmarks/scoring.py --folder $(BENCHMARKS) --shape pythia-160m
 	$(BIN)/python benchmarks/influence.py --folder $(BENCHMARKS) --shape pythia-160m
 	$(BIN)/python benchmarks/generation.py --folder $(BENCHMARKS) --shape qwen2-0.5b
+	$(BIN)/python benchmarks/writers.py --folder $(BENCHMARKS) --shape qwen2-0.5b
 	$(BIN)/python benchmarks/diversity.py --folder $(BENCHMARKS)
 	$(BIN)/python benchmarks/embeddings.py --folder $(BENCHMARKS) --shape all-MiniLM-L6-v2
 	$(BIN)/python benchmarks/growth.py --folder $(BENCHMARKS)
