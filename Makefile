@@ -95,10 +95,12 @@ STUDIES := ablation choice_and_writing choice_and_writing_2000 choice_and_writin
   dev_16 dev_64 dev_256 explain_by_class editing fair_rivals fair_rivals_300 held hidden_states label_all labeller_strong \
   labeller_weak ladder_0 ladder_16 ladder_32 ladder_128 ladder_512 long long_rare mixing name_as_written no_class no_tail pool_25 pool_100 pool_300 rare_tail rare_tail_300 ratio_or_diversity \
   seeds_and_retrieval teach
-studies: $(READY)  ## every control, the ablation, the regimes, the long runs (hours on two cores), then the reports
+studies: $(READY)  ## every control, the ablation, the regimes, the long runs (hours on two cores; it says what each costs first), then the reports
 	@test "$$BATCH_SCALE" = miniature || { echo "the studies are worlds of the miniature; SCALE=$$BATCH_SCALE has none"; exit 1; }
+	@BATCH_STUDY="$(STUDIES)" BATCH_ARMS="core controls" $(BIN)/python -m symbiosis.batch_summary
 	@BATCH_STUDY=main BATCH_ARMS="core controls" $(BATCH) -- runs
 	@BATCH_STUDY="$(STUDIES)" BATCH_ARMS= $(BATCH) -- runs
+	@$(BIN)/python -m symbiosis.analysis.student_studies all "$(SEEDS)"
 	@BATCH_STUDY=main BATCH_ARMS= $(BATCH) -- reports
 
 reports: $(READY)  ## the analysis and the paper's figures, from the runs that are there
@@ -139,6 +141,7 @@ bench: $(READY)  ## what it costs beside what others do, at true shapes (an hour
 	$(BIN)/python benchmarks/scoring.py --folder $(BENCHMARKS) --shape pythia-160m
 	$(BIN)/python benchmarks/influence.py --folder $(BENCHMARKS) --shape pythia-160m
 	$(BIN)/python benchmarks/generation.py --folder $(BENCHMARKS) --shape qwen2-0.5b
+	$(BIN)/python benchmarks/writers.py --folder $(BENCHMARKS) --shape qwen2-0.5b
 	$(BIN)/python benchmarks/diversity.py --folder $(BENCHMARKS)
 	$(BIN)/python benchmarks/embeddings.py --folder $(BENCHMARKS) --shape all-MiniLM-L6-v2
 	$(BIN)/python benchmarks/growth.py --folder $(BENCHMARKS)

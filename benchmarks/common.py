@@ -175,7 +175,7 @@ def installed(name: str) -> bool:
 def about(device: torch.device | str, *packages: str) -> dict[str, str]:
     """The columns that say where a number came from."""
     gpu = torch.device(device).type == "cuda"
-    where = torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} thread"
+    where = torch.cuda.get_device_name() if gpu else f"CPU, {(n := torch.get_num_threads())} thread{'s' * (n > 1)}"
     names = [n for n in ("torch", "transformers", *packages) if importlib.util.find_spec(n.replace("-", "_"))]
     versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in names)
     return {"device": where, "clock": "wall" if gpu else "process CPU", "versions": versions}

@@ -110,8 +110,9 @@ class Ended(StoppingCriteria):
         return input_ids.shape[1] - self.width >= self.limits
 
 
-def by_library(case: Case, **how: Any) -> None:
-    """generate() on batches in file order."""
+def by_library(case: Case, **how: Any) -> list[list[int]]:
+    """generate() on batches in file order: the new tokens of each text."""
+    texts = []
     for i in range(0, len(case.prompts), case.batch):
         limits = torch.from_numpy(case.limits[i : i + case.batch]).to(case.model.device)
         inputs = loading.pad(case.tokenizer, case.prompts[i : i + case.batch], left=True, device=case.model.device)
@@ -122,7 +123,9 @@ def by_library(case: Case, **how: Any) -> None:
         stop = StoppingCriteriaList([Ended(width, limits)])
         del inputs["position_ids"]
         with torch.inference_mode():
-            case.model.generate(**inputs, generation_config=config, stopping_criteria=stop)
+            out = case.model.generate(**inputs, generation_config=config, stopping_criteria=stop)
+        texts += [row[:n] for row, n in zip(out[:, width:].tolist(), limits.tolist(), strict=True)]
+    return texts
 
 
 def by_library_nucleus(case: Case) -> None:

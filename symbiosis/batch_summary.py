@@ -3,6 +3,7 @@
 import base64
 import csv
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from symbiosis import params
-from symbiosis.batch import DONE, FAILED, STATUSES, Run, needs, status, table_rows
+from symbiosis.batch import DONE, FAILED, STATUSES, Run, needs, one_sentence, plan, status, table_rows
 from symbiosis.pages import as_html, page_of
 from symbiosis.settings import root
 from symbiosis.store.folders import write_atomic
@@ -42,6 +43,44 @@ def expected(planned: Sequence[Run]) -> str:
     time_ = f", about {seconds / 60 * len(left):.0f} minutes of one core" if seconds else ""
     arms = ", ".join(dict.fromkeys(run.arm for run in planned))
     return f"{len(planned) - len(left)} of {len(planned)} runs are done; left: {len(left)}{time_}\narms: {arms}"
+
+
+def prices(planned: Sequence[Run], others: Sequence[tuple[str, int]] = ()) -> list[str]:
+    """A line per study: what is left of it and its CPU minutes, and one of the sum.
+
+    A run costs what its study's published ones did on average, else those of its scale (wall time where no CPU time was
+    recorded). others: (study, seed) of what is no run, by `student_studies.SECONDS`.
+    """
+    from symbiosis.analysis.student_studies import SECONDS
+
+    took: dict[str, list[float]] = {}
+    for row in table_rows("records.csv", planned[0].scale, params.PUBLISHED):
+        for study in (row["run_id"].split("/")[1], ""):
+            took.setdefault(study, []).append(float(row.get("cpu_s") or row["wall_s"]))
+    mean = {study: sum(seconds) / len(seconds) for study, seconds in took.items()}
+    lines, total = [], 0.0
+    for study in dict.fromkeys(run.study for run in planned):
+        runs = [run for run in planned if run.study == study]
+        n, each = sum(not run.finished for run in runs), mean.get(study, mean.get("", 0))
+        total += n * each
+        lines.append(f"{study:29}{n:4} of {len(runs):4} runs left {n * each / 60:8.1f} CPU minutes")
+    for study in dict.fromkeys(study for study, _ in others):
+        n = sum(other == study for other, _ in others)
+        total += n * SECONDS.get(study, 0)
+        price = f"{n * SECONDS[study] / 60:8.1f} CPU minutes" if study in SECONDS else "  not measured"
+        lines.append(f"{study:29}{n:4}         seeds left {price}")
+    return [*lines, f"{'all of it':49}{total / 60:8.1f} CPU minutes"]
+
+
+def studies() -> None:
+    """`make studies`, before it starts: BATCH_STUDY, of `main` the BATCH_ARMS, and the studies that are no runs."""
+    from symbiosis.analysis.student_studies import left
+
+    asked = {key: os.environ.get(f"BATCH_{key}", "") for key in ("STUDY", "ARMS", "SEEDS", "FIRST_SEED")}
+    seeds, first = asked["SEEDS"] or 3, asked["FIRST_SEED"] or None
+    planned = plan("miniature", ["main"], asked["ARMS"].split(), seeds, first)
+    planned += plan("miniature", asked["STUDY"].split(), (), seeds, first)
+    print("\n".join(prices(planned, left(int(seeds)))))
 
 
 def say(line: str) -> None:
@@ -230,3 +269,8 @@ def _finished(scale: str) -> list[Run]:
     parts = [(path.parts[-3], *path.parts[-2].rpartition("-s")[::2]) for path in sorted(found)]
     runs = [run for study, arm, seed in parts if (run := Run(scale, study, arm, int(seed))).finished]
     return [run for run in runs if run.study == "main"] or runs
+
+
+if __name__ == "__main__":
+    with one_sentence():
+        studies()

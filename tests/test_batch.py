@@ -548,6 +548,26 @@ def test_a_plan_says_how_long_it_will_take(repo):
     assert "minutes" not in batch_summary.expected(batch.plan("paper", arms=["static"]))
 
 
+def test_every_study_is_priced_before_it_starts_those_that_are_no_runs_too(repo):
+    plan = batch.plan("miniature", ["main", "held", "mixing"], ["real", "static"], seeds=3)
+    finish(repo, plan[0])
+    (repo / "reports" / "records.csv").write_text("run_id,wall_s,cpu_s\n" + "".join(
+        f"miniature/{study}/real-s1@0,{wall},{cpu}\n" for study, wall, cpu in (("main", 60, ""), ("held", 9999, 120))
+    ))  # fmt: skip
+    lines = [
+        line.split() for line in batch_summary.prices(plan, [("third_lever", 401), ("third_lever", 402), ("new", 1)])
+    ]
+    told = {line[0]: line[1:] for line in lines}
+    assert told["main"][:3] == ["5", "of", "6"] and told["main"][-3:] == ["5.0", "CPU", "minutes"]
+    assert told["held"][-3] == "12.0"  # CPU time goes before that of a clock
+    assert told["mixing"][-3] == "9.0"  # none of it is published: what a run of the scale takes
+    assert told["third_lever"] == ["2", "seeds", "left", "1.0", "CPU", "minutes"] and told["new"][-2:] == [
+        "not",
+        "measured",
+    ]
+    assert told["all"][-3] == "27.0"
+
+
 # ---- verify
 
 

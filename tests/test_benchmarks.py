@@ -101,6 +101,7 @@ def test_a_users_tables_stay_beside_the_published_ones():
     scripts = {path.stem: path.read_text() for path in FOLDER.glob("*.py")}
     called = re.findall(r"benchmarks/(\w+)\.py --folder \$\(BENCHMARKS\)", (root() / "Makefile").read_text())
     of_data = {"labeller", "readers"}  # these ask for data, or for runs
+    scripts.pop("llama_writer")  # a part of `writers`, in another Python
     assert set(called) == set(scripts) - {"common"} - of_data
     for name, source in scripts.items():
         assert "/benchmarks/" not in source, name
@@ -156,6 +157,26 @@ def test_generation_refills_what_the_library_leaves_idle():
     widest = [max(case.limits[i : i + 4]) - 1 for i in range(0, 12, 4)]  # the first tokens come with the prompts
     assert (wasted[refill] == 0).all()  # and by_refill asserts each text's length
     assert wasted[~refill].to_numpy() == pytest.approx(1 - (case.new - 12) / (4 * sum(widest)))
+
+
+def test_writers_write_within_their_limits_and_who_is_not_here_says_so():
+    writers = script("writers")
+    case = writers.case("miniature", **writers.SHAPES["miniature"])
+    for way in ("refill fp32", "generate fp32", "generate_batch fp32"):
+        texts = writers.HERE[way][0](case, 1)
+        assert [len(text) for text in texts] == case.limits.tolist(), way  # nothing ends a text but its limit
+    rows = writers.measure("miniature", ["refill fp32", "llama.cpp F16", "vllm bf16"], threads=1, repeats=1)
+    ours, llama, vllm = rows
+    assert ours["refill_ratio"] == 1 and ours["tokens_per_s"] > 0 and ours["n"] == 1 and ours["left_out"] == ""
+    assert ours["mean_tokens"] == pytest.approx(case.limits.mean())
+    assert llama["tokens_per_s"] is vllm["tokens_per_s"] is None and "--llama-python" in llama["left_out"]
+    assert vllm["left_out"]  # not installed, or more than one length
+    few = [text[:4] for text in texts] + [[], *(text[:2] for text in texts[1:])]
+    alone = [case.model(torch.tensor([p + t])).logits[0, len(p) - 1 : -1].log_softmax(-1).gather(
+        1, torch.tensor(t)[:, None]).mean().item() if t else np.nan
+        for p, t in zip(case.prompts * 2, few, strict=True)]  # fmt: skip
+    np.testing.assert_allclose(writers.log_likelihoods(case, few), alone, rtol=1e-4)
+    assert writers.without_end([[5, 9, 2], [7]], [9]) == [[5], [7]]
 
 
 def test_influence_times_both_ways_from_the_same_weights():

@@ -211,11 +211,11 @@ def share_gains(rows: pd.DataFrame) -> pd.DataFrame:
 # ---- the file
 
 
-def publish(rows: pd.DataFrame) -> None:
-    """The rows in the published table, in place of those of the same seeds of their arms."""
-    before = select(PUBLISHED, TABLE)
+def publish(rows: pd.DataFrame, place: str = PUBLISHED) -> None:
+    """The rows in the table of that place, the published one, instead of those of the same seeds of their arms."""
+    before = select(place, TABLE)
     rows = pd.concat([before.loc[~before["run_id"].isin(rows["run_id"]), list(COLUMNS)], rows], ignore_index=True)
-    write_atomic(resolve(PUBLISHED) / TABLE, csv_bytes(rows.sort_values(SORT_BY, kind="stable"), COLUMNS))
+    write_atomic(resolve(place) / TABLE, csv_bytes(rows.sort_values(SORT_BY, kind="stable"), COLUMNS))
 
 
 if __name__ == "__main__":

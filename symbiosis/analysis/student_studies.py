@@ -1,9 +1,10 @@
 """Studies that teach or ask the miniature's Students, outside of runs: their rows of reports/small_studies.csv.
 
 `python -m symbiosis.analysis.student_studies STUDY FIRST LAST [FOLDER]` puts those of the seeds FIRST to LAST there,
-seed by seed, in place of older ones. A seed takes about
+seed by seed, in place of older ones. `... student_studies all SEEDS` makes the first seeds of each that are not in the
+local table yet (`make studies`). CPU time of a seed: SECONDS.
 
-    above_teacher   two CPU minutes: what its labeller's labels teach a Student, by their number, kind and texts
+    above_teacher   two minutes: what its labeller's labels teach a Student, by their number, kind and texts
     third_lever     half a minute: diversity, quality and complexity of a lesson, in and out of distribution
     sensitivity     two minutes: the share of real rows to Students of other tokenizers, sizes and architectures
     open_ended      half a minute: last Students of the runs of study `main` below FOLDER go on with held-out text
@@ -31,7 +32,7 @@ from transformers import (
 )
 
 from symbiosis import params
-from symbiosis.analysis.small_studies import publish, table
+from symbiosis.analysis.small_studies import TABLE, publish, table
 from symbiosis.data.dialled import Dial
 from symbiosis.data.lesson import make_lesson
 from symbiosis.data.world import LABEL_NAMES, N_HEAD, World
@@ -46,7 +47,8 @@ from symbiosis.models.student import Student
 from symbiosis.pretrain import miniature
 from symbiosis.pretrain.recipe import INITIALIZER_RANGE, train
 from symbiosis.settings import make_settings
-from symbiosis.store.results import NotRun
+from symbiosis.store.results import NotRun, select
+from symbiosis.yaml_files import read_params
 
 TAUGHT, TESTED = (300, 3_000, 10_000), 2_000  # labels, and test texts
 SOURCES, STRENGTH = 300, 1.0  # texts that written ones explain; prior of the linear Student
@@ -352,7 +354,34 @@ MAKE = {
 }
 
 
-def main(study: str, first: str, last: str, *folder: str) -> None:
+SECONDS = {"above_teacher": 120, "third_lever": 30, "sensitivity": 120, "open_ended": 30}  # CPU of a seed, about
+FIRST_SEED = 401  # of the published rows
+
+
+def left(seeds: int) -> list[tuple[str, int]]:
+    """(study, seed) of what the local table lacks: the first `seeds` of each; of `open_ended` those of the runs."""
+    rows = select(params.LOCAL, TABLE)
+    there = {*zip(rows["study"], rows["seed"].astype(int), strict=True)}
+    firsts = dict.fromkeys(MAKE, FIRST_SEED) | {
+        "open_ended": read_params("profiles/scales.yaml")["miniature"]["first_seed"]
+    }
+    return [pair for study in MAKE for k in range(seeds) if (pair := (study, firsts[study] + k)) not in there]
+
+
+def make_here(seeds: int) -> None:
+    """What is `left`, into the local table, from the local runs."""
+    for study, seed in left(seeds):
+        print(f"{study}, seed {seed}", flush=True)
+        try:
+            publish(MAKE[study](seed, *[params.LOCAL] * (study == "open_ended")), params.LOCAL)
+        except NotRun as reason:
+            print(f"left out: {reason}")
+
+
+def main(study: str, first: str, *last_and_folder: str) -> None:
+    if study == "all":
+        return make_here(int(first))
+    last, *folder = last_and_folder
     for seed in range(int(first), int(last) + 1):
         publish(MAKE[study](seed, *folder))
 

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from symbiosis import params
 from symbiosis.analysis import small_studies, student_studies
 from symbiosis.analysis.student_studies import KINDS, Dial, of_loss
 from symbiosis.data.world import LABEL_NAMES, TEMPLATES, World, parse
 from symbiosis.models.student import Student
+from symbiosis.store.results import NotRun
 
 WORLD = World.make(5)
 
@@ -163,3 +165,27 @@ def test_rows_say_their_unit():
     assert dict(zip(rows["metric"], rows["unit"], strict=True)) == {
         "continuation_loss": "nats/token", "words": "words/text", "on_topic": "share", "repetition": "share",
     }  # fmt: skip
+
+
+def test_what_make_studies_makes_is_kept_and_what_it_cannot_make_is_said(tmp_path, monkeypatch, capsys):
+    def made(seed, *folder):
+        if folder:
+            raise NotRun(f"no runs below {folder[0]}")
+        return small_studies.table("third_lever", [("lever", "plain", seed, 1, "accuracy", seed / 1000, 10)])
+
+    monkeypatch.setattr(params, "LOCAL", str(tmp_path))
+    monkeypatch.setattr(student_studies, "MAKE", {"third_lever": made, "open_ended": made})
+    assert student_studies.left(2) == [
+        ("third_lever", 401),
+        ("third_lever", 402),
+        ("open_ended", 11),
+        ("open_ended", 12),
+    ]
+    student_studies.main("all", "2")
+    assert f"left out: no runs below {tmp_path}" in capsys.readouterr().out
+    rows = pd.read_csv(tmp_path / "small_studies.csv")
+    assert rows["value"].tolist() == [0.401, 0.402] and student_studies.left(2) == [
+        ("open_ended", 11),
+        ("open_ended", 12),
+    ]
+    assert set(student_studies.SECONDS) >= {"above_teacher", "third_lever", "sensitivity", "open_ended"}
