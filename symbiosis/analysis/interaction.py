@@ -25,6 +25,7 @@ from symbiosis.theory.designs import aligned_designs, ring_designs, subspace_des
 from symbiosis.theory.many_models import efficiency_surface, theory_change
 
 METHOD, STUDY = "interaction", "interaction"
+STUDIES = UNEQUAL, PLANTED, _ = "interaction_unequal", "interaction_planted", STUDY
 ENTITIES, ALPHAS = (2, 3, 4), (0.0, 0.5, 1.0)
 BEYOND = {  # arm: name; three entities at alpha = 0.5
     "interaction-k3_unequal": "entity 1 talks most",
