@@ -32,7 +32,13 @@ from symbiosis.theory.next_token import tail_mass, types_alive
 from symbiosis.theory.weak_labels import vote_accuracy
 
 SCALE, TABLE = "small_studies", "small_studies.csv"
-OF_STUDENTS = ("above_teacher", "open_ended", "third_lever", "sensitivity")  # made by `student_studies`
+OF_STUDENTS = (
+    "above_teacher",
+    "open_ended",
+    "third_lever",
+    "sensitivity",
+    "training_methods",
+)  # made by `student_studies`
 STUDIES = ("beyond_language", "planted_error", "novel_modes", *OF_STUDENTS)
 UNITS = {"continuation_loss": "nats/token", "words": "words/text", "weights": "weights"}  # all others are shares
 SEEDS = range(301, 321)
