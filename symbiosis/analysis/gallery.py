@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from symbiosis.analysis import claims, drawings, figures, small_studies, studies, tables
+from symbiosis.analysis import claims, drawings, figures, small_drawings, studies, tables
 from symbiosis.analysis import interaction as interaction_tables
 from symbiosis.analysis import interaction_drawings as entities
 from symbiosis.analysis.drawings import DEFAULT_SCALE, DEFAULT_STUDY, TRAINING_LOSSES, Reports
@@ -42,7 +42,7 @@ RECURSION_PANELS = ("lm_loss", "word_tail_mass", "mean_words", "distinct_2_1k", 
 
 # ---- the figures
 class Published(NamedTuple):
-    """What draws a figure with which options, what it asks, and the folder of one that shows several studies."""
+    """What draws a figure with which options, what it asks, and the folder of one that shows not one study of runs."""
 
     draw: Callable[..., tuple[Figure, pd.DataFrame | dict]]
     question: str
@@ -71,8 +71,8 @@ OF_METHODS = {
     "regime_map": asks(drawings.regime_map, "Where does symbiosis overtake its rivals?", "regimes"),
     "accuracy_named": asks(drawings.accuracy, "The world that was named before its seeds were run.", **NAMED_WORLD),
     "accuracy_long": asks(drawings.accuracy, "Does it last?", study="long"),
-    "curriculum": asks(small_studies.draw_curriculum, "What does the loop teach when?"),
-    "held_share": asks(small_studies.draw_held, "The share of real rows or diversity, under recursion?"),
+    "curriculum": asks(small_drawings.curriculum, "What does the loop teach when?"),
+    "held_share": asks(small_drawings.held_share, "The share of real rows or diversity, under recursion?"),
     "label_ladder": asks(drawings.label_ladder, "What are labels worth, and spent how?", "ladder"),
     "dev_rows": asks(drawings.dev_rows, "Are dev labels better taught or asked?", "dev"),
     "which_moves_first": asks(
@@ -99,20 +99,24 @@ INTERACTION = {
     "interaction_beta": asks(entities.draw_by_beta, "How many of the real rows should be private? Two entities."),
 }
 THEORY = {
-    "relative_efficiency": asks(entities.efficiency, "Which mixture is best? Theory alone."),
-    "whose_data": asks(entities.whose_data, "Whose data is in whose mean? Theory alone."),
+    "relative_efficiency": asks(entities.efficiency, "Which mixture is best? Theory alone.", "theory"),
+    "whose_data": asks(entities.whose_data, "Whose data is in whose mean? Theory alone.", "theory"),
 }
 SMALL = {
     "beyond_language": asks(
-        small_studies.draw_beyond_language, "What does a recursion lose where the model speaks no language?"
+        small_drawings.beyond_language,
+        "What does a recursion lose where the model speaks no language?",
+        "small_studies",
     ),
-    "planted_error": asks(small_studies.draw_planted_error, "Who repeats a lie that one was told?"),
-    "above_teacher": asks(small_studies.draw_above_teacher, "Can a Student end above its labeller?"),
+    "planted_error": asks(small_drawings.planted_error, "Who repeats a lie that one was told?", "small_studies"),
+    "above_teacher": asks(small_drawings.above_teacher, "Can a Student end above its labeller?", "small_studies"),
     "third_lever": asks(
-        small_studies.draw_third_lever, "What are diversity, quality and complexity worth, in and out of distribution?"
+        small_drawings.third_lever,
+        "What are diversity, quality and complexity worth, in and out of distribution?",
+        "small_studies",
     ),
-    "sensitivity": asks(small_studies.draw_sensitivity, "To whom does the share of real rows matter?"),
-    "open_ended": asks(small_studies.draw_open_ended, "How do Students go on with held-out text?"),
+    "sensitivity": asks(small_drawings.sensitivity, "To whom does the share of real rows matter?", "small_studies"),
+    "open_ended": asks(small_drawings.open_ended, "How do Students go on with held-out text?", "small_studies"),
 }
 FIGURES = OF_METHODS | OF_RUNS | INTERACTION | THEORY | SMALL
 
@@ -195,9 +199,9 @@ def save(name: str, reports: Reports, into: str | Path = "") -> tuple[Path, pd.D
     where there is nothing to draw.
     """
     fig, used = draw(name, reports)
-    of_theory = isinstance(used, dict)
-    source = used if of_theory else source_of(used, reports.folder)
-    place = Path("theory") if of_theory else _place(used, FIGURES[name].folder)
+    folder, sourced = FIGURES[name].folder, isinstance(used, dict)
+    source = used if sourced else source_of(used, reports.folder)
+    place = Path(folder) if sourced else _place(used, folder)
     stem = (resolve(into) if into else resolve(reports.folder) / "figures") / place / name
     with plt.rc_context({"pdf.fonttype": 42}):  # TrueType: text stays text, as journals ask
         for suffix, metadata in {"pdf": {"CreationDate": None}, "png": {"Software": None}}.items():

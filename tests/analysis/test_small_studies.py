@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from symbiosis.analysis import figures, gallery, small_studies
+from symbiosis.analysis import small_studies
 from symbiosis.data.lesson import make_lesson, save_lesson
 from symbiosis.data.world import World
 from symbiosis.models import vae
@@ -50,14 +50,6 @@ def test_novel_modes_are_those_that_the_twin_hardly_wrote_before(tmp_path):
     assert at["frozen", "novel_mass_lesson"] == pytest.approx(0.5, abs=0.15)  # by what it explained
     assert at["frozen", "rare_modes"] > 0.7 and 0.4 < at["frozen", "novel_mass_of_truth"] < 0.95
     assert small_studies.novel_modes([]).empty
-
-
-def test_the_figures_are_drawn_from_the_committed_rows():
-    figures.use_style()
-    for name in gallery.SMALL:
-        fig, source = gallery.draw(name, gallery.Reports("reports"))
-        published = json.loads((gallery.resolve("reports") / "figures" / "theory" / f"{name}.json").read_text())
-        assert source == published and all(ax.has_data() for ax in fig.axes), name
 
 
 def test_the_tail_is_foretold_from_the_recursion_without_real_rows():

@@ -1,0 +1,218 @@
+"""Figures of small studies: what each shows of reports/small_studies.csv, or, of two, of a few runs."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from symbiosis.analysis import figures, tables
+from symbiosis.analysis.drawings import Drawn, Reports
+from symbiosis.analysis.small_studies import (
+    LEVER_TESTS,
+    LEVERS,
+    OF_STUDENTS,
+    PLANTED,
+    ROUNDS,
+    TABLE,
+    TRUE_TAIL,
+    lever_gains,
+    read,
+    share_gains,
+    tail_forecast,
+)
+from symbiosis.store.results import rows_digest
+from symbiosis.theory.consensus import spread
+from symbiosis.theory.next_token import tail_mass
+from symbiosis.theory.weak_labels import vote_accuracy
+
+TAUGHT_AT = {300: 0.0, 3_000: 1.0, 10_000: 1.5}  # numbers of labels, and where they stand in the figure
+STUDENTS = {  # of `sensitivity`, as a figure groups them
+    "the base": {"base": "words, GPT-NeoX, 64 units"},
+    "another tokenizer": {"bpe": "BPE of 600", "pieces": "BPE of 320"},
+    "another size": {"small": "32 units", "large": "128 units"},
+    "another architecture": {"llama": "Llama", "recurrent": "recurrent (Mamba)"},
+}
+
+Sourced = tuple[Figure, dict]  # a figure, and what it was drawn from
+
+
+def source_of(rows: pd.DataFrame) -> dict:
+    """What a figure was drawn from: the command, and the sha256 of its rows."""
+    studies = sorted(set(rows["study"]))
+    module = "student_studies" if set(studies) <= set(OF_STUDENTS) else "small_studies"
+    made = {"from": f"reports/{TABLE}", "command": f"python -m symbiosis.analysis.{module}"}
+    return made | {"study": studies, "rows": len(rows), "rows_sha256": rows_digest(rows)}
+
+
+def beyond_language(reports: Reports) -> Sourced:
+    """Coverage, tail mass and fidelity by generation of a language model, a mixture and VAEs that read themselves."""
+    rows = read(reports.folder, "beyond_language")
+    own = {"lesson_tail_coverage": "tail_coverage", "lesson_tail_mass": "tail_mass", "accuracy": "fidelity"}
+    spoken = reports.rows(list(own), ["recursive-replace"], "mixing").query("generation > 0").replace({"metric": own})
+    used = pd.concat([spoken, rows.replace({"metric": {"precision": "fidelity"}})])
+    mass = used["metric"] == "tail_mass"
+    used.loc[mass, "value"] /= TRUE_TAIL
+    colors, fig_axes = figures.THEORY_STYLES, figures.new_figure(3, 2.9, sharey=True)
+    names = {"tail_coverage": "rare modes, covered", "head_coverage": "frequent modes, covered"}
+    names |= {"tail_mass": "tail mass, of the true", "fidelity": "fidelity"}
+    styles = {key: figures.line_style(names[key], *colors[i]) for key, i in zip(names, (1, 4, 3, 2), strict=True)}
+    panels = {"recursive-replace": "language model", "mixture-cut": "Gaussian mixture", "vae-cut": "autoencoder"}
+    seeds = figures.plot_panels(used, panels, styles, fig_axes[1], ("arm", "generation", "metric"))
+    counted = rows[rows["arm"] == "counted"].groupby("generation")["value"].mean()
+    for ax in fig_axes[1]:
+        ax.plot(counted, color=colors[1][0], linestyle="--", label="rare modes, if only\nsampling lost them")
+    fig_axes[1][0].set(ylabel="share, or multiple", ylim=(0, None))
+    figures.add_legend(fig_axes[1], seeds, 3)
+    return fig_axes[0], source_of(pd.concat([spoken, rows]))
+
+
+def planted_error(reports: Reports) -> Sourced:
+    """Who repeats a lie by round: the liar, and the three others; dotted where the closed form ends."""
+    rows = read(reports.folder, "planted_error").query("generation <= 10")
+    names = {
+        "no_truth": "no true row",
+        "truth": "as many true public rows",
+        "truth_loud": "as many, it writes half of all",
+    }
+    names |= {"truth_vote": "as many, and they vote"}
+    styles = {
+        f"planted-{k}": figures.line_style(v, *figures.THEORY_STYLES[i]) for i, (k, v) in enumerate(names.items())
+    }
+    fig, axes = figures.new_figure(2, 2.9, sharey=True)
+    panels = {"belief_liar": "the one that was told it", "belief_other": "the three others"}
+    seeds = figures.plot_panels(rows, panels, styles, axes, ("metric", "generation", "arm"))
+    for style, (voices, public, vote) in zip(styles.values(), PLANTED.values(), strict=True):
+        for ax, belief in zip(axes, spread(voices, ROUNDS, public=public)[-1][:2] if not vote else (), strict=False):
+            ax.axhline(belief, color=style["color"], linewidth=0.8, linestyle=":", zorder=0)
+    for ax in axes:
+        ax.set_xlabel("round")
+    axes[0].set(ylabel="share of what it says on\nthe fact that is the lie", ylim=(0, 1.05))
+    figures.add_legend(axes, seeds, 2)
+    return fig, source_of(rows)
+
+
+def curriculum(reports: Reports) -> Drawn:
+    """How much of a lesson is of rare subtopics, and how many of these it has, by generation."""
+    names, arms = ("lesson_tail_mass", "lesson_tail_coverage"), ("real", "pseudo_label", "symbiosis", "symbiosis-best")
+    used = reports.rows(names, arms, "long")
+    return figures.plot_metrics(used, names, 2.6), used
+
+
+def held_share(reports: Reports) -> Drawn:
+    """Accuracy by real share and held diversity, and the tail mass of the last lesson beside what theory foretells."""
+    used = reports.rows(["accuracy", "lesson_tail_mass"], study="held")
+    fig, (left, right) = figures.new_figure(2, 3.1)
+    looks = {"free": "-", "full": "--", "low": ":"}
+    colors = {"r000": figures.THEORY_STYLES[1], "r025": figures.THEORY_STYLES[4], "r050": figures.THEORY_STYLES[2]}
+    styles = {
+        f"recursive-{share}_{held}": figures.line_style(f"{int(share[1:])}% real, {held}", *color, dashes)
+        for share, color in colors.items()
+        for held, dashes in looks.items()
+    }
+    seeds = figures.plot_means(used[used["metric"] == "accuracy"], styles, left)
+    left.set_ylabel(figures.METRIC_NAME["accuracy"])
+    figures.say_zoom(left)
+    forecast, shares = tail_forecast(used), np.linspace(0, 0.6, 61)
+    generations, kept = int(used["generation"].max()), forecast["kept"].mean()
+    curve = [tail_mass(generations, kept=kept, real_share=r)[-1] for r in shares]
+    right.plot(shares, curve, color="0.4", label=f"closed form, {kept:.2f} kept a generation")
+    points = forecast.assign(value=forecast["found"], what="found")
+    figures.plot_means(
+        points, {"found": figures.line_style("found", *figures.THEORY_STYLES[0], "")}, right, ("real_share", "what")
+    )
+    right.set(xlabel="share of real rows", ylabel="tail mass of the last\nlesson, multiple of the true", ylim=(0, 1.05))
+    right.legend(loc="lower right")
+    figures.add_legend([left], seeds, 3)
+    return fig, used
+
+
+def above_teacher(reports: Reports) -> Sourced:
+    """Accuracy less the labeller's by labels; and of a kind of text by the labeller's own, beside votes of labels."""
+    rows = read(reports.folder, "above_teacher")
+    by_kind = rows[rows["metric"].str.startswith("accuracy_at_")]
+    its = by_kind[by_kind["arm"] == "labeller"].groupby("metric")["value"].mean()
+    taught = rows[(rows["arm"] != "labeller") & (rows["metric"] == "accuracy")]
+    labeller = rows[(rows["arm"] == "labeller") & (rows["metric"] == "accuracy")].set_index("seed")["value"]
+    parts = taught["variant"].str.extract(r"(?P<texts>[a-z]+)_(?P<kind>[a-z]+)_(?P<labels>\d+)")
+    taught = taught.assign(
+        line=taught["method"] + " " + parts["texts"] + " " + parts["kind"],
+        thousands=parts["labels"].astype(float).map(TAUGHT_AT.__getitem__),
+        value=100 * (taught["value"] - taught["seed"].map(labeller)),
+    )
+    look, fig_axes = figures.THEORY_STYLES, figures.new_figure(2, 3.3)
+    names = {
+        "words fresh hard": ("linear, hard labels", *look[0], "-"),
+        "words fresh soft": ("linear, beliefs", *look[0], "--"),
+        "student fresh hard": ("loop's, hard labels", *look[1], "-"),
+        "student fresh soft": ("loop's, beliefs", *look[1], "--"),
+        "words written hard": ("linear, written texts", *look[2], ""),
+        "student written hard": ("loop's, written texts", *look[3], ""),
+    }
+    styles = {key: figures.line_style(*given) for key, given in names.items()}
+    left, right = fig_axes[1]
+    seeds = figures.plot_means(taught, styles, left, ("thousands", "line"))
+    left.axhline(0, **figures.DOTTED)
+    left.set_xticks(list(TAUGHT_AT.values()), [f"{n:,}" for n in TAUGHT_AT])
+    left.set(xlabel="labels", ylabel="points above the labeller")
+    for arm, (color, marker) in {"words-fresh_hard_10000": look[0], "student-fresh_hard_10000": look[1]}.items():
+        own = by_kind[by_kind["arm"] == arm].assign(its=lambda part: part["metric"].map(its), arm="found")
+        figures.plot_means(own, {"found": figures.line_style("", color, marker, "")}, right, ("its", "arm"))
+    b = np.linspace(0, 1, 201)
+    for votes, dashes in {1: "-", 3: "--", 15: ":"}.items():
+        name = "memorised" if votes == 1 else f"a vote of {votes}"
+        right.plot(b, vote_accuracy(b, votes), color="0.5", linestyle=dashes, label=name, zorder=0)
+    right.set(
+        xlabel="labeller right, by subtopic", ylabel="Student right, 10,000 labels", xlim=(0.2, 1), ylim=(0, 1.03)
+    )
+    right.legend(loc="lower right")
+    figures.add_legend([left], seeds, 3)
+    return fig_axes[0], source_of(rows)
+
+
+def third_lever(reports: Reports) -> Sourced:
+    """What each lever of a lesson is worth, in distribution and out of it in three ways."""
+    rows = read(reports.folder, "third_lever")
+    gains, (fig, (ax,)) = lever_gains(rows), figures.new_figure(height=3.2)
+    looks = {
+        name: figures.line_style(text, *figures.THEORY_STYLES[i], "")
+        for i, (name, text) in enumerate(LEVER_TESTS.items())
+    }
+    seeds = figures.plot_means(gains, looks, ax, ("place", "metric"))
+    ax.axhline(0, **figures.DOTTED)
+    ax.set_xticks(range(len(LEVERS)), list(LEVERS))
+    ax.set(xlabel="", ylabel="what it is worth [points]")
+    figures.add_legend([ax], seeds)
+    return fig, source_of(rows)
+
+
+def open_ended(reports: Reports) -> Sourced:
+    """Loss of the true continuation, staying with the subtopic, and repetition, by method; dotted: the world itself."""
+    rows = read(reports.folder, "open_ended")
+    places = {arm: i for i, arm in enumerate(arm for arm in tables.order(rows) if arm != "world")}
+    panels = {
+        "continuation_loss": "loss of the truth\n[nats/token]",
+        "on_topic": "stays with the subtopic",
+        "repetition": "repetition",
+    }
+    fig, axes = figures.new_figure(len(panels), 2.7)
+    used, looks = rows.assign(place=rows["arm"].map(places)).dropna(subset="place"), figures.arm_styles(rows)
+    looks = {arm: looks[arm] | {"linestyle": ""} for arm in places}
+    seeds = figures.plot_panels(used, panels, looks, axes, ("metric", "place", "arm"))
+    for ax, metric in zip(axes, panels, strict=True):
+        true = rows[(rows["arm"] == "world") & (rows["metric"] == metric)]["value"].mean()
+        ax.axhline(true, label="the world itself", **figures.DOTTED)
+        ax.set(xlabel="", xticks=[])
+    figures.add_legend(axes, seeds, 3)
+    return fig, source_of(rows)
+
+
+def sensitivity(reports: Reports) -> Sourced:
+    """What 75% real rows are worth to Students of every tokenizer, size and architecture."""
+    rows, (fig, (ax,)) = read(reports.folder, "sensitivity"), figures.new_figure(height=2.6)
+    means = figures.means_over_seeds(share_gains(rows), ["kind"]).set_index("kind")
+    names = {kind: (name, group) for group, some in STUDENTS.items() for kind, name in some.items()}
+    shown = means.loc[list(names)].assign(name=[n for n, _ in names.values()], group=[g for _, g in names.values()])
+    look = figures.line_style("", *figures.THEORY_STYLES[0], "")
+    figures.plot_forest(shown, [look] * len(shown), ax)
+    ax.axvline(0, **figures.DOTTED)
+    ax.set_xlabel(f"75% real rows less none, points of accuracy, {figures.seeds_text(means['n'])}")
+    return fig, source_of(rows)
