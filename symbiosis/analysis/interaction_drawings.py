@@ -168,12 +168,12 @@ def planted(reports: Reports) -> Drawn:
         for arm, (public, alpha) in arms.items()
     }
     fig, axes = figures.new_figure(3, 3.0)
+    axes[1].sharey(axes[0])
     seeds = figures.plot_panels(used, panels, styles, axes[:2], ("metric", "generation", "arm"))
     counted = logit(spread([1 / 3] * 3, used["generation"].max(), public=1.0))  # alpha = beta = 0.5
     axes[0].plot(counted[:, 0], color=looks["050"][0], linestyle=":", label="truthful, alpha 0.5, counted", zorder=0)
-    axes[1].plot(
-        range(1, len(counted)), counted[1:, 1], color=looks["050"][0], linestyle=":", zorder=0
-    )  # first they know nothing false
+    heard = range(1, len(counted))  # before, the others know nothing false
+    axes[1].plot(heard, counted[1:, 1], color=looks["050"][0], linestyle=":", zorder=0)
     told = {"told_false_1": (0, "the one told"), "told_false_others": (1, "the two others")}
     last = used[used["metric"].isin(told) & (used["generation"] == used["generation"].max())]
     last = last.assign(place=last["metric"].map(lambda metric: told[metric][0]), value=100 * last["value"])
@@ -186,7 +186,7 @@ def planted(reports: Reports) -> Drawn:
         ax.axhline(0, **figures.DOTTED)
         ax.set_xlabel("round")
     axes[0].set_ylabel("log-odds of the false version [nats]")
-    figures.add_legend(axes, seeds, 4)
+    figures.add_legend(axes[:2], seeds, 4)
     return fig, used
 
 
