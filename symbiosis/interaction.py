@@ -351,7 +351,8 @@ def fit_texts(
 def _losses(experiment: Experiment, lm: LanguageModel, generation: int, who: str | int) -> list[dict]:
     """loss_<who>_on_<task>: cross-entropy over all tokens of the task's held-out texts [nats/token].
 
-    With `students` also word_loss_...: the same sum over their words, parted at blanks [nats/word].
+    With `students` also word_loss_...: the same sum over their words, parted at blanks [nats/word]; it is too small
+    where `max_length` cuts texts.
     """
     rows = []
     for end, task in zip(experiment.task_ends, experiment.tasks, strict=True):
