@@ -100,7 +100,7 @@ def test_a_gain_is_half_and_half_less_alone_of_the_last_round_seed_by_seed(unlik
     gains = interaction_tables.pair_gains(rows, ["word_loss_1_on_2"]).set_index(["kind", "seed"])["value"]
     assert len(gains) == 12
     assert gains["equal", 1] == pytest.approx(3 * 0.1 * 1.1) and gains["bpe", 3] == pytest.approx(3 * 0.3 * 1.3)
-    fig, used = gallery.draw("interaction_unequal", unlike)
+    fig, used = interaction_drawings.unequal(unlike)
     first = next(line for line in fig.axes[0].lines if len(line.get_xdata()) == 4)
     assert first.get_ydata().tolist() == pytest.approx([3 * 1.2 * i / 10 for i in (1, 2, 3, 4)])
     assert [tick.get_text() for tick in fig.axes[0].get_xticklabels()] == list(interaction_tables.KINDS.values())
@@ -108,7 +108,7 @@ def test_a_gain_is_half_and_half_less_alone_of_the_last_round_seed_by_seed(unlik
 
 
 def test_a_planted_error_is_drawn_beside_counted_rows(unlike):
-    fig, _ = gallery.draw("interaction_planted", unlike)
+    fig, _ = interaction_drawings.planted(unlike)
     told, others, wrote = fig.axes
     (counted,) = (line for line in told.lines if line.get_label() == "truthful, alpha 0.5, counted")
     assert counted.get_ydata()[0] == pytest.approx(0)  # told as often as the public says otherwise
@@ -119,7 +119,7 @@ def test_a_planted_error_is_drawn_beside_counted_rows(unlike):
 
 
 def test_hidden_states_of_pairs_and_of_three_stand_side_by_side(unlike):
-    fig, used = gallery.draw("interaction_inside", unlike)
+    fig, used = interaction_drawings.alike_inside(unlike)
     assert [ax.get_title() for ax in fig.axes] == [*interaction_tables.KINDS.values(), "three equals"]
     assert set(used["metric"]) == {"cka_private"} and len(used["variant"].unique()) == 8 + 3
     assert all(ax.has_data() for ax in fig.axes)
