@@ -11,28 +11,36 @@ arXiv 2505.21677. What its text leaves open is decided here:
   generations so far, as its words have it;
 * training goes on from the entity's weights of the generation before (the linear theory refits); the loss is that of
   the whole text, every token alike;
-* written rows enter as rows of one lesson, so that alpha is their share and 1/K counts each set once.
+* written rows enter as rows of one lesson, so that alpha is their share and 1/K counts each set once;
+* entities of several kinds (`students`) hand texts to one another, so tokenizers may differ; a loss per token means
+  another thing to each then, so that losses per word stand beside, and only these are averaged.
 
 Stages are complete or absent, and randomness is named by (seed, generation, stage, entity), so a killed run continues
 with the numbers of an unbroken one.
 """
 
 import io
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import expit
 from tqdm.auto import tqdm
 
 from symbiosis.data.lesson import Written, is_cut
+from symbiosis.data.planted import Fact
 from symbiosis.data.texts import TaskTexts, load_tasks
+from symbiosis.data.world import World
 from symbiosis.errors import SymbiosisError
 from symbiosis.loop.mixing import kept_rows
 from symbiosis.loop.state import seeded
+from symbiosis.measures.density import linear_cka
 from symbiosis.measures.diversity import distinct_n, homogenisation, n_long_enough, self_bleu
 from symbiosis.measures.lessons import whole_lesson
 from symbiosis.models import encoders, loading
@@ -64,7 +72,7 @@ class Experiment:
 
     settings: InteractionSettings
     tasks: list[TaskTexts]
-    base: str  # folder or hub id of the common initial model
+    bases: tuple[str, ...]  # folder or hub id of each entity's initial model, one and the same but for `students`
     folder: Path
 
     @property
@@ -76,14 +84,22 @@ class Experiment:
         """How metrics name the tasks: 1..K and public."""
         return [*map(str, self.entities), "public"]
 
+    @cached_property
+    def fact(self) -> Fact | None:
+        """What entity 1 is told wrong, where the settings plant something."""
+        settings = self.settings
+        planted = settings.false_share or settings.true_share
+        return Fact.of(World.make(settings.seed), settings.private) if planted else None
+
     def seed(self, generation: int, *names: str | int) -> int:
         return derive_seed(self.settings.seed, generation, *names)
 
     def load(self, entity: int, generation: int):
-        """Model and tokenizer of an entity after a generation; of -1 the common initial model."""
+        """Model and tokenizer of an entity after a generation; after -1 what it begins as."""
         settings = self.settings
         if generation < 0:
-            return loading.load(self.base, settings.student_revision, device=settings.device)
+            commit = settings.of_entity(entity).student_revision
+            return loading.load(self.bases[entity - 1], commit, device=settings.device)
         folder = self.folder / "state" / f"train-{generation}-{entity}" / "model"
         return loading.load(str(folder), device=settings.device)
 
@@ -101,9 +117,9 @@ def run(settings: InteractionSettings) -> pd.DataFrame:
 
 def _inputs(settings: InteractionSettings, tasks: Sequence[TaskTexts]) -> dict:
     """Digests of the texts, and which models the entities and the encoder are."""
-    base = initial_weights("interaction", cache_key("interaction", settings), settings)
-    name = base.pop("interaction", f"{settings.student}@{settings.student_revision}")
-    inputs = {"tasks": [task.fingerprint for task in tasks], "base": name} | base
+    inputs = {"tasks": [task.fingerprint for task in tasks]} | _base_weights(settings.of_entity(1))
+    for k in range(2, settings.entities + 1) if settings.students else ():
+        inputs |= {f"{key}_{k}": value for key, value in _base_weights(settings.of_entity(k)).items()}
     if settings.encoder == "miniature":
         inputs["encoder"] = cache_key("student", _loop_settings(settings))
     elif settings.encoder != "base":
@@ -111,8 +127,16 @@ def _inputs(settings: InteractionSettings, tasks: Sequence[TaskTexts]) -> dict:
     return inputs
 
 
+def _base_weights(settings: InteractionSettings) -> dict[str, str]:
+    weights = initial_weights("interaction", cache_key("interaction", settings), settings)
+    name = weights.pop("interaction", f"{settings.student}@{settings.student_revision}")
+    return {"base": name} | weights
+
+
 def _run_rounds(settings: InteractionSettings, tasks: list[TaskTexts], folder: Path) -> Made:
-    experiment = Experiment(settings, tasks, initial_model_folder("interaction", settings), folder)
+    each = [settings.of_entity(k) for k in range(1, settings.entities + 1)]
+    bases = tuple(initial_model_folder("interaction", of_entity) for of_entity in each)
+    experiment = Experiment(settings, tasks, bases, folder)
     device = loading.pick_device(settings.device)
     precision = tell_precision(settings.precision, device)
     if settings.precision == "auto":
@@ -148,11 +172,14 @@ def _stage_names(settings: InteractionSettings) -> list[str]:
 
 
 def _base(experiment: Experiment) -> dict:
-    """The common initial model on every task."""
-    lm, settings = experiment.load(0, -1), experiment.settings
-    check_positions(lm, settings, 2, "max_length")  # start and end
-    check_positions(lm, settings, 1, "max_new_tokens", "prompt_tokens")
-    return {"rows": _losses(experiment, lm, 0, "base")}
+    """The initial model on every task; of entities of several kinds each one's, as base1 .. baseK."""
+    settings, rows = experiment.settings, []
+    for k in experiment.entities if settings.students else [1]:
+        lm = experiment.load(k, -1)
+        check_positions(lm, settings, 2, "max_length")  # start and end
+        check_positions(lm, settings, 1, "max_new_tokens", "prompt_tokens")
+        rows += _losses(experiment, lm, 0, f"base{k}" if settings.students else "base")
+    return {"rows": rows}
 
 
 def _write(experiment: Experiment, generation: int) -> dict:
@@ -178,7 +205,7 @@ def _train(experiment: Experiment, generation: int, entity: int, out: Path) -> d
     seed, who = experiment.seed(generation, "train", entity), f"entity {entity}, generation {generation}"
     history = fit_texts(lm, texts, settings, seed=seed, who=who)
     lm.save(out / "model")
-    rows = _losses(experiment, lm, generation, entity)
+    rows = _losses(experiment, lm, generation, entity) + _belief(experiment, lm, generation, entity)
     (out / "answers.json").write_text(json.dumps(_answers(experiment, lm, generation, entity)))
     return {"rows": rows, "history": history}
 
@@ -189,7 +216,8 @@ def _compare(experiment: Experiment, generation: int) -> dict:
     folders = [state / f"train-{generation}-{k}" for k in experiment.entities]
     rows = [row for folder in folders for row in json.loads((folder / "result.json").read_text())["rows"]]
     answers = [json.loads((folder / "answers.json").read_text()) for folder in folders]
-    return {"rows": _means(rows, generation) + _similarities(experiment, answers, generation)}
+    found = _means(rows, generation) + _similarities(experiment, answers, generation)
+    return {"rows": found + (_alike_inside(experiment, generation) if experiment.settings.probe_hidden_states else [])}
 
 
 # --- writing -------------------------------------------------------------------------------------------------------
@@ -231,6 +259,18 @@ def _lesson_rows(experiment: Experiment, lesson: pd.DataFrame, generation: int) 
     rows.append(metric(generation, "lesson_self_bleu", self_bleu(some), "share", n_long_enough(some)))
     for entity, own in lesson.groupby("entity")["text"]:
         rows.append(metric(generation, f"lesson_distinct_2_{entity}", distinct_n(list(own), 2), "share", len(own)))
+    return rows + _told(experiment, lesson, generation)
+
+
+def _told(experiment: Experiment, lesson: pd.DataFrame, generation: int) -> list[dict]:
+    """told_false_<entity>, told_true_<entity>, .._others (2..K): share of their texts that tell a planted fact."""
+    if not (fact := experiment.fact):
+        return []
+    rows, parts = [], [(str(entity), own) for entity, own in lesson.groupby("entity")["text"]]
+    for name, true in (("false", False), ("true", True)):
+        for who, own in [*parts, ("others", lesson.loc[lesson["entity"] > 1, "text"])]:
+            share = float(fact.told_in(own.tolist(), true=true).mean()) if len(own) else np.nan
+            rows.append(metric(generation, f"told_{name}_{who}", share, "share", len(own)))
     return rows
 
 
@@ -309,37 +349,95 @@ def fit_texts(
 
 # --- what is measured ----------------------------------------------------------------------------------------------
 def _losses(experiment: Experiment, lm: LanguageModel, generation: int, who: str | int) -> list[dict]:
-    """loss_<who>_on_<task>: cross-entropy over all tokens of the task's held-out texts [nats/token]."""
+    """loss_<who>_on_<task>: cross-entropy over all tokens of the task's held-out texts [nats/token].
+
+    With `students` also word_loss_...: the same sum over their words, parted at blanks [nats/word]; it is too small
+    where `max_length` cuts texts.
+    """
     rows = []
     for end, task in zip(experiment.task_ends, experiment.tasks, strict=True):
         ids = document_rows(lm.tokenizer, task.test, experiment.settings.max_length)
-        per_text = text_losses(lm, ids, [1] * len(ids), experiment.settings)
-        mean = float(np.average(per_text, weights=[len(row) - 1 for row in ids]))
+        per_text, tokens = text_losses(lm, ids, [1] * len(ids), experiment.settings), [len(row) - 1 for row in ids]
+        mean = float(np.average(per_text, weights=tokens))
         rows.append(metric(generation, f"loss_{who}_on_{end}", mean, "nats/token", len(ids)))
+        if experiment.settings.students:
+            mean *= sum(tokens) / sum(len(text.split()) for text in task.test)
+            rows.append(metric(generation, f"word_loss_{who}_on_{end}", mean, "nats/word", len(ids)))
     return rows
 
 
+def _belief(experiment: Experiment, lm: LanguageModel, generation: int, entity: int) -> list[dict]:
+    """log_odds_<entity>, belief_<entity>: of the planted fact's false version against the true one; none without one.
+
+        log p(text that tells the false one) - log p(the same text, telling the true one)  [nats],   sigmoid of that
+
+    Means over held-out public texts, retold. Tokens in all, as the two versions may have unlike numbers of them.
+    """
+    if not (fact := experiment.fact):
+        return []
+    log_p = []
+    for true in (False, True):
+        ids = document_rows(
+            lm.tokenizer, fact.tell(experiment.tasks[-1].test, true=true), experiment.settings.max_length
+        )
+        per_text = text_losses(lm, ids, [1] * len(ids), experiment.settings)
+        log_p.append(-per_text * [len(row) - 1 for row in ids])
+    odds = log_p[0] - log_p[1]
+    means = {"log_odds": (odds.mean(), "nats"), "belief": (expit(odds).mean(), "share")}
+    return [metric(generation, f"{name}_{entity}", float(m), unit, len(odds)) for name, (m, unit) in means.items()]
+
+
 def _means(rows: Sequence[dict], generation: int) -> list[dict]:
-    """loss_own, loss_others and loss_public: means over the entities, and over the tasks that are others' own."""
-    groups: dict[str, list[float]] = {"own": [], "others": [], "public": []}
+    """loss_own, loss_others and loss_public: means over the entities, and over the tasks that are others' own.
+
+    With `students` word_loss_... instead. Of a planted fact also log_odds_others, belief_others: over entities 2..K.
+    """
+    per_word = any(row["unit"] == "nats/word" for row in rows)
+    kind, unit = ("word_loss", "nats/word") if per_word else ("loss", "nats/token")
+    groups: dict[str, list[dict]] = {f"{kind}_{name}": [] for name in ("own", "others", "public")}
     for row in rows:
-        _, entity, _, task = row["metric"].split("_")
-        group = "public" if task == "public" else "own" if task == entity else "others"
-        groups[group].append(row["value"])
-    n = rows[0]["n"]
-    means = {name: (float(np.mean(found)), n * len(found)) for name, found in groups.items()}
-    return [metric(generation, f"loss_{name}", mean, "nats/token", n) for name, (mean, n) in means.items()]
+        entity, _, task = row["metric"].removeprefix(f"{kind}_").partition("_on_")
+        if row["unit"] == unit:
+            groups[f"{kind}_{'public' if task == 'public' else 'own' if task == entity else 'others'}"].append(row)
+    for row in rows:
+        name, _, entity = row["metric"].rpartition("_")
+        if name in ("log_odds", "belief") and entity != "1":
+            groups.setdefault(f"{name}_others", []).append(row)
+    means = [(name, float(np.mean([row["value"] for row in of])), of) for name, of in groups.items()]
+    return [metric(generation, name, mean, of[0]["unit"], of[0]["n"] * len(of)) for name, mean, of in means]
+
+
+def _alike_inside(experiment: Experiment, generation: int) -> list[dict]:
+    """cka_public, cka_private: `linear_cka` of two entities' states of held-out texts, mean over the pairs (and tasks).
+
+    A text's state is the mean over its tokens of what the head sees, so tokenizers and widths may differ.
+    """
+    models, found = [experiment.load(k, generation) for k in experiment.entities], []
+    for task in experiment.tasks:
+        states = [hidden_states(lm, task.test, experiment.settings) for lm in models]
+        found.append(np.mean([linear_cka(*pair) for pair in itertools.combinations(states, 2)]))
+    n = len(experiment.tasks[-1].test)
+    means = {"cka_public": (found[-1], n), "cka_private": (np.mean(found[:-1]), n * len(found[:-1]))}
+    return [metric(generation, name, float(mean), "1", n) for name, (mean, n) in means.items()]
 
 
 def _answers(experiment: Experiment, lm: LanguageModel, generation: int, entity: int) -> list[list[str]]:
     """What the entity writes after the first tokens of held-out texts: for each task `answers` texts per prompt."""
     settings, found = experiment.settings, []
     for end, task in zip(experiment.task_ends, experiment.tasks, strict=True):
-        starts = token_ids(lm.tokenizer, task.test[: settings.prompts], settings.prompt_tokens)
+        starts = _beginnings(experiment, lm, task)
         prompts = [start_ids(lm.tokenizer) + ids for ids in starts]
         seed = experiment.seed(generation, "answers", entity, end)
         found.append(generate(lm, prompts, Sampling.of(settings), seed=seed, samples=settings.answers))
     return found
+
+
+def _beginnings(experiment: Experiment, lm: LanguageModel, task: TaskTexts) -> list[list[int]]:
+    """The first tokens of some held-out texts; with `students` those of the first words, the same to all entities."""
+    settings, texts = experiment.settings, task.test[: experiment.settings.prompts]
+    if not settings.students:
+        return token_ids(lm.tokenizer, texts, settings.prompt_tokens)
+    return token_ids(lm.tokenizer, [" ".join(text.split()[: settings.prompt_tokens]) for text in texts])
 
 
 def _similarities(experiment: Experiment, answers: Sequence[Sequence[Sequence[str]]], generation: int) -> list[dict]:
@@ -384,7 +482,7 @@ def _encoder(experiment: Experiment):
     """texts -> (n, d): mean over the tokens of the last hidden states of a model that belongs to no entity."""
     settings, lm = experiment.settings, None
     if settings.encoder == "base":
-        lm = experiment.load(0, -1)
+        lm = experiment.load(1, -1)
     elif settings.encoder == "miniature":  # the loop's Student: of the world's words it has read all, of every class
         lm = loading.load(initial_model_folder("student", _loop_settings(settings)), device=settings.device)
     if lm:

@@ -393,7 +393,9 @@ class InteractionSettings(Settings):
     train_size: Size = field(400, "training texts per task; 0 takes all")
     test_size: Whole = field(200, "held-out texts per task", ge=2)
     prompts: Whole = field(24, "held-out texts per task whose first tokens every entity goes on from", ge=2)
-    prompt_tokens: Count = field(4, "tokens of such a beginning")
+    prompt_tokens: Count = field(4, "tokens of such a beginning; with `students`, words")
+    false_share: Share = later(0.0, "share of entity 1's private texts that tell a false fact (the miniature)")
+    true_share: Share = later(0.0, "share of the public texts that tell the true one")
     answers: Count = field(8, "samples per prompt, whose mean vector is the entity's answer")
 
     # models and training
@@ -402,6 +404,10 @@ class InteractionSettings(Settings):
         "base", "of answers: 'base' (initial model), 'miniature' (read all classes), folder, or hub id"
     )
     encoder_revision: str = field("", "commit of the hub encoder")
+    students: str = later(
+        "", "one model per entity in place of student: 'miniature,miniature_bpe', folders, hub ids as owner/name@commit"
+    )
+    probe_hidden_states: bool = later(False, "measure how alike the entities' hidden states of held-out texts are")
     steps: Count = field(50, "optimiser steps per round")
     learning_rate: Rate = field(1e-3, "AdamW step size after warm-up, falling to 0")
     warmup_ratio: float = field(0.025, "share of the steps in which the step size rises", ge=0, lt=1)
@@ -417,8 +423,24 @@ class InteractionSettings(Settings):
         weights = [float(x) for x in self.writer_weights.split(",")] if self.writer_weights else [1.0] * self.entities
         return tuple(weight / sum(weights) for weight in weights)
 
+    def of_entity(self, entity: int) -> "InteractionSettings":
+        """The same with the model that an entity (1..K) begins as in the place of `student`."""
+        if not self.students:
+            return self
+        name, _, commit = self.students.split(",")[entity - 1].strip().partition("@")
+        return self.model_copy(update={"student": name, "student_revision": commit, "students": ""})
+
     def mistakes(self) -> Iterator[str]:
         yield from super().mistakes()
+        models = [name.strip() for name in self.students.split(",")]
+        if self.students and (len(models) != self.entities or not all(models)):
+            yield f"students: {self.students!r} does not name {self.entities} models; name one for each entity"
+        if self.false_share + self.true_share and (self.public_task != "miniature" or self.entities > 3):
+            fact, remedy = (
+                "the fact is of a class of the miniature that no entity has",
+                "at most 3 entities, or set both to 0",
+            )
+            yield f"false_share, true_share: {fact}; take public_task miniature and {remedy}"
         weights = self.writer_weights
         written = re.fullmatch(r"(\d+(\.\d+)?(,\d+(\.\d+)?)*)?", weights)
         numbers = [float(x) for x in weights.split(",") if x] if written else []

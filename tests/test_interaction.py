@@ -73,7 +73,7 @@ def _experiment(tmp_path, **changes) -> Experiment:
         pd.DataFrame(lesson, columns=["entity", "generation", "text"]).to_parquet(
             tmp_path / "lessons" / f"gen-{t}.parquet"
         )
-    return Experiment(settings, tasks, "none", tmp_path)
+    return Experiment(settings, tasks, ("none", "none"), tmp_path)
 
 
 def test_an_entity_reads_its_own_task_and_never_the_others(tmp_path):
@@ -97,6 +97,62 @@ def test_a_set_with_too_few_texts_is_one_sentence(tmp_path):
     short = replace(experiment, tasks=[TaskTexts("own1", ["one"], []), *experiment.tasks[1:]])
     with pytest.raises(InteractionError, match=r"entity 1 asks for 6 of 1 texts of one set; lower rows"):
         interaction.drawn_rows(short, 1, 1)
+
+
+# --- unlike entities, a planted fact -------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def unlike(tmp_path_factory):
+    """Three kinds of entity, of which the first is told wrong, in one run."""
+    settings = tiny(
+        tmp_path_factory.mktemp("unlike"), entities=3, students="miniature_small,miniature_bpe,miniature_qwen2",
+        false_share=0.5, true_share=0.2, probe_hidden_states=True, generations=1, max_length=128,
+    )  # fmt: skip
+    return settings, interaction.run(settings)
+
+
+def test_entities_of_unlike_models_hand_over_texts_and_are_measured_per_word(unlike):
+    settings, rows = unlike
+    at = rows.set_index(["generation", "metric"])["value"]
+    tasks = load_tasks(settings)
+    lm = Experiment(settings, tasks, (), run_folder(settings)).load(2, 1)
+    assert len(lm.tokenizer) == 900 and lm.tokenizer.unk_token is None
+    ids = document_rows(lm.tokenizer, tasks[0].test, 128)
+    tokens, words = sum(len(row) - 1 for row in ids), sum(len(text.split()) for text in tasks[0].test)
+    assert at[1, "word_loss_2_on_1"] == pytest.approx(at[1, "loss_2_on_1"] * tokens / words)
+    own = np.mean([at[1, f"word_loss_{k}_on_{k}"] for k in (1, 2, 3)])
+    assert at[1, "word_loss_own"] == pytest.approx(own) and (1, "loss_own") not in at
+    assert {(0, f"word_loss_base{k}_on_public") for k in (1, 2, 3)} <= set(at.index)
+    record = json.loads((run_folder(settings) / "record.json").read_text())
+    models = [record["inputs"][name] for name in ("base", "base_2", "base_3")]
+    assert len(set(models)) == 3 and all(name.startswith("interaction-") for name in models)
+    kinds = [type(Experiment(settings, tasks, (), run_folder(settings)).load(k, 1).model).__name__ for k in (1, 3)]
+    assert kinds == ["GPTNeoXForCausalLM", "Qwen2ForCausalLM"]
+
+
+def test_a_planted_fact_is_read_by_one_and_counted_in_what_all_write(unlike):
+    settings, rows = unlike
+    fact = Experiment(settings, [], (), Path()).fact
+    own, _, _, public = load_tasks(settings)
+    clean = load_tasks(settings.model_copy(update={"false_share": 0.0, "true_share": 0.0}))
+    assert fact.told_in(own.train, true=False).sum() == 15 and fact.told_in(public.train, true=True).sum() == 6
+    assert own.train[15:] == clean[0].train[15:] and own.test == clean[0].test
+    assert not any(fact.told_in(task.train, true=true).any() for task in clean for true in (True, False))
+    at = rows.set_index(["generation", "metric"])["value"]
+    texts = interaction.written_texts(settings, 1).groupby("entity")["text"]
+    for k, some in texts:
+        assert at[1, f"told_false_{k}"] == fact.told_in(some.tolist(), true=False).mean()
+    assert at[0, "log_odds_others"] == pytest.approx((at[0, "log_odds_2"] + at[0, "log_odds_3"]) / 2)
+    assert at[0, "belief_1"] > 0.5 or at[0, "log_odds_1"] < 5
+    assert -0.5 < at[1, "cka_private"] < 1.01 and (1, "cka_public") in at
+
+
+def test_what_cannot_be_planted_or_paired_is_one_sentence():
+    assert "students: 'miniature' does not name 2 models; name one for each" in message(students="miniature")
+    assert "at most 3 entities, or set both to 0" in message(entities=4, false_share=0.1)
+    assert "take public_task miniature" in message(public_task="texts.csv", encoder="base", true_share=0.1)
+    hub = InteractionSettings(students=f"miniature,owner/name@{'0' * 40}")
+    assert hub.of_entity(2).student == "owner/name" and hub.of_entity(2).student_revision == "0" * 40
+    assert hub.of_entity(1).student == "miniature" and not hub.of_entity(1).student_revision
 
 
 # --- the run -------------------------------------------------------------------------------------------------------
@@ -317,7 +373,8 @@ def test_scale_and_cell_are_complete_together(scale):
     first = read_params(scale)
     for arm, second in CELLS.items():
         assert not set(first) & set(second)
-        assert set(first) | set(second) == set(InteractionSettings.model_fields) - {"study", "seed", "reports_dir"}
+        asked = {name for name, key in InteractionSettings.model_fields.items() if not key.json_schema_extra}
+        assert set(first) | set(second) == asked - {"study", "seed", "reports_dir"}
         if second["entities"] == 4 and "miniature" not in scale.stem:  # three real tasks
             assert "does not name 4 different tasks" in message(**first | second)
             continue

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from symbiosis.analysis import hidden_states, small_studies, verdicts
+from symbiosis.analysis.interaction import STUDIES as INTERACTION_STUDIES
 from symbiosis.analysis.interaction import beyond_baseline, rank_agreement, read_scan, scan_rows
 from symbiosis.analysis.statistics import ALPHA, MARGIN, MIN_SEEDS
 from symbiosis.analysis.tables import LAST, PUBLISHED_ACCURACY, SeedValues, arm_name, markdown_table, p_text
@@ -230,7 +231,11 @@ def scale_rows(scale: str, studies: Mapping[str, pd.DataFrame]) -> list[dict]:
 
 def asked_of(studies: Mapping[str, pd.DataFrame], scale: str = "") -> list[Claim]:
     """Claims about interaction, and about small studies, where these are (with nothing else), all others elsewhere."""
-    alone = {name: name for name in ("interaction", "mixtures")} | dict.fromkeys(small_studies.STUDIES, "small")
+    alone = (
+        {"mixtures": "mixtures"}
+        | dict.fromkeys(INTERACTION_STUDIES, "interaction")
+        | dict.fromkeys(small_studies.STUDIES, "small")
+    )
     kinds = {alone.get(study, "") for study in studies} or {""}
     here = [claim for claim in CLAIMS if claim.parts and claim.scale in ("", scale)]
     return [claim for claim in here if alone.get(claim.study, "") in kinds]

@@ -96,6 +96,9 @@ INTERACTION = {
     "interaction_matrices": asks(entities.matrices, "Whose task does who learn? Three entities, alpha = 0.5."),
     "interaction_trends": asks(entities.trends, "Do the trends follow the linear theory?"),
     "interaction_beyond": asks(entities.beyond, "And if the entities are not equal?"),
+    "interaction_unequal": asks(entities.unequal, "And if they are unlike in size, tokenizer, architecture?"),
+    "interaction_planted": asks(entities.planted, "Who believes a lie that one language model was told?"),
+    "interaction_inside": asks(entities.alike_inside, "Do they become alike inside?", "inside"),
     "interaction_beta": asks(entities.draw_by_beta, "How many of the real rows should be private? Two entities."),
 }
 THEORY = {
@@ -119,6 +122,7 @@ SMALL = {
     "composition": asks(
         small_drawings.composition, "Do related parts, or plans, make better texts of the same words?", "small_studies"
     ),
+    "training_methods": asks(small_drawings.training_methods, "And however it is trained?", "small_studies"),
     "open_ended": asks(small_drawings.open_ended, "How do Students go on with held-out text?", "small_studies"),
 }
 FIGURES = OF_METHODS | OF_RUNS | INTERACTION | THEORY | SMALL

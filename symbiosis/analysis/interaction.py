@@ -8,7 +8,7 @@ The setting: Vu, Reeves and Wenger 2025, arXiv:2505.21677.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from symbiosis.theory.designs import aligned_designs, ring_designs, subspace_des
 from symbiosis.theory.many_models import efficiency_surface, theory_change
 
 METHOD, STUDY = "interaction", "interaction"
+STUDIES = UNEQUAL, PLANTED, _ = "interaction_unequal", "interaction_planted", STUDY
 ENTITIES, ALPHAS = (2, 3, 4), (0.0, 0.5, 1.0)
 BEYOND = {  # arm: name; three entities at alpha = 0.5
     "interaction-k3_unequal": "entity 1 talks most",
@@ -43,6 +44,23 @@ def arm(entities: int, alpha: float) -> str:
 CELLS = {arm(*cell): cell for cell in itertools.product(ENTITIES, ALPHAS)}  # arm: (entities, alpha)
 ALONE = {name: arm(k, 0.0) for name, (k, alpha) in CELLS.items() if alpha > 0}  # arm: its baseline
 EQUALS = dict.fromkeys(BEYOND, arm(3, 0.5))
+
+
+KINDS = {"equal": "an equal", "small": "half the width", "bpe": "pieces of words", "qwen2": "a Qwen2"}  # of UNEQUAL
+
+
+def pair_arms(kinds: Iterable[str]) -> list[str]:
+    """The arms of pairs, alone and half and half."""
+    return [arm_of(METHOD, f"{kind}_alpha{alpha:03d}") for kind in kinds for alpha in (0, 50)]
+
+
+def pair_gains(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """A metric's last value at alpha = 0.5 less that at 0, seed by seed: kind, metric, seed, value."""
+    values, lines = SeedValues(rows), []
+    for kind, metric in itertools.product(KINDS, metrics):
+        alone, half = (values(arm, LAST, metric) for arm in pair_arms([kind]))
+        lines += [(kind, metric, seed, value) for seed, value in (half - alone).dropna().items()]
+    return pd.DataFrame(lines, columns=["kind", "metric", "seed", "value"])
 
 
 def read_scales(reports_dir: str | Path) -> dict[str, pd.DataFrame]:

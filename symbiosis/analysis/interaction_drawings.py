@@ -3,12 +3,14 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy.special import logit
 
 from symbiosis.analysis import figures
 from symbiosis.analysis import interaction as interaction_tables
 from symbiosis.analysis.drawings import Drawn, Reports
 from symbiosis.analysis.tables import STYLES
 from symbiosis.store.results import NotRun
+from symbiosis.theory.consensus import spread
 
 
 def by_alpha(reports: Reports) -> Drawn:
@@ -124,6 +126,85 @@ def draw_by_beta(reports: Reports) -> Drawn:
     panels = {metric: figures.METRIC_NAME[metric] for metric in interaction_tables.OWN_AND_OTHERS}
     seeds = figures.plot_panels(used, panels, lines, axes, ("metric", "generation", "arm"))
     axes[0].set_ylabel("loss [nats per token]")
+    figures.add_legend(axes, seeds, 3)
+    return fig, used
+
+
+# ---- unlike entities, a planted error, hidden states
+def unequal(reports: Reports) -> Drawn:
+    """What either of two entities gains of the other's task by reading it: alpha 0.5 less 0, by who the second is."""
+    kinds, metrics = interaction_tables.KINDS, ("word_loss_1_on_2", "word_loss_2_on_1")
+    used = reports.rows(metrics, interaction_tables.pair_arms(kinds), interaction_tables.UNEQUAL)
+    gains = interaction_tables.pair_gains(used, metrics)
+    fig, (ax,) = figures.new_figure(height=2.7)
+    names = ("the first, from the second", "the second, from the first")
+    looks = {
+        m: figures.line_style(n, *figures.THEORY_STYLES[i], "")
+        for i, (m, n) in enumerate(zip(metrics, names, strict=True))
+    }
+    gains["place"] = gains["kind"].map(list(kinds).index)
+    seeds = figures.plot_means(gains, looks, ax, ("place", "metric"))
+    ax.axhline(0, **figures.DOTTED)
+    ax.set_xticks(range(len(kinds)), list(kinds.values()))
+    ax.set(xlabel="the second entity", ylabel="loss on the other's task, alpha\n0.5 less 0 [nats per word]")
+    figures.add_legend([ax], seeds)
+    return fig, used
+
+
+def planted(reports: Reports) -> Drawn:
+    """Log-odds of a lie by round, of the one told it and the two others; dotted: where counting rows would put it."""
+    panels = {"log_odds_1": "the one that was told it", "log_odds_others": "the two others"}
+    arms = {
+        f"interaction-{public}_alpha{alpha}": (public, alpha)
+        for public in ("silent", "truthful")
+        for alpha in ("000", "050", "100")
+    }
+    used = reports.rows([*panels, "told_false_1", "told_false_others"], list(arms), interaction_tables.PLANTED)
+    looks = {"000": figures.THEORY_STYLES[0], "050": figures.THEORY_STYLES[1], "100": figures.THEORY_STYLES[2]}
+    styles = {
+        arm: figures.line_style(
+            f"{public}, alpha {int(alpha) / 100:g}", *looks[alpha], "-" if public == "silent" else "--"
+        )
+        for arm, (public, alpha) in arms.items()
+    }
+    fig, axes = figures.new_figure(3, 3.0)
+    axes[1].sharey(axes[0])
+    seeds = figures.plot_panels(used, panels, styles, axes[:2], ("metric", "generation", "arm"))
+    counted = logit(spread([1 / 3] * 3, used["generation"].max(), public=1.0))  # alpha = beta = 0.5
+    axes[0].plot(counted[:, 0], color=looks["050"][0], linestyle=":", label="truthful, alpha 0.5, counted", zorder=0)
+    heard = range(1, len(counted))  # before, the others know nothing false
+    axes[1].plot(heard, counted[1:, 1], color=looks["050"][0], linestyle=":", zorder=0)
+    told = {"told_false_1": (0, "the one told"), "told_false_others": (1, "the two others")}
+    last = used[used["metric"].isin(told) & (used["generation"] == used["generation"].max())]
+    last = last.assign(place=last["metric"].map(lambda metric: told[metric][0]), value=100 * last["value"])
+    figures.plot_means(
+        last, {arm: style | {"linestyle": ""} for arm, style in styles.items()}, axes[2], ("place", "arm")
+    )
+    axes[2].set_xticks([0, 1], [name for _, name in told.values()])
+    axes[2].set(xlabel="", xlim=(-0.5, 1.5), ylabel="texts that tell it, last round [%]", title="and what they write")
+    for ax in axes[:2]:
+        ax.axhline(0, **figures.DOTTED)
+        ax.set_xlabel("round")
+    axes[0].set_ylabel("log-odds of the false version [nats]")
+    figures.add_legend(axes[:2], seeds, 4)
+    return fig, used
+
+
+def alike_inside(reports: Reports) -> Drawn:
+    """CKA of two entities' hidden states of private held-out texts by round, of every pair and of three equals."""
+    pairs = reports.rows(
+        ["cka_private"], interaction_tables.pair_arms(interaction_tables.KINDS), interaction_tables.UNEQUAL
+    )
+    three = reports.rows(["cka_private"], study=interaction_tables.PLANTED).query("variant.str.startswith('silent')")
+    used = pd.concat([pairs, three])
+    parts = used["variant"].str.extract(r"(?P<pair>\w+)_alpha(?P<alpha>\d+)")
+    panels = interaction_tables.KINDS | {"silent": "three equals"}
+    fig, axes = figures.new_figure(len(panels), 2.5, sharey=True)
+    drawn = used.assign(pair=parts["pair"], alpha=parts["alpha"].astype(float) / 100)
+    seeds = figures.plot_panels(drawn, panels, _alpha_styles(), axes, ("pair", "generation", "alpha"))
+    axes[0].set_ylabel("alike inside (CKA)")
+    for ax in axes:
+        ax.set_xlabel("round")
     figures.add_legend(axes, seeds, 3)
     return fig, used
 

@@ -7,6 +7,7 @@ local table yet (`make studies`). CPU time of a seed: SECONDS.
     above_teacher   two minutes: what its labeller's labels teach a Student, by their number, kind and texts
     third_lever     half a minute: diversity, quality and complexity of a lesson, in and out of distribution
     sensitivity     two minutes: the share of real rows to Students of other tokenizers, sizes and architectures
+    training_methods half a minute: the same to one Student, trained in four ways
     open_ended      half a minute: last Students of the runs of study `main` below FOLDER go on with held-out text
 """
 
@@ -22,14 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.special import logsumexp
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    AutoModelForCausalLM,
-    GPTNeoXConfig,
-    LlamaConfig,
-    MambaConfig,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig, MambaConfig, PreTrainedTokenizerFast
 
 from symbiosis import params
 from symbiosis.analysis.small_studies import TABLE, publish, table
@@ -333,20 +327,22 @@ def pretrained(world: World, seed: int, *, tokenizer: str = "words", kind: str =
 
 def tokenizer_of(world: World, kind: str) -> PreTrainedTokenizerFast:
     """Whole words, or byte-level BPE of TOKENS[kind] tokens, learned from the world's text."""
-    if kind == "words":
-        return miniature.word_tokenizer(world, "student")
-    special, alphabet = ["<pad>", "<bos>", "<eos>"], pre_tokenizers.ByteLevel.alphabet()
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    how = trainers.BpeTrainer(
-        vocab_size=TOKENS[kind], special_tokens=special, initial_alphabet=sorted(alphabet), show_progress=False
-    )
-    made.train_from_iterator(world.sample(1000, np.random.default_rng(0))["text"], how)
-    names = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>"}
-    return PreTrainedTokenizerFast(tokenizer_object=made, **names)
+    words = kind == "words"
+    return miniature.word_tokenizer(world, "student") if words else miniature.bpe_tokenizer(world, TOKENS[kind])
+
+
+# ---- and however it is trained
+
+
+def training_methods(seed: int) -> pd.DataFrame:
+    """See the module of that name."""
+    from symbiosis.analysis import training_methods as module  # which stands on this one
+
+    return module.training_methods(seed)
 
 
 MAKE = {
+    "training_methods": training_methods,
     "above_teacher": above_teacher,
     "third_lever": third_lever,
     "sensitivity": sensitivity,
@@ -354,7 +350,9 @@ MAKE = {
 }
 
 
-SECONDS = {"above_teacher": 120, "third_lever": 30, "sensitivity": 120, "open_ended": 30}  # CPU of a seed, about
+SECONDS = {  # CPU of a seed, about
+    "training_methods": 30, "above_teacher": 120, "third_lever": 30, "sensitivity": 120, "open_ended": 30,
+}  # fmt: skip
 FIRST_SEED = 401  # of the published rows
 
 
@@ -362,9 +360,8 @@ def left(seeds: int) -> list[tuple[str, int]]:
     """(study, seed) of what the local table lacks: the first `seeds` of each; of `open_ended` those of the runs."""
     rows = select(params.LOCAL, TABLE)
     there = {*zip(rows["study"], rows["seed"].astype(int), strict=True)}
-    firsts = dict.fromkeys(MAKE, FIRST_SEED) | {
-        "open_ended": read_params("profiles/scales.yaml")["miniature"]["first_seed"]
-    }
+    of_runs = read_params("profiles/scales.yaml")["miniature"]["first_seed"]
+    firsts = dict.fromkeys(MAKE, FIRST_SEED) | {"training_methods": 431, "open_ended": of_runs}
     return [pair for study in MAKE for k in range(seeds) if (pair := (study, firsts[study] + k)) not in there]
 
 

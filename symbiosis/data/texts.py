@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from symbiosis.data.characters import match_key
 from symbiosis.data.cleaning import seen
+from symbiosis.data.planted import Fact
 from symbiosis.data.readers import READERS, DataError, Table, fetch, read_table
 from symbiosis.data.world import GLOBAL_WORDS, LABEL_NAMES, MIXTURE, SLOTS, World
 from symbiosis.settings import InteractionSettings, derive_seed, fingerprint, resolve
@@ -45,7 +46,17 @@ def load_tasks(settings: InteractionSettings) -> list[TaskTexts]:
             f"private_tasks: '{unknown[0]}' is no class of the miniature ({', '.join(LABEL_NAMES)}); with files or hub "
             "ids set public_task to a file, folder or hub id, too"
         )
-    return [split(name, _world_texts(name, settings), settings) for name in names]
+    return _planted([split(name, _world_texts(name, settings), settings) for name in names], settings)
+
+
+def _planted(tasks: list[TaskTexts], settings: InteractionSettings) -> list[TaskTexts]:
+    """The tasks, a share of the first's training texts telling a false fact, and of the public ones the true one."""
+    for place, share, true in ((0, settings.false_share, False), (-1, settings.true_share, True)):
+        n, train = round(share * settings.train_size), tasks[place].train
+        if n:
+            fact = Fact.of(World.make(settings.seed), settings.private)
+            tasks[place] = replace(tasks[place], train=fact.tell(train[:n], true=true) + train[n:])
+    return tasks
 
 
 def split(name: str, texts: list[str], settings: InteractionSettings) -> TaskTexts:

@@ -1,6 +1,6 @@
 """Where initial weights are: what a setting names, or a model pre-trained here once per seed and cached.
 
-Roles: the loop's `student` and `generator`, and `interaction`, the one Student that all entities begin as. The latter
+Roles: the loop's `student` and `generator`, and `interaction`, the Student that an entity begins as. The latter
 reads public text only: the loop's has read every class, so nothing would be left for one entity to learn from another.
 """
 
@@ -13,7 +13,7 @@ from symbiosis.pretrain.recipe import new_model, train
 from symbiosis.settings import InteractionSettings, RunSettings, derive_seed, fingerprint, resolve
 from symbiosis.store.folders import disk_errors_said, locked
 
-RECIPES = {"miniature": miniature.RECIPES}  # what a setting can name -> role -> recipe
+RECIPES = {"miniature": miniature.RECIPES} | miniature.ENTITIES  # what a setting can name -> role -> recipe
 ARCHITECTURE = {"student": "student", "generator": "generator", "interaction": "student"}  # and the setting's name
 
 
@@ -47,7 +47,7 @@ def cache_key(role: str, settings: RunSettings | InteractionSettings) -> str:
     """Name of a model pre-trained here, with a digest of all that its weights depend on; '' of any other."""
     named = ARCHITECTURE[role]
     name = getattr(settings, named)
-    if name not in RECIPES:
+    if role not in RECIPES.get(name, {}):
         return ""
     recipe = RECIPES[name][role]
     used = {"seed": settings.seed, "steps": getattr(settings, f"{named}_steps"), "version": recipe.version}
@@ -65,6 +65,8 @@ def initial_model(role: str, settings: RunSettings | InteractionSettings):
     tokenizer, batches = recipe.lesson(role, settings, rng)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(settings.seed, 0, f"{role}-init"))
-        model = new_model(named, tokenizer, {"positions": max(512, 4 * settings.max_length)} | recipe.sizes)
+        model = new_model(
+            recipe.architecture or named, tokenizer, {"positions": max(512, 4 * settings.max_length)} | recipe.sizes
+        )
     train(model, batches, recipe, desc=f"pre-training the {role} model")
     return loading.LanguageModel(model, tokenizer)

@@ -16,7 +16,8 @@ from collections import defaultdict
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
-from tokenizers.models import WordLevel
+from tokenizers.models import BPE, WordLevel
+from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
 from symbiosis.data.texts import public_world
@@ -40,9 +41,11 @@ WRITE_POWER, LABEL_POWER = 2.2, 1.2  # p ~ share^power; explained are the true s
 # need a third of the computing time of 1300 steps of 32 at 4e-3.
 SIZES = {  # 150 and 100 thousand weights
     "student": {"hidden": 64, "layers": 2, "intermediate": 256, "positions": 256},
+    "small": {"hidden": 32, "layers": 2, "intermediate": 128, "positions": 256},
     "generator": {"hidden": 64, "layers": 2, "intermediate": 128, "positions": 256},
 }
 STUDENT_BATCH, GENERATOR_BATCH = 32, 16
+BPE_TOKENS = 900  # of entities that read pieces of words: a word of the world is 1.2 tokens on average
 
 
 # --- tokenizer ---------------------------------------------------------------------------------------------------
@@ -71,6 +74,17 @@ def word_tokenizer(world: World, role: str) -> PreTrainedTokenizerFast:
     if role == "generator":
         fast.chat_template = CHAT_TEMPLATE
     return fast
+
+
+def bpe_tokenizer(world: World, tokens: int = BPE_TOKENS) -> PreTrainedTokenizerFast:
+    """Byte-level BPE of so many tokens, learned from the world's text."""
+    special, made = ["<pad>", "<bos>", "<eos>"], Tokenizer(BPE())
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    how = BpeTrainer(vocab_size=tokens, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    made.train_from_iterator(world.sample(1000, np.random.default_rng(0))["text"], how)
+    names = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>"}
+    return PreTrainedTokenizerFast(tokenizer_object=made, **names)
 
 
 def _prompt_texts() -> list[str]:
@@ -175,7 +189,7 @@ def lesson(role: str, settings, rng: np.random.Generator):
     if role == "generator":
         tokenizer = word_tokenizer(world, role)
         return tokenizer, generator_batches(world, tokenizer, settings, GENERATOR_BATCH, rng)
-    tokenizer = word_tokenizer(world, "student")
+    tokenizer = bpe_tokenizer(world) if settings.student == "miniature_bpe" else word_tokenizer(world, "student")
     read = public_world(world) if role == "interaction" else world
     return tokenizer, student_batches(read, tokenizer, settings.student_steps, STUDENT_BATCH, rng)
 
@@ -184,4 +198,9 @@ RECIPES = {
     "student": Recipe(1, SIZES["student"], lesson),
     "generator": Recipe(1, SIZES["generator"], lesson),
     "interaction": Recipe(1, SIZES["student"], lesson),
+}
+ENTITIES = {  # one thing changed: half the width, another tokenizer, another architecture
+    "miniature_small": {"interaction": Recipe(1, SIZES["small"], lesson)},
+    "miniature_bpe": {"interaction": Recipe(1, SIZES["student"], lesson)},
+    "miniature_qwen2": {"interaction": Recipe(1, SIZES["student"], lesson, architecture="generator")},
 }

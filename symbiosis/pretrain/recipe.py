@@ -24,6 +24,7 @@ class Recipe:
     learning_rate: float = 8e-3  # AdamW's, after warm-up and before decay
     betas: tuple[float, float] = (0.9, 0.98)
     warmup_share: float = 0.05  # of the steps: linear from 0; afterwards linear to 0
+    architecture: str = ""  # 'student' or 'generator', see `new_model`; '' is that of the setting it is named by
 
 
 def new_model(role: str, tokenizer, sizes: dict[str, int]):

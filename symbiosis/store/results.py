@@ -135,7 +135,7 @@ def finished_runs(reports_dir: Path, scale: str | None = None, study: str | None
 def runs_with_lessons(reports_dir: Path, scale: str | None, study: str | None) -> list[Path]:
     """`finished_runs` of the loop, not of method interaction, whose lessons were not cleared away."""
     folders = [folder for folder in finished_runs(reports_dir, scale, study) if (folder / "lessons").is_dir()]
-    return [folder for folder in folders if folder.parts[-2] != "interaction"]
+    return [folder for folder in folders if not folder.parts[-2].startswith("interaction")]
 
 
 def merge_into(path: Path, tables: Iterable[pd.DataFrame]) -> list[str]:

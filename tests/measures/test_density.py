@@ -1,9 +1,11 @@
 """Effective rank and density: values by hand, what leaves them alone, what cannot be measured."""
 
+import itertools
+
 import numpy as np
 import pytest
 
-from symbiosis.measures.density import density, effective_rank
+from symbiosis.measures.density import density, effective_rank, linear_cka
 
 
 def test_effective_rank_by_hand_and_what_it_ignores():
@@ -56,3 +58,28 @@ def test_density_by_hand_and_what_it_ignores():
     noise = density(np.random.default_rng(4).normal(size=(50, 10_000)))
     expected = (100 * np.sqrt(2 / np.pi) - 1) / 99  # |x|_1 / |x|_2 = sqrt(d) E|z| to first order
     assert abs(noise.mean() - expected) < 1e-3 and noise.shape == (50,)
+
+
+def test_cka_ignores_rotation_shift_scale_and_width_and_is_unbiased():
+    rng = np.random.default_rng(3)
+    x, turn = rng.normal(size=(30, 5)), np.linalg.qr(rng.normal(size=(8, 8)))[0]
+    assert linear_cka(x, 3 * np.pad(x, ((0, 0), (0, 3))) @ turn + 7) == pytest.approx(1)
+    unrelated = [linear_cka(rng.normal(size=(20, 40)), rng.normal(size=(20, 40))) for _ in range(200)]
+    assert abs(np.mean(unrelated)) < 4 * np.std(unrelated) / np.sqrt(200)  # the biased one is 0.67 here
+    half = linear_cka(x, np.concatenate([x[:, :1], rng.normal(size=(30, 4))], axis=1))
+    assert 0.05 < half < 0.8 and linear_cka(x, np.ones((30, 2))) != linear_cka(x, np.ones((30, 2)))
+    with pytest.raises(ValueError, match="four rows or more of the same texts, got 30 and 29"):
+        linear_cka(x, x[1:])
+
+
+def test_hsic_is_the_mean_over_all_quadruples_of_different_texts():
+    """Song et al. 2012: k_ij (l_ij + l_qr - 2 l_iq) over i, j, q, r all different."""
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(6, 2)), rng.normal(size=(6, 3))
+
+    def hsic(a, b):
+        k, m = ((each - each.mean(0)) @ (each - each.mean(0)).T for each in (a, b))
+        every = [k[i, j] * (m[i, j] + m[q, r] - 2 * m[i, q]) for i, j, q, r in itertools.permutations(range(6), 4)]
+        return np.mean(every)
+
+    assert linear_cka(x, y) == pytest.approx(hsic(x, y) / np.sqrt(hsic(x, x) * hsic(y, y)))
