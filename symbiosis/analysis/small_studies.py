@@ -31,10 +31,10 @@ from symbiosis.theory.next_token import tail_mass, types_alive
 
 SCALE, TABLE = "small_studies", "small_studies.csv"
 OWN = ("beyond_language", "planted_error", "novel_modes")
-MADE_BY = dict.fromkeys(OWN, "small_studies") | {
-    name: "student_studies"
-    for name in ("above_teacher", "open_ended", "third_lever", "sensitivity", "training_methods")
-}
+MADE_BY = dict.fromkeys(OWN, "small_studies")
+MADE_BY |= dict.fromkeys(
+    ("above_teacher", "open_ended", "third_lever", "sensitivity", "training_methods"), "student_studies"
+)
 MADE_BY["composition"] = "composition"
 STUDIES = tuple(MADE_BY)
 UNITS = {"continuation_loss": "nats/token", "words": "words/text", "weights": "weights"}  # all others are shares
