@@ -33,6 +33,8 @@ INSTALL := -e '.[dev,batch]' -c constraints.txt $(if $(PIP_FIND_LINKS),--find-li
 LOCAL := $(if $(filter profiles/default,$(PROFILE)), --cores $(JOBS) --resources gpu=$(GPUS))
 SNAKEMAKE = $(BIN)/python -m snakemake --workflow-profile $(PROFILE)$(LOCAL)
 BATCH = $(SNAKEMAKE) --config make=1
+PRICES = $(BIN)/python -m symbiosis.batch_summary
+STUDENT_STUDIES = $(BIN)/python -m symbiosis.analysis.student_studies
 
 # Words for a batch go by the environment, as they were written: no shell, and no YAML of --config, reads them on the way.
 export BATCH_SCALE := $(value SCALE)
@@ -97,10 +99,10 @@ STUDIES := ablation choice_and_writing choice_and_writing_2000 choice_and_writin
   seeds_and_retrieval teach
 studies: $(READY)  ## every control, the ablation, the regimes, the long runs (hours on two cores; it says what each costs first), then the reports
 	@test "$$BATCH_SCALE" = miniature || { echo "the studies are worlds of the miniature; SCALE=$$BATCH_SCALE has none"; exit 1; }
-	@BATCH_STUDY="$(STUDIES)" BATCH_ARMS="core controls" $(BIN)/python -m symbiosis.batch_summary
+	@BATCH_STUDY="$(STUDIES)" BATCH_ARMS="core controls" $(PRICES)
 	@BATCH_STUDY=main BATCH_ARMS="core controls" $(BATCH) -- runs
 	@BATCH_STUDY="$(STUDIES)" BATCH_ARMS= $(BATCH) -- runs
-	@$(BIN)/python -m symbiosis.analysis.student_studies all "$(SEEDS)"
+	@$(STUDENT_STUDIES) all "$(SEEDS)"
 	@BATCH_STUDY=main BATCH_ARMS= $(BATCH) -- reports
 
 reports: $(READY)  ## the analysis and the paper's figures, from the runs that are there
