@@ -73,6 +73,9 @@ OF_METHODS = {
     "accuracy_long": asks(drawings.accuracy, "Does it last?", study="long"),
     "curriculum": asks(small_drawings.curriculum, "What does the loop teach when?"),
     "held_share": asks(small_drawings.held_share, "The share of real rows or diversity, under recursion?"),
+    "seeds_and_editing": asks(
+        small_drawings.seeds_and_editing, "Seeds first, retrieval, and editing of real rows?", "seeds_and_retrieval"
+    ),
     "label_ladder": asks(drawings.label_ladder, "What are labels worth, and spent how?", "ladder"),
     "dev_rows": asks(drawings.dev_rows, "Are dev labels better taught or asked?", "dev"),
     "which_moves_first": asks(

@@ -35,6 +35,27 @@ WRITERS = {"world": "the world", "planned": "planned", "unplanned": "not planned
 COMPOSED = {"own": "own", "related": "nearest other\nsubtopic", "random": "any other\nsubtopic"}
 METHODS = {"sft": "cross-entropy", "dpo": "a preference (DPO)", "policy": "a policy gradient", "replay": "with replay"}
 
+WRITTEN = {  # arms of `seeds_and_retrieval`, as a figure groups them
+    "written, no pool text": {
+        "symbiosis-write_asked": "from the label",
+        "symbiosis-write_read": "from the label, then labelled",
+        "symbiosis-seed_asked": "seed first",
+        "symbiosis-seed_read": "seed first, then labelled",
+    },
+    "in the loop": {
+        "symbiosis-own_explain": "hard texts explained",
+        "symbiosis-own_retrieve": "texts like them retrieved",
+    },
+    "no writing": {"pseudo_label": "the pool, labelled"},
+}
+EDITED = {  # arms of `editing`: name and line
+    "recursive-real_rows": ("real rows as they are", "--"),
+    "recursive-edit": ("edited anew", "-"),
+    "recursive-edit_again": ("edits edited again", "-"),
+    "recursive-accumulate_subsample": ("own texts of all generations", "-"),
+    "recursive-replace": ("own texts", "-"),
+}
+
 Sourced = tuple[Figure, dict]  # a figure, and what it was drawn from
 
 
@@ -244,6 +265,29 @@ def composition(reports: Reports) -> Sourced:
         ax.set_xlabel("second sentence from" if ax is axes[1] else "")
     figures.add_legend(axes, seeds, 3)
     return fig, source_of(rows)
+
+
+def seeds_and_editing(reports: Reports) -> Drawn:
+    """Accuracy of what is written, seed first or not, explained or retrieved; by generation, of edited real rows."""
+    ways = {arm: (name, group) for group, some in WRITTEN.items() for arm, name in some.items()}
+    written = reports.rows(["accuracy"], list(ways), "seeds_and_retrieval")
+    edited = reports.rows(["accuracy"], list(EDITED), "editing")
+    fig, (left, right) = figures.new_figure(2, 3.2)
+    last = written[written["generation"] == written["generation"].max()]
+    means = figures.means_over_seeds(last, ["arm"]).set_index("arm")
+    shown = [arm for arm in ways if arm in means.index]
+    names, groups = zip(*map(ways.__getitem__, shown), strict=True)
+    look = figures.line_style("", *figures.THEORY_STYLES[0], "")
+    figures.plot_forest(means.loc[shown].assign(name=names, group=groups), [look] * len(shown), left)
+    left.set_xlabel(f"accuracy, {figures.seeds_text(means['n'])}")
+    figures.say_zoom(left, "x")
+    looks = dict(zip(EDITED, figures.THEORY_STYLES, strict=True))
+    styles = {arm: figures.line_style(name, *looks[arm], dashes) for arm, (name, dashes) in EDITED.items()}
+    seeds = figures.plot_means(edited, styles, right)
+    right.set_ylabel(figures.METRIC_NAME["accuracy"])
+    figures.say_zoom(right)
+    figures.add_legend([right], seeds, 2)
+    return fig, pd.concat([written, edited])
 
 
 def _mean_gains(rows: pd.DataFrame) -> pd.DataFrame:
