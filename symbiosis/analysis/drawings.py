@@ -174,9 +174,9 @@ def ratio_or_diversity(reports: Reports) -> Drawn:
 
 
 def recursion_real_text(reports: Reports, panels: Sequence[str]) -> Drawn:
-    lessons, band = reports.lessons("recursion_5")
-    losses = reports.rows(["lm_loss"], study="recursion_5")
-    used = pd.concat([losses, lessons[lessons["metric"].isin(panels)]])
+    lessons, band = reports.lessons("recursion_real")
+    tested = reports.rows(["accuracy", "lm_loss"], study="recursion_real")
+    used = pd.concat([tested, lessons[lessons["metric"].isin(panels)]])
     return figures.plot_metrics(used, panels, 2.1, band), used
 
 

@@ -37,7 +37,7 @@ LEVER_PANELS = (  # quality, diversity, complexity of lessons; what was not meas
     "lesson_label_purity", "log_likelihood", "distinct_2", "vendi", "word_tail_mass", "word_new_mass",
     "mean_words", "base_lm_loss",
 )  # fmt: skip
-RECURSION_PANELS = ("lm_loss", "word_tail_mass", "mean_words", "distinct_2_1k", "vendi", "mauve")
+RECURSION_PANELS = ("accuracy", "lm_loss", "word_tail_mass", "distinct_2_1k", "vendi", "mauve")
 
 
 # ---- the figures
