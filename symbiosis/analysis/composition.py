@@ -1,6 +1,6 @@
 """Study `composition`: texts composed of related parts against others of the very same sentences, taught to Students.
 
-`python -m symbiosis.analysis.composition FIRST LAST` puts the rows of the seeds FIRST to LAST into
+`python -m symbiosis.analysis.student_studies composition FIRST LAST` puts the rows of these seeds into
 reports/small_studies.csv, in place of older ones; a seed takes about half a CPU minute.
 
 The claim behind it, of tool dialogues: sampling related tools, and planning first, makes better data (ToolFlow, Wang et
@@ -9,7 +9,6 @@ that every word and every sentence stays as often as it was; only which two stan
 """
 
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from symbiosis.analysis.small_studies import publish, table
+from symbiosis.analysis.small_studies import table
 from symbiosis.analysis.student_studies import continuation_losses, settings_of
 from symbiosis.data.lesson import make_lesson
 from symbiosis.data.world import LABEL_NAMES, World
@@ -124,12 +123,3 @@ def asked(student: Student, test: pd.DataFrame, world: World) -> list[tuple[str,
     tail, loss = right[world.in_tail(test["text"])], (loss * tokens).sum() / tokens.sum()
     found = {"accuracy": (right.mean(), len(test)), "accuracy_tail": (tail.mean(), len(tail))}
     return [(name, *value) for name, value in found.items()] + [("continuation_loss", loss, len(test))]
-
-
-def main(first: str, last: str) -> None:
-    for seed in range(int(first), int(last) + 1):
-        publish(composition(seed))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

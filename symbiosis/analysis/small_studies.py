@@ -7,8 +7,7 @@ whose lessons novel modes are counted. What the file says of other studies stays
     planted_error     a false fact among entities that read one another
     novel_modes       does a Generator come to write what its initial self hardly gave?
 
-The other studies of the file teach Students and are made by `student_studies` and `composition`; `small_drawings`
-draws all of them.
+The other studies of the file teach Students and are made by `student_studies`; `small_drawings` draws all of them.
 """
 
 import sys
@@ -31,11 +30,8 @@ from symbiosis.theory.next_token import tail_mass, types_alive
 
 SCALE, TABLE = "small_studies", "small_studies.csv"
 OWN = ("beyond_language", "planted_error", "novel_modes")
-MADE_BY = dict.fromkeys(OWN, "small_studies")
-MADE_BY |= dict.fromkeys(
-    ("above_teacher", "open_ended", "third_lever", "sensitivity", "training_methods"), "student_studies"
-)
-MADE_BY["composition"] = "composition"
+OF_STUDENTS = ("above_teacher", "open_ended", "third_lever", "sensitivity", "training_methods", "composition")
+MADE_BY = dict.fromkeys(OWN, "small_studies") | dict.fromkeys(OF_STUDENTS, "student_studies")
 STUDIES = tuple(MADE_BY)
 UNITS = {"continuation_loss": "nats/token", "words": "words/text", "weights": "weights"}  # all others are shares
 SEEDS = range(301, 321)

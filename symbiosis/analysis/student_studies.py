@@ -8,6 +8,7 @@ local table yet (`make studies`). CPU time of a seed: SECONDS.
     third_lever     half a minute: diversity, quality and complexity of a lesson, in and out of distribution
     sensitivity     two minutes: the share of real rows to Students of other tokenizers, sizes and architectures
     training_methods half a minute: the same to one Student, trained in four ways
+    composition     half a minute: texts of related parts against others of the very same sentences
     open_ended      half a minute: last Students of the runs of study `main` below FOLDER go on with held-out text
 """
 
@@ -341,8 +342,16 @@ def training_methods(seed: int) -> pd.DataFrame:
     return module.training_methods(seed)
 
 
+def composition(seed: int) -> pd.DataFrame:
+    """See the module of that name."""
+    from symbiosis.analysis import composition as module  # which stands on this one
+
+    return module.composition(seed)
+
+
 MAKE = {
     "training_methods": training_methods,
+    "composition": composition,
     "above_teacher": above_teacher,
     "third_lever": third_lever,
     "sensitivity": sensitivity,
@@ -351,7 +360,8 @@ MAKE = {
 
 
 SECONDS = {  # CPU of a seed, about
-    "training_methods": 30, "above_teacher": 120, "third_lever": 30, "sensitivity": 120, "open_ended": 30,
+    "training_methods": 30, "composition": 30, "above_teacher": 120, "third_lever": 30, "sensitivity": 120,
+    "open_ended": 30,
 }  # fmt: skip
 FIRST_SEED = 401  # of the published rows
 
@@ -361,7 +371,7 @@ def left(seeds: int) -> list[tuple[str, int]]:
     rows = select(params.LOCAL, TABLE)
     there = {*zip(rows["study"], rows["seed"].astype(int), strict=True)}
     of_runs = read_params("profiles/scales.yaml")["miniature"]["first_seed"]
-    firsts = dict.fromkeys(MAKE, FIRST_SEED) | {"training_methods": 431, "open_ended": of_runs}
+    firsts = dict.fromkeys(MAKE, FIRST_SEED) | {"training_methods": 431, "composition": 411, "open_ended": of_runs}
     return [pair for study in MAKE for k in range(seeds) if (pair := (study, firsts[study] + k)) not in there]
 
 
