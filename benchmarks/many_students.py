@@ -1,10 +1,10 @@
 """Several Students of one shape taught in one program, beside one after the other.
 
-`python benchmarks/many_students.py` teaches the miniature's Student, on one thread: every Student a lesson of its own,
-the same number of steps. Stacked weights go through one forward pass (`torch.func.stack_module_state`, `vmap`), so that
-each operation is called once for all Students, its matrix products as one batched product; all rows of a step are
-padded alike. Both ways end with the same losses, to rounding. The last way is the matrix products of one after the
-other and nothing else: what no program of one thread can be ahead of.
+`python benchmarks/many_students.py` teaches the miniature's Student, on one thread (`--device cuda`: on a GPU), in fp32:
+every Student a lesson of its own, the same number of steps. Stacked weights go through one forward pass
+(`torch.func.stack_module_state`, `vmap`), so that each operation is called once for all Students, its matrix products as
+one batched product; all rows of a step are padded alike. Both ways end with the same losses, to rounding. The last way
+is the matrix products of one after the other and nothing else: what no program of one thread can be ahead of.
 """
 
 import copy
@@ -32,7 +32,7 @@ STUDENTS = (2, 4, 8)
 ONE, ALL, DENSE = "one after the other", "stacked", "one after the other, padded alike"
 PRODUCTS = "the products alone"
 GOAL = 2.5  # four Students for the time of 1.6
-SETTINGS = RunSettings(device="cpu")
+SETTINGS = RunSettings(precision="fp32")
 Work = Callable[[], np.ndarray]  # the Students' label losses at their last step, (s,) [nats]
 
 
@@ -43,20 +43,20 @@ def miniature_student() -> LanguageModel:
     return LanguageModel(new_model("student", tokenizer, RECIPES["student"].sizes), tokenizer)
 
 
-def students_and_lessons(n: int, rows: int) -> list[tuple[Student, object]]:
+def students_and_lessons(n: int, rows: int, device: str) -> list[tuple[Student, object]]:
     """n copies of the Student, and of each a lesson of its own."""
     lm, found = miniature_student(), []
     for i in range(n):
         frame = World.make(common.SEED).sample(rows, np.random.default_rng(common.SEED + i))
         lesson = make_lesson(frame["text"].tolist(), frame["label"].to_numpy(), "real", 0, "real")
-        own = lm._replace(model=copy.deepcopy(lm.model))
+        own = lm._replace(model=copy.deepcopy(lm.model).to(device))
         found.append((Student(own, LABEL_NAMES, SETTINGS), lesson))
     return found
 
 
-def one_after_the_other(n: int, rows: int) -> Work:
+def one_after_the_other(n: int, rows: int, device: str) -> Work:
     """Step B as the loop takes it, n times."""
-    pairs = students_and_lessons(n, rows)
+    pairs = students_and_lessons(n, rows, device)
     return lambda: np.array(
         [student.learn(lesson, seed=i)[-1]["label_loss"] for i, (student, lesson) in enumerate(pairs)]
     )
@@ -83,13 +83,14 @@ def dense(rows: LessonRows, batches: Sequence[np.ndarray], width: int, pad_id: i
     return ids, label, text
 
 
-def stacked(n: int, rows: int, *, together: bool = True) -> Work:
+def stacked(n: int, rows: int, device: str, *, together: bool = True) -> Work:
     """n Students in one program, or, not `together`, the same program for each of them alone."""
-    pairs, pad_id = students_and_lessons(n, rows), miniature_student().tokenizer.pad_token_id
+    pairs, pad_id = students_and_lessons(n, rows, device), miniature_student().tokenizer.pad_token_id
     read = [LessonRows(student, lesson) for student, lesson in pairs]
     width = max(max(map(len, [*r.written, *r.asked])) for r in read) + 2
     steps = [epochs_of(r.lengths, SETTINGS.batch_size, SETTINGS.epochs, i) for i, r in enumerate(read)]
-    data = [dense(r, batches, width, pad_id) for r, batches in zip(read, steps, strict=True)]
+    made = [dense(r, batches, width, pad_id) for r, batches in zip(read, steps, strict=True)]
+    data = [tuple(part.to(device) for part in parts) for parts in made]
     models = [student.lm.model for student, _ in pairs]
     for model in models:
         model.set_attn_implementation("eager")  # vmap takes torch's fused attention row by row
@@ -124,14 +125,14 @@ def teach(models: Sequence[torch.nn.Module], data: Sequence[tuple[torch.Tensor, 
         for w in made:
             w.grad.mul_(factor.view(-1, *[1] * (w.dim() - 1)))
         optimizer.step()
-    return label_loss.detach().numpy()
+    return label_loss.detach().cpu().numpy()
 
 
 # --- what is measured ----------------------------------------------------------------------------------------------
-def products_s(n: int, rows: int, repeats: int) -> float:
+def products_s(n: int, rows: int, repeats: int, device: str) -> float:
     """Seconds of the matrix products of n lessons, forward and twice backward; the head's of predicted tokens alone."""
     operations = 0
-    for student, lesson in students_and_lessons(n, rows):
+    for student, lesson in students_and_lessons(n, rows, device):
         read, model = LessonRows(student, lesson), student.lm.model
         words = sum(len(read.words[c]) for labels in read.labels for c in labels)
         head = 2 * model.get_output_embeddings().weight.numel()
@@ -143,15 +144,15 @@ def products_s(n: int, rows: int, repeats: int) -> float:
         return operations / common.gemm_flops(model, at_once, torch.float32, repeats)
 
 
-def measure(*, rows: int, repeats: int, students: Sequence[int] = STUDENTS) -> list[dict]:
+def measure(*, rows: int, repeats: int, device: str = "cpu", students: Sequence[int] = STUDENTS) -> list[dict]:
     """The table's rows: for each number of Students both ways' seconds, their ratio, and how far their losses part."""
-    table, about = [], {"lesson": rows, "n": repeats, **common.about("cpu")}
+    table, about = [], {"lesson": rows, "n": repeats, **common.about(device)}
     for s in students:
-        ways = {ONE: lambda s=s: one_after_the_other(s, rows), ALL: lambda s=s: stacked(s, rows)}
-        ways[DENSE] = lambda s=s: stacked(s, rows, together=False)
-        seconds = common.interleaved(ways, repeats, "cpu")
+        ways = {ONE: lambda s=s: one_after_the_other(s, rows, device), ALL: lambda s=s: stacked(s, rows, device)}
+        ways[DENSE] = lambda s=s: stacked(s, rows, device, together=False)
+        seconds = common.interleaved(ways, repeats, device)
         ends = {way: make()() for way, make in ways.items()}
-        seconds[PRODUCTS] = products_s(s, rows, repeats)
+        seconds[PRODUCTS] = products_s(s, rows, repeats, device)
         table += [
             {"stage": "many students", "shape": "miniature", "students": s, "way": way, "seconds": taken,
              "ratio": seconds[ONE] / taken, "goal": GOAL if (s, way) == (4, ALL) else None,
@@ -162,9 +163,12 @@ def measure(*, rows: int, repeats: int, students: Sequence[int] = STUDENTS) -> l
 
 
 def main() -> None:
-    given = common.arguments(__doc__, with_model=False, rows=96).parse_args()
+    parser = common.arguments(__doc__, with_model=False, rows=96)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
+    given = parser.parse_args()
     loading.use_threads(1)
-    common.write(f"{given.folder}/{TABLE}", measure(rows=given.rows, repeats=given.repeats))
+    device = str(loading.pick_device(given.device))
+    common.write(f"{given.folder}/{TABLE}", measure(rows=given.rows, repeats=given.repeats, device=device))
 
 
 if __name__ == "__main__":
