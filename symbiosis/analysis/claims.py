@@ -147,7 +147,7 @@ def registered_claim(slug: str, line: Mapping[str, Any]) -> Claim:
         raise ResultsError(f"{where}: give {', '.join(sorted(needed))}, and either beats or level_with: [rivals]")
     for key, among in (("family", FAMILIES), ("scale", SCALES)):
         if key in line and line[key] not in among:
-            raise ResultsError(f"{where}: {key}: '{line[key]}' is not among {', '.join(among)}; add it to ledger.yaml")
+            raise ResultsError(f"{where}: {key}: '{line[key]}' is not among those named above it; add it there")
     if not 0 < line["margin"] < 1:
         raise ResultsError(f"{where}: margin: {line['margin']!r}; a number above 0 and below 1, 0.02 is 2 points")
     rivals, given = line.get("beats", line.get("level_with")), {key: line[key] for key in own & {"margin", "metric"}}
