@@ -1,10 +1,10 @@
 """Several Students of one shape taught in one program, beside one after the other.
 
-`python benchmarks/many_students.py` teaches the miniature's Student, on one thread (`--device cuda`: on a GPU), in fp32:
-every Student a lesson of its own, the same number of steps. Stacked weights go through one forward pass
-(`torch.func.stack_module_state`, `vmap`), so that each operation is called once for all Students, its matrix products as
-one batched product; all rows of a step are padded alike. Both ways end with the same losses, to rounding. The last way
-is the matrix products of one after the other and nothing else: what no program of one thread can be ahead of.
+`python benchmarks/many_students.py` teaches the miniature's Student, on one thread (`--device cuda`: on a GPU), in
+fp32: every Student a lesson of its own, the same number of steps. Stacked weights go through one forward pass
+(`torch.func.stack_module_state`, `vmap`), so that each operation is called once for all Students, its matrix products
+as one batched product; all rows of a step are padded alike. Both ways end with the same losses, to rounding. The last
+way is the matrix products of one after the other and nothing else: what no program of one thread can be ahead of.
 """
 
 import copy
