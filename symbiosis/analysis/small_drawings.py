@@ -114,10 +114,10 @@ def planted_error(reports: Reports) -> Sourced:
     return fig, source_of(rows)
 
 
-def curriculum(reports: Reports) -> Drawn:
+def curriculum(reports: Reports, study: str = "long") -> Drawn:
     """How much of a lesson is of rare subtopics, and how many of these it has, by generation."""
     names, arms = ("lesson_tail_mass", "lesson_tail_coverage"), ("real", "pseudo_label", "symbiosis", "symbiosis-best")
-    used = reports.rows(names, arms, "long")
+    used = reports.rows(names, arms, study)
     return figures.plot_metrics(used, names, 2.6), used
 
 
