@@ -174,7 +174,8 @@ def test_continuations_like_the_truth_are_like_it_and_empty_ones_are_not(tiny):
 def test_rows_say_their_unit():
     rows = small_studies.read("reports", "open_ended")
     assert dict(zip(rows["metric"], rows["unit"], strict=True)) == {
-        "continuation_loss": "nats/token", "words": "words/text", "mauve": "1", "on_topic": "share", "repetition": "share",
+        "continuation_loss": "nats/token", "words": "words/text", "on_topic": "share", "repetition": "share",
+        "mauve": "1",
     }  # fmt: skip
 
 
