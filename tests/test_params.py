@@ -61,6 +61,9 @@ def test_the_id_of_every_committed_run_follows_from_params():
 
 BEGUN = {
     "choice_and_writing",
+    "choice_and_writing_2000",
+    "choice_and_writing_plain",
+    "choice_and_writing_plain_300",
     "held",
     "ladder_0",
     "ladder_16",

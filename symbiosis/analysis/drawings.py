@@ -25,6 +25,14 @@ from symbiosis.theory.next_token import types_alive
 
 DEFAULT_SCALE, DEFAULT_STUDY = "miniature", "main"
 TRAINING_LOSSES = ("train_label_loss", "train_lm_loss")
+POOLS = {  # studies that cross choosing with what is done with the chosen texts
+    "choice_and_writing": "300 texts, tails rare",
+    "choice_and_writing_2000": "2,000 texts, tails rare",
+    "choice_and_writing_plain_300": "300 texts, as the test",
+    "choice_and_writing_plain": "2,000 texts, as the test",
+}
+CHOICES = {"random": "random", "untaught": "hard for\nuntaught", "own": "hard for\ntaught"}  # which Student
+DONE = {"label": "labelled", "write": "labelled, and others written", "explain": "labelled, and explained"}
 LEVEL_MARKERS = "vsoD^P*"  # from the poorest level to the richest, which is the darkest
 
 
@@ -269,6 +277,32 @@ def dev_rows(reports: Reports) -> Drawn:
     ax.set(xlabel="labelled dev rows", ylabel="gain over static [points]")
     figures.add_legend([ax], seeds)
     return fig, studies.used_rows(reports.by_study, table)
+
+
+def choice_and_writing(reports: Reports) -> Drawn:
+    """Final accuracy by how pool texts are chosen and what is done with them, less labels of random ones, by pool."""
+    by_study = {study: rows for study, rows in reports.by_study.items() if study in POOLS}
+    if not by_study:
+        raise NotRun("No choice was crossed with what is done with it: no figure.")
+    arms = [f"symbiosis-{choice}_{done}" for choice in CHOICES for done in DONE]
+    used = pd.concat([reports.rows(["accuracy"], arms, study) for study in POOLS if study in by_study])
+    last = used[used["generation"] == used.groupby("study")["generation"].transform("max")]
+    least = last[last["variant"] == "random_label"].set_index(["study", "seed"])["value"]
+    less = least.reindex(pd.MultiIndex.from_frame(last[["study", "seed"]])).to_numpy()
+    parts = last["variant"].str.split("_", expand=True)
+    drawn = last.assign(place=parts[0].map(list(CHOICES).index), done=parts[1], value=100 * (last["value"] - less))
+    drawn = drawn.dropna(subset="value")
+    styles = {done: figures.line_style(name, *figures.THEORY_STYLES[i]) for i, (done, name) in enumerate(DONE.items())}
+    panels = {study: name for study, name in POOLS.items() if study in by_study}
+    fig, axes = figures.new_figure(len(panels), 2.8, sharey=True)
+    seeds = figures.plot_panels(drawn, panels, styles, axes, ("study", "place", "done"))
+    for ax in axes:
+        ax.axhline(0, **figures.DOTTED)
+        ax.set_xticks(range(len(CHOICES)), list(CHOICES.values()))
+        ax.set_xlabel("")
+    axes[0].set_ylabel("accuracy less that of labels\nof random texts [points]")
+    figures.add_legend(axes, seeds, 3)
+    return fig, used
 
 
 def label_ladder(reports: Reports) -> Drawn:

@@ -71,7 +71,12 @@ OF_METHODS = {
     "regime_map": asks(drawings.regime_map, "Where does symbiosis overtake its rivals?", "regimes"),
     "accuracy_named": asks(drawings.accuracy, "The world that was named before its seeds were run.", **NAMED_WORLD),
     "accuracy_long": asks(drawings.accuracy, "Does it last?", study="long"),
+    "accuracy_long_rare": asks(drawings.accuracy, "And where the pool rarely shows the tails?", study="long_rare"),
+    "choice_and_writing": asks(
+        drawings.choice_and_writing, "What is a choice worth, by pool and by what follows?", "choice_and_writing"
+    ),
     "curriculum": asks(small_drawings.curriculum, "What does the loop teach when?"),
+    "curriculum_rare": asks(small_drawings.curriculum, "And where the pool rarely shows it?", study="long_rare"),
     "held_share": asks(small_drawings.held_share, "The share of real rows or diversity, under recursion?"),
     "seeds_and_editing": asks(
         small_drawings.seeds_and_editing, "Seeds first, retrieval, and editing of real rows?", "seeds_and_retrieval"

@@ -118,36 +118,52 @@ def beyond_baseline(values: SeedValues, arm: str, metric: str) -> pd.Series:
 
 # ---- beside the published losses
 
-# Token cross-entropy before the first and after the last round, two entities, beta = 0.5, one run each: as a summary of
-# the paper quotes them. Entity 1 has SciQ, entity 2 GSM8K, the public corpus is BookCorpus.
-PUBLISHED_LOSSES = {
-    ("OPT-350M", 0.0): {(1, 1): (3.3, 3.3), (2, 2): (1.8, 1.7), (1, 2): (3.1, 3.5), (2, 1): (5.1, 5.1)},
-    ("OPT-350M", 0.5): {(1, 1): (3.3, 3.3), (2, 2): (1.8, 1.7), (1, 2): (3.1, 1.8), (2, 1): (5.1, 3.5)},
-    ("Llama 3.2 1B", 0.5): {(1, 1): (2.8, 2.9), (2, 2): (1.2, 1.3), (1, 2): (2.0, 1.4), (2, 1): (3.7, 3.0)},
-    ("Llama 3.2 1B", 1.0): {(1, 1): (2.8, 3.0), (2, 2): (1.2, 1.9), (1, 2): (2.0, 1.8), (2, 1): (3.7, 3.0)},
-}
+# Before the first and after the last round, beta = 0.5, one run each, as a summary of the paper quotes them: token
+# cross-entropy, and the mean cosine of two entities' answers ("about", of private prompts). Entity 1 has SciQ, entity 2
+# GSM8K, the public corpus is BookCorpus. By model, entities and alpha.
+PUBLISHED_NUMBERS = {
+    ("OPT-350M", 2, 0.0): {"1_on_1": (3.3, 3.3), "2_on_2": (1.8, 1.7), "1_on_2": (3.1, 3.5), "2_on_1": (5.1, 5.1)},
+    ("OPT-350M", 2, 0.5): {"1_on_1": (3.3, 3.3), "2_on_2": (1.8, 1.7), "1_on_2": (3.1, 1.8), "2_on_1": (5.1, 3.5)},
+    ("Llama 3.2 1B", 2, 0.5): {
+        "1_on_1": (2.8, 2.9), "2_on_2": (1.2, 1.3), "1_on_2": (2.0, 1.4), "2_on_1": (3.7, 3.0),
+        "similarity_public": (0.50, 0.64), "similarity_private": (0.75, 0.9),
+    },
+    ("Llama 3.2 1B", 2, 1.0): {"1_on_1": (2.8, 3.0), "2_on_2": (1.2, 1.9), "1_on_2": (2.0, 1.8), "2_on_1": (3.7, 3.0)},
+    ("OPT-350M", 3, 0.5): {"1_on_2": (3.1, 1.9)},
+}  # fmt: skip
 
 
 def beside_published(scales: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """'initial to final' of two entities by alpha, a column per model: the published ones, then ours by scale.
+    """'initial to final' by entities, alpha and number, a column per model: the published ones, then ours by scale.
 
     Ours are means over seeds, with the change and its 95% t-interval; a dash marks what was not run or not published.
     """
     cells = {
-        (alpha, f"entity {k} on task {j}", f"{model}, published"): f"{first:.1f} to {last:.1f}"
-        for (model, alpha), losses in PUBLISHED_LOSSES.items()
-        for (k, j), (first, last) in losses.items()
+        (entities, alpha, _in_words(name), f"{model}, published"): _published(name, first, last)
+        for (model, entities, alpha), numbers in PUBLISHED_NUMBERS.items()
+        for name, (first, last) in numbers.items()
     }
-    for scale, rows in scales.items():
-        values = SeedValues(rows)
-        for alpha, k, j in itertools.product(ALPHAS, (1, 2), (1, 2)):
-            first, last = (values(arm(2, alpha), g, f"loss_{k}_on_{j}") for g in (0, LAST))
-            if len(last):
-                change = with_interval(*mean_interval(last - first), 2)
-                key = alpha, f"entity {k} on task {j}", f"ours, {scale}"
-                cells[key] = f"{first.mean():.2f} to {last.mean():.2f}, change {change}"
-    table = pd.Series(cells, dtype=object).rename_axis(["alpha", "loss", "model"])
+    asked = {(k, alpha, name): None for (_, k, alpha), numbers in PUBLISHED_NUMBERS.items() for name in numbers}
+    for (scale, rows), (entities, alpha, name) in itertools.product(scales.items(), asked):
+        values, metric = SeedValues(rows), name if name in SIMILARITIES else f"loss_{name}"
+        first, last = (values(arm(entities, alpha), g, metric) for g in (0, LAST))
+        if len(last):
+            change = with_interval(*mean_interval(last - first), 2)
+            key = entities, alpha, _in_words(name), f"ours, {scale}"
+            cells[key] = f"{first.mean():.2f} to {last.mean():.2f}, change {change}"
+    table = pd.Series(cells, dtype=object).rename_axis(["entities", "alpha", "number", "model"])
     return table.unstack().reindex(columns=table.index.unique("model")).fillna("-")
+
+
+def _published(name: str, first: float, last: float) -> str:
+    digits = 2 if name in SIMILARITIES else 1
+    return f"{first:.{digits}f} to {last:.{digits}f}"
+
+
+def _in_words(name: str) -> str:
+    if name in SIMILARITIES:
+        return f"cosine, {name.removeprefix('similarity_')} prompts"
+    return "loss, entity {} on task {}".format(*name.split("_on_"))
 
 
 def readable_alpha(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:

@@ -137,7 +137,7 @@ def unequal(reports: Reports) -> Drawn:
     used = reports.rows(metrics, interaction_tables.pair_arms(kinds), interaction_tables.UNEQUAL)
     gains = interaction_tables.pair_gains(used, metrics)
     fig, (ax,) = figures.new_figure(height=2.7)
-    names = ("the first, from the second", "the second, from the first")
+    names = ("the first, reading the second", "the second, reading the first")
     looks = {
         m: figures.line_style(n, *figures.THEORY_STYLES[i], "")
         for i, (m, n) in enumerate(zip(metrics, names, strict=True))

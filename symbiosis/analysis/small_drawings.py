@@ -114,10 +114,10 @@ def planted_error(reports: Reports) -> Sourced:
     return fig, source_of(rows)
 
 
-def curriculum(reports: Reports) -> Drawn:
+def curriculum(reports: Reports, study: str = "long") -> Drawn:
     """How much of a lesson is of rare subtopics, and how many of these it has, by generation."""
     names, arms = ("lesson_tail_mass", "lesson_tail_coverage"), ("real", "pseudo_label", "symbiosis", "symbiosis-best")
-    used = reports.rows(names, arms, "long")
+    used = reports.rows(names, arms, study)
     return figures.plot_metrics(used, names, 2.6), used
 
 
@@ -209,12 +209,13 @@ def third_lever(reports: Reports) -> Sourced:
 
 
 def open_ended(reports: Reports) -> Sourced:
-    """Loss of the true continuation, staying with the subtopic, and repetition, by method; dotted: the world itself."""
+    """How Students of every method go on with held-out text, in four measures; dotted: the world itself."""
     rows = read(reports.folder, "open_ended")
     places = {arm: i for i, arm in enumerate(arm for arm in tables.order(rows) if arm != "world")}
     panels = {
         "continuation_loss": "loss of the truth\n[nats/token]",
         "on_topic": "stays with the subtopic",
+        "mauve": "likeness to the truth\n(MAUVE)",
         "repetition": "repetition",
     }
     fig, axes = figures.new_figure(len(panels), 2.7)
@@ -225,6 +226,8 @@ def open_ended(reports: Reports) -> Sourced:
         true = rows[(rows["arm"] == "world") & (rows["metric"] == metric)]["value"].mean()
         ax.axhline(true, label="the world itself", **figures.DOTTED)
         ax.set(xlabel="", xticks=[])
+        if metric != "continuation_loss":
+            ax.set_ylim(0, None)
     figures.add_legend(axes, seeds, 3)
     return fig, source_of(rows)
 

@@ -30,10 +30,14 @@ from symbiosis.theory.next_token import tail_mass, types_alive
 
 SCALE, TABLE = "small_studies", "small_studies.csv"
 OWN = ("beyond_language", "planted_error", "novel_modes")
-OF_STUDENTS = ("above_teacher", "open_ended", "third_lever", "sensitivity", "training_methods", "composition")
+OF_STUDENTS = (
+    "above_teacher", "open_ended", "third_lever", "sensitivity", "training_methods", "share_factorial", "composition",
+)  # fmt: skip
 MADE_BY = dict.fromkeys(OWN, "small_studies") | dict.fromkeys(OF_STUDENTS, "student_studies")
 STUDIES = tuple(MADE_BY)
-UNITS = {"continuation_loss": "nats/token", "words": "words/text", "weights": "weights"}  # all others are shares
+UNITS = {  # all others are shares
+    "continuation_loss": "nats/token", "words": "words/text", "weights": "weights", "mauve": "1",
+}  # fmt: skip
 SEEDS = range(301, 321)
 GENERATIONS, ROUNDS = 10, 40
 CHAINS = {"plain": {}, "cut": {"kept": 0.9}, "cut_real_25": {"kept": 0.9, "real_share": 0.25}}

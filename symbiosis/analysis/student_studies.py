@@ -8,6 +8,7 @@ local table yet (`make studies`). CPU time of a seed: SECONDS.
     third_lever     half a minute: diversity, quality and complexity of a lesson, in and out of distribution
     sensitivity     two minutes: the share of real rows to Students of other tokenizers, sizes and architectures
     training_methods half a minute: the same to one Student, trained in four ways
+    share_factorial four minutes: ways to train, tokenizers, sizes and architectures crossed
     composition     half a minute: texts of related parts against others of the very same sentences
     open_ended      half a minute: last Students of the runs of study `main` below FOLDER go on with held-out text
 """
@@ -33,9 +34,10 @@ from symbiosis.data.lesson import make_lesson
 from symbiosis.data.world import LABEL_NAMES, N_HEAD, World
 from symbiosis.loop import runs, teaching
 from symbiosis.loop.mixing import weak_labels
-from symbiosis.measures.diversity import distinct_n
+from symbiosis.measures.diversity import distinct_n, mauve
 from symbiosis.models import loading
 from symbiosis.models.generation import Sampling, generate
+from symbiosis.models.hidden_states import hidden_states
 from symbiosis.models.proxies import fit_head
 from symbiosis.models.scoring import text_losses
 from symbiosis.models.student import Student
@@ -161,13 +163,15 @@ def open_ended(seed: int, folder: str | Path) -> pd.DataFrame:
 
     continuation_loss: of the true second sentence and its end [nats/token], given class and first sentence;
     on_topic: share of continuations whose words, with nothing else read, speak of the text's subtopic; repetition:
-    1 less the share of different word pairs; words: of a continuation. Arm `world`: the truth's own second sentences,
-    and their exact loss.
+    1 less the share of different word pairs; words: of a continuation; mauve: likeness of the continuations to the
+    truth's, by the hidden states of the Student before any lesson, for no sentence encoder knows the world's words. Arm
+    `world`: the truth's own second sentences, their exact loss, and the likeness of those of as many other texts.
     """
     world, rng = World.make(seed), np.random.default_rng([seed, 41])
     held_out, lines = world.sample(HELD_OUT, rng), []
-    firsts = [text[: text.index(".") + 1] for text in held_out["text"]]
-    seconds = [text[len(first) + 1 :] for text, first in zip(held_out["text"], firsts, strict=True)]
+    firsts, seconds = halves(held_out["text"])
+    untaught = runs.prepare(settings_of("real", seed)).student
+    true, drawn = vectors(untaught, seconds), np.random.default_rng([seed, 50])
     for method in METHODS:
         settings = settings_of(method, seed, generation_engine="refill")
         weights = Path(folder) / "runs" / settings.folder / "state" / f"student-{settings.generations}" / "model"
@@ -177,14 +181,33 @@ def open_ended(seed: int, folder: str | Path) -> pd.DataFrame:
         heads, loss, tokens = continuation_losses(student, held_out, firsts)
         texts = generate(student.lm, heads, Sampling.of(settings), seed=seed)
         nats = float((loss * tokens).sum() / tokens.sum())
-        lines += [
-            (method, "plain", seed, settings.generations, *line) for line in continued(texts, held_out, world, nats)
-        ]
+        measured = [*continued(texts, held_out, world, nats), likeness(untaught, texts, true, seed)]
+        lines += [(method, "plain", seed, settings.generations, *line) for line in measured]
     nats = float(-conditional_log_p(held_out, firsts, world).sum() / tokens.sum())
-    lines += [
-        ("world", "plain", seed, settings.generations, *line) for line in continued(seconds, held_out, world, nats)
-    ]
+    others = likeness(untaught, halves(world.sample(HELD_OUT, drawn)["text"])[1], true, seed)
+    measured = [*continued(seconds, held_out, world, nats), others]
+    lines += [("world", "plain", seed, settings.generations, *line) for line in measured]
     return table("open_ended", lines).dropna(subset="value")  # who writes nothing repeats nothing
+
+
+def halves(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """First sentences, and what follows them."""
+    firsts = [text[: text.index(".") + 1] for text in texts]
+    return firsts, [text[len(first) + 1 :] for text, first in zip(texts, firsts, strict=True)]
+
+
+def vectors(reader: Student, texts: Sequence[str]) -> np.ndarray:
+    """(n, d) mean hidden states of each text; zeros of an empty one."""
+    written = [i for i, text in enumerate(texts) if text.strip()]
+    found = np.zeros((len(texts), reader.lm.model.config.hidden_size))
+    if written:
+        found[written] = hidden_states(reader.lm, [texts[i] for i in written], reader.settings)
+    return found
+
+
+def likeness(reader: Student, texts: Sequence[str], true: np.ndarray, seed: int) -> tuple:
+    """(metric, value, n): MAUVE of texts and as many true ones by what the reader makes of them."""
+    return "mauve", mauve(vectors(reader, texts), true, rng=np.random.default_rng([seed, 51])), len(texts)
 
 
 def continuation_losses(
@@ -327,9 +350,13 @@ def pretrained(world: World, seed: int, *, tokenizer: str = "words", kind: str =
 
 
 def tokenizer_of(world: World, kind: str) -> PreTrainedTokenizerFast:
-    """Whole words, or byte-level BPE of TOKENS[kind] tokens, learned from the world's text."""
-    words = kind == "words"
-    return miniature.word_tokenizer(world, "student") if words else miniature.bpe_tokenizer(world, TOKENS[kind])
+    """Whole words, or byte-level BPE of TOKENS tokens, learned from the world's text; NAME_labels: and the labels."""
+    name, _, labels = kind.partition("_")
+    if name == "words":
+        return miniature.word_tokenizer(world, "student")
+    made = miniature.bpe_tokenizer(world, TOKENS[name])
+    made.add_tokens([f" {label}" for label in LABEL_NAMES] if labels else [])
+    return made
 
 
 # ---- and however it is trained
@@ -342,6 +369,13 @@ def training_methods(seed: int) -> pd.DataFrame:
     return module.training_methods(seed)
 
 
+def share_factorial(seed: int) -> pd.DataFrame:
+    """See the module `training_methods`."""
+    from symbiosis.analysis import training_methods as module  # which stands on this one
+
+    return module.share_factorial(seed)
+
+
 def composition(seed: int) -> pd.DataFrame:
     """See the module of that name."""
     from symbiosis.analysis import composition as module  # which stands on this one
@@ -351,6 +385,7 @@ def composition(seed: int) -> pd.DataFrame:
 
 MAKE = {
     "training_methods": training_methods,
+    "share_factorial": share_factorial,
     "composition": composition,
     "above_teacher": above_teacher,
     "third_lever": third_lever,
@@ -360,10 +395,11 @@ MAKE = {
 
 
 SECONDS = {  # CPU of a seed, about
-    "training_methods": 30, "composition": 30, "above_teacher": 120, "third_lever": 30, "sensitivity": 120,
-    "open_ended": 30,
+    "training_methods": 30, "share_factorial": 200, "composition": 30, "above_teacher": 120, "third_lever": 30,
+    "sensitivity": 120, "open_ended": 30,
 }  # fmt: skip
-FIRST_SEED = 401  # of the published rows
+FIRST_SEED = 401  # of the published rows, but for
+OTHER_FIRST_SEEDS = {"training_methods": 431, "share_factorial": 451, "composition": 411}
 
 
 def left(seeds: int) -> list[tuple[str, int]]:
@@ -371,7 +407,7 @@ def left(seeds: int) -> list[tuple[str, int]]:
     rows = select(params.LOCAL, TABLE)
     there = {*zip(rows["study"], rows["seed"].astype(int), strict=True)}
     of_runs = read_params("profiles/scales.yaml")["miniature"]["first_seed"]
-    firsts = dict.fromkeys(MAKE, FIRST_SEED) | {"training_methods": 431, "composition": 411, "open_ended": of_runs}
+    firsts = dict.fromkeys(MAKE, FIRST_SEED) | OTHER_FIRST_SEEDS | {"open_ended": of_runs}
     return [pair for study in MAKE for k in range(seeds) if (pair := (study, firsts[study] + k)) not in there]
 
 

@@ -139,12 +139,14 @@ def test_trends_are_changes_beside_theory_of_the_seeds_that_have_both_ends():
 
 def test_published_losses_stand_beside_ours():
     table = interaction.beside_published({"interaction_small": cell_rows(noise=0, cells=[(2, 0.5)])})
-    row = table.loc[(0.5, "entity 1 on task 2")]
+    row = table.loc[(2, 0.5, "loss, entity 1 on task 2")]
     assert row["OPT-350M, published"] == "3.1 to 1.8" and row["Llama 3.2 1B, published"] == "2.0 to 1.4"
     assert row["ours, interaction_small"] == "3.00 to 2.20, change -0.80 [-0.80, -0.80]"
-    assert table.loc[(1.0, "entity 1 on task 2"), "ours, interaction_small"] == "-"  # was not run
-    assert table.loc[(0.0, "entity 1 on task 2"), "Llama 3.2 1B, published"] == "-"  # was not published
-    assert interaction.beside_published({}).shape == (12, 2)
+    assert table.loc[(2, 1.0, "loss, entity 1 on task 2"), "ours, interaction_small"] == "-"  # was not run
+    assert table.loc[(2, 0.0, "loss, entity 1 on task 2"), "Llama 3.2 1B, published"] == "-"  # was not published
+    assert table.loc[(3, 0.5, "loss, entity 1 on task 2"), "OPT-350M, published"] == "3.1 to 1.9"
+    assert table.loc[(2, 0.5, "cosine, private prompts"), "Llama 3.2 1B, published"] == "0.75 to 0.90"
+    assert interaction.beside_published({}).shape == (15, 2)
 
 
 def test_alpha_side_by_side_and_similarity_beside_its_baseline():

@@ -149,21 +149,33 @@ def test_narrow_texts_are_narrower():
 
 
 def test_the_committed_rows_of_the_world_are_those_of_the_code():
-    committed = small_studies.read("reports", "open_ended").query("arm == 'world' and seed == 401")
+    committed = small_studies.read("reports", "open_ended").query(
+        "arm == 'world' and seed == 401 and metric != 'mauve'"
+    )
     world = World.make(401)
     held_out = world.sample(student_studies.HELD_OUT, np.random.default_rng([401, 41]))
-    firsts = [text[: text.index(".") + 1] for text in held_out["text"]]
-    seconds = [text[len(first) + 1 :] for text, first in zip(held_out["text"], firsts, strict=True)]
+    firsts, seconds = student_studies.halves(held_out["text"])
     tokens = sum(len(text.replace(".", " .").split()) + 1 for text in seconds)  # and the end
     nats = -student_studies.conditional_log_p(held_out, firsts, world).sum() / tokens
     made = {metric: value for metric, value, _ in student_studies.continued(seconds, held_out, world, nats)}
     assert committed.set_index("metric")["value"].to_dict() == pytest.approx(made, abs=2e-6)
 
 
+def test_continuations_like_the_truth_are_like_it_and_empty_ones_are_not(tiny):
+    lm = student_studies.pretrained(WORLD, 5, hidden=32)
+    reader = Student(lm, LABEL_NAMES, student_studies.settings_of("real", 5, lm_weight=0.0))
+    _, seconds = student_studies.halves(WORLD.sample(60, np.random.default_rng(1))["text"])
+    true = student_studies.vectors(reader, seconds)
+    assert true.shape == (60, 32) and not student_studies.vectors(reader, ["", " "]).any()
+    found = [student_studies.likeness(reader, texts, true, 5)[1] for texts in (seconds, ["", *seconds[1:]], [""] * 60)]
+    assert found[0] == pytest.approx(1) and found[0] > found[1] > 0.5 > found[2]
+
+
 def test_rows_say_their_unit():
     rows = small_studies.read("reports", "open_ended")
     assert dict(zip(rows["metric"], rows["unit"], strict=True)) == {
         "continuation_loss": "nats/token", "words": "words/text", "on_topic": "share", "repetition": "share",
+        "mauve": "1",
     }  # fmt: skip
 
 
