@@ -26,7 +26,7 @@ def test_settings_and_registry_name_the_same(name):
     allowed = set(typing.get_args(RunSettings.model_fields[name].annotation))
     assert not allowed - registered, f"{place} is missing for {allowed - registered}"
     missing = registered - allowed
-    assert not missing, f"symbiosis/settings.py: RunSettings.{name} does not list {missing}"
+    assert not missing, f"symbiosis/settings/run.py: RunSettings.{name} does not list {missing}"
 
 
 def test_methods_that_ask_a_generator_are_methods():

@@ -1,115 +1,32 @@
-"""Every parameter once, with its unit, range and meaning; anything misspelt or mistyped stops before work begins."""
+"""The parameters of one run of one method: RunSettings."""
 
-import difflib
 import hashlib
-import json
-import re
-from collections.abc import Collection, Iterator
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field
 
-from symbiosis.errors import SymbiosisError
+from symbiosis.settings.common import (
+    Count,
+    Name,
+    Piece,
+    Place,
+    Positive,
+    Rate,
+    Settings,
+    Share,
+    Size,
+    Weight,
+    Whole,
+    field,
+    fingerprint,
+    later,
+    root,
+)  # fmt: skip
 
-HASHED_UNLESS_DEFAULT = {"hashed_unless_default": True}  # came after results were published, whose run_ids stay
-MOST_MISTAKES = 12  # of a sentence that lists mistakes
-UNREPORTED = "smoke"  # the scale of the defaults: too small to report
 FEEDBACK_OF_TEXTS = ("lm_loss", "half_random", "k_center", "gradient_norm", "influence")  # of a language model alone
 EDITS = ("edit", "edit_again")  # ways of `mixing` in which a Student writes no text of its own
 PROXIES = ("probe", "minilm")  # quick Students that only say labels, see symbiosis.models.proxies
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=80)]  # names of folders
-Place = Annotated[str, Field(min_length=1)]  # a path or a name
-Whole = Annotated[int, Field(lt=2**31)]
-Count = Annotated[Whole, Field(ge=1)]
-Size = Annotated[Whole, Field(ge=0)]  # where 0 takes all, or none
-Share = Annotated[float, Field(ge=0, le=1)]
-Piece = Annotated[float, Field(gt=0, le=1)]  # a share of something that cannot be nothing
-Weight = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
-
-
-class SettingsError(SymbiosisError):
-    """Parameters that cannot be run, all of them listed, each with its remedy."""
-
-
-def field(default: Any, meaning: str, **bounds: Any) -> Any:
-    return Field(default, description=meaning, **bounds)
-
-
-def later(default: Any, meaning: str, **bounds: Any) -> Any:
-    """A field that came after results were published: at its default it changes no run_id."""
-    return Field(default, description=meaning, json_schema_extra=HASHED_UNLESS_DEFAULT, **bounds)
-
-
-class Settings(BaseModel):
-    """What all runs share: how strictly parameters are read, the names that follow from them, and common parameters.
-
-    Defaults are the smoke size: CPU, seconds, no network.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    scale: Name = field(UNREPORTED, "name of the size; 'smoke' never enters results.csv")
-    seed: int = field(0, "world, splits, initialisation, order and sampling", ge=0, lt=2**63)
-    reports_dir: Place = field("reports/local", "where runs and reports go; relative to the repository's root")
-
-    # models
-    student: Place = field("miniature", "'miniature', 'probe', 'minilm', a local folder, or a hub id")
-    student_revision: str = field("", "commit of the hub model")
-    student_corpus: Literal[""] = field("", "nothing is pre-trained on a corpus any more; a part of old run_ids")
-    device: Literal["auto", "cpu", "cuda"] = field("auto", "a GPU where there is one, or what is named")
-    threads: Size = field(1, "CPU threads; 1: the same sums on any machine, 0: all cores")
-    precision: Literal["fp32", "bf16", "auto"] = field(
-        "fp32", "autocast, the weights stay fp32; auto: bf16 where the processor multiplies it"
-    )
-    max_length: Whole = field(64, "tokens per training or scored text, longer ones are cut", ge=8)
-
-    # training and writing
-    batch_size: Count = field(16, "rows per optimiser step")
-    temperature: Positive = field(1.0, "sampling temperature")
-    top_p: Piece = field(1.0, "nucleus of the sampling; 1 samples from everything")
-    max_new_tokens: Whole = field(40, "tokens a written text may have", ge=4)
-    generation_batch_size: Count = field(256, "texts written or scored at a time")
-
-    @property
-    def name(self) -> str:
-        """`<method>-s<seed>`, with the variant between where it is not the plain one."""
-        return f"{arm_of(self.method, self.variant)}-s{self.seed}"
-
-    @property
-    def folder(self) -> str:
-        """Of the run, below reports_dir/runs; at the smoke size every setting has its own."""
-        return self.run_id if self.scale == UNREPORTED else f"{self.scale}/{self.study}/{self.name}"
-
-    @property
-    def fingerprint(self) -> str:
-        """Eight hex digits over every parameter that can change a number (see HASHED_UNLESS_DEFAULT)."""
-        fields = type(self).model_fields.items()
-        unset = {n for n, f in fields if f.json_schema_extra == HASHED_UNLESS_DEFAULT and getattr(self, n) == f.default}
-        return fingerprint(self.model_dump(exclude={"reports_dir", "keep_checkpoints"} | unset))
-
-    @property
-    def run_id(self) -> str:
-        return f"{self.scale}/{self.study}/{self.name}@{self.fingerprint}"
-
-    @model_validator(mode="after")
-    def _goes_together(self):
-        for mistake in self.mistakes():
-            raise ValueError(mistake)
-        return self
-
-    def mistakes(self) -> Iterator[str]:
-        """What cannot be run though every parameter is in its range: a sentence each."""
-        for name, value in self:
-            if wrong := isinstance(value, str) and _no_name(value):
-                yield f"{name}: {short(value)} {wrong}; name another"
-        for role in ("student", "generator"):
-            if getattr(self, role, "") == "small":
-                remedy = "take smollm2-135m-instruct (`make weights` fetches it, params/smollm.yaml is its scale)"
-                yield f"{role}: 'small' is no longer made, its rows are history; {remedy}"
 
 
 class RunSettings(Settings):
@@ -359,187 +276,3 @@ class RunSettings(Settings):
         if self.sharding == "fsdp" and (self.num_processes == 1 or self.generator_lora_rank):
             remedy = "set num_processes to 2 or more and generator_lora_rank to 0, or sharding to none"
             yield f"sharding: 'fsdp' splits all weights among ranks; {remedy}"
-
-
-class InteractionSettings(Settings):
-    """One run of K models that train on each other's outputs (arXiv 2505.21677), see symbiosis.interaction."""
-
-    method: Literal["interaction"] = field("interaction", "there is no other")
-    variant: Name = field("k2_alpha050", "name of this setting")
-    study: Name = field("interaction", "name of the batch the run belongs to")
-    generations: Count = field(3, "T: rounds in which the entities read each other; round 0 is before")
-
-    # who reads what
-    entities: Whole = field(2, "K: models that share their architecture and initial weights", ge=2)
-    alpha: Share = field(0.5, "share of the rows of a round that the entities wrote")
-    beta: Share = field(0.5, "share of the real rows that is private, the rest is public")
-    rows: Whole = field(400, "n: rows each entity draws per round", ge=4)
-    written: Count = field(200, "texts each entity writes per round")
-    mixing: Literal["replace", "accumulate_subsample"] = field(
-        "replace", "written rows come from the newest round, or are drawn from all rounds so far"
-    )
-    writer_weights: str = field("", "relative share of each entity's texts, '3,1,1'; 0 only listens; '' is equal")
-    symbiotic: Size = field(
-        0, "entity (1..K) that keeps, of its drafts, what is hard for the others; 0 switches it off"
-    )
-    candidates: Whole = field(3, "drafts of the symbiotic entity per text it keeps", ge=2)
-
-    # texts
-    private_tasks: str = field(
-        "world,sports,business,science",
-        "classes of the miniature, or files, folders or hub ids; the first K of them, one per entity",
-    )
-    public_task: Place = field("miniature", "'miniature', or a file, folder or hub id of texts all may read")
-    train_size: Size = field(400, "training texts per task; 0 takes all")
-    test_size: Whole = field(200, "held-out texts per task", ge=2)
-    prompts: Whole = field(24, "held-out texts per task whose first tokens every entity goes on from", ge=2)
-    prompt_tokens: Count = field(4, "tokens of such a beginning; with `students`, words")
-    false_share: Share = later(0.0, "share of entity 1's private texts that tell a false fact (the miniature)")
-    true_share: Share = later(0.0, "share of the public texts that tell the true one")
-    answers: Count = field(8, "samples per prompt, whose mean vector is the entity's answer")
-
-    # models and training
-    student_steps: Count = field(300, "pre-training steps of a made model")
-    encoder: Place = field(
-        "base", "of answers: 'base' (initial model), 'miniature' (read all classes), folder, or hub id"
-    )
-    encoder_revision: str = field("", "commit of the hub encoder")
-    students: str = later(
-        "", "one model per entity in place of student: 'miniature,miniature_bpe', folders, hub ids as owner/name@commit"
-    )
-    probe_hidden_states: bool = later(False, "measure how alike the entities' hidden states of held-out texts are")
-    steps: Count = field(50, "optimiser steps per round")
-    learning_rate: Rate = field(1e-3, "AdamW step size after warm-up, falling to 0")
-    warmup_ratio: float = field(0.025, "share of the steps in which the step size rises", ge=0, lt=1)
-
-    @property
-    def private(self) -> tuple[str, ...]:
-        """(K,) names of the private tasks, entity by entity."""
-        return tuple(name.strip() for name in self.private_tasks.split(","))[: self.entities]
-
-    @property
-    def writer_shares(self) -> tuple[float, ...]:
-        """(K,) share of each entity among the written rows, sums to 1."""
-        weights = [float(x) for x in self.writer_weights.split(",")] if self.writer_weights else [1.0] * self.entities
-        return tuple(weight / sum(weights) for weight in weights)
-
-    def of_entity(self, entity: int) -> "InteractionSettings":
-        """The same with the model that an entity (1..K) begins as in the place of `student`."""
-        if not self.students:
-            return self
-        name, _, commit = self.students.split(",")[entity - 1].strip().partition("@")
-        return self.model_copy(update={"student": name, "student_revision": commit, "students": ""})
-
-    def mistakes(self) -> Iterator[str]:
-        yield from super().mistakes()
-        models = [name.strip() for name in self.students.split(",")]
-        if self.students and (len(models) != self.entities or not all(models)):
-            yield f"students: {self.students!r} does not name {self.entities} models; name one for each entity"
-        if self.false_share + self.true_share and (self.public_task != "miniature" or self.entities > 3):
-            fact, remedy = (
-                "the fact is of a class of the miniature that no entity has",
-                "at most 3 entities, or set both to 0",
-            )
-            yield f"false_share, true_share: {fact}; take public_task miniature and {remedy}"
-        weights = self.writer_weights
-        written = re.fullmatch(r"(\d+(\.\d+)?(,\d+(\.\d+)?)*)?", weights)
-        numbers = [float(x) for x in weights.split(",") if x] if written else []
-        if not written or (weights and (len(numbers) != self.entities or not sum(numbers))):
-            equal = ",".join("1" * self.entities)
-            yield f"writer_weights: {weights!r} is not {self.entities} numbers, one above 0; write {equal}"
-        if self.symbiotic > self.entities:
-            yield f"symbiotic: there is no entity {self.symbiotic} of {self.entities}; 0 switches it off"
-        read = round(self.alpha * self.rows * max(self.writer_shares))
-        if read > self.written:
-            yield f"written: {self.written} texts, but {read} of one entity are read per round; write more"
-        if len(set(self.private) - {""}) < self.entities:
-            why = f"does not name {self.entities} different tasks, one for each of the entities"
-            yield f"private_tasks: {self.private_tasks!r} {why}; add some, separated by commas, or lower entities"
-        real = round(self.rows * max(self.beta, 1 - self.beta))
-        if 0 < self.train_size < real:
-            yield f"train_size: {self.train_size} texts, but round 0 reads {real} of one task; raise it"
-        if self.encoder == "miniature" and self.public_task != "miniature":
-            yield "encoder: 'miniature' knows only words of the miniature; take base, or name an encoder"
-        if self.prompts > self.test_size:
-            yield f"prompts: {self.prompts} is more than the test_size {self.test_size} texts; lower it"
-
-
-S = TypeVar("S", bound=Settings)
-
-
-def fingerprint(value: Any) -> str:
-    """Eight hex digits of a JSON-able value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def arm_of(method: str, variant: str) -> str:
-    """The name of a method as it is set up: `method`, or `method-variant` where the variant is not the plain one."""
-    return method if variant == "plain" else f"{method}-{variant}"
-
-
-def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed from (seed, generation, stage): randomness is named, never carried from stage to stage."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
-def root() -> Path:
-    """The repository's root: the nearest folder upwards that holds params/ and notebooks/, else the current one."""
-    here = Path.cwd()
-    return next((f for f in (here, *here.parents) if (f / "params").is_dir() and (f / "notebooks").is_dir()), here)
-
-
-def resolve(path: str | Path) -> Path:
-    """A path as the reader wrote it: `~` expanded, relative ones from the repository's root."""
-    path = Path(path).expanduser()
-    return path if path.is_absolute() else root() / path
-
-
-def _no_name(text: str) -> str:
-    """What keeps a text from being the name of a file, a folder or a hub id."""
-    if any(ord(character) < 32 for character in text):
-        return "holds a control character"
-    if max(len(part.encode()) for part in re.split("[/,]", text)) > 255 or len(text) > 2000:
-        return "is longer than a name on a disk may be"
-    try:
-        Path(text).expanduser()
-    except RuntimeError:
-        return "is the home of nobody on this machine"
-    return ""
-
-
-def short(value: Any) -> str:
-    """A value as a sentence shows it."""
-    try:
-        text = repr(value)
-    except ValueError:
-        return "a number of thousands of digits"
-    return text if len(text) <= 80 else f"{text[:76]} ..."
-
-
-def make_settings(source: str = "parameters", model_class: type[S] = RunSettings, **given: Any) -> S:
-    """Validated settings; SettingsError lists every mistake, `source` says which file or notebook it is in."""
-    try:
-        return model_class(**given)
-    except ValidationError as error:
-        lines = [_explain(source, e, given, model_class) for e in error.errors()]
-        more = [f"{source}: and {len(lines) - MOST_MISTAKES} more"] if len(lines) > MOST_MISTAKES else []
-        raise SettingsError("\n".join(lines[:MOST_MISTAKES] + more)) from None
-
-
-def nearest(name: str, names: Collection[str]) -> str:
-    """A question that ends a sentence about a name nobody knows; '' where no other is close."""
-    close = difflib.get_close_matches(name, sorted(names), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
-
-
-def _explain(source: str, error: dict, given: dict[str, Any], model_class: type[Settings]) -> str:
-    name = str(error["loc"][0]) if error["loc"] else ""
-    if error["type"] == "extra_forbidden":
-        return f"{source}: unknown parameter '{name[:60]}'{nearest(name, model_class.model_fields)}"
-    value = given.get(name)
-    if isinstance(value, str) and error["type"] in ("float_type", "int_type"):
-        hint = "; YAML reads 3e-4 as text: write 3.0e-4" if "e" in value.lower() else "; remove the quotes"
-        return f"{source}: {name}: {short(value)} is text, not a number{hint}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{source}: {name}: {message}, got {short(value)}" if name else f"{source}: {message}"

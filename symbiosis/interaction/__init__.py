@@ -20,11 +20,8 @@ with the numbers of an unbroken one.
 """
 
 import io
-import itertools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -34,77 +31,26 @@ from scipy.special import expit
 from tqdm.auto import tqdm
 
 from symbiosis.data.lesson import Written, is_cut
-from symbiosis.data.planted import Fact
 from symbiosis.data.texts import TaskTexts, load_tasks
-from symbiosis.data.world import World
-from symbiosis.errors import SymbiosisError
+from symbiosis.interaction import measured
+from symbiosis.interaction.experiment import Experiment, InteractionError, loop_settings
 from symbiosis.loop.mixing import kept_rows
 from symbiosis.loop.state import seeded
-from symbiosis.measures.density import linear_cka
-from symbiosis.measures.diversity import distinct_n, homogenisation, n_long_enough, self_bleu
-from symbiosis.measures.lessons import whole_lesson
-from symbiosis.models import encoders, loading
+from symbiosis.models import loading
 from symbiosis.models.checks import check_positions
 from symbiosis.models.devices import tell_precision
 from symbiosis.models.generation import Sampling, generate
-from symbiosis.models.hidden_states import hidden_states
 from symbiosis.models.loading import LanguageModel, document_rows, start_ids, token_ids
 from symbiosis.models.scoring import text_losses, token_losses
 from symbiosis.models.training import Steps, epochs_of, fit
 from symbiosis.pretrain.initial import cache_key, initial_model_folder, initial_weights
 from symbiosis.pretrain.recipe import schedule
-from symbiosis.settings import UNREPORTED, InteractionSettings, RunSettings, derive_seed
+from symbiosis.settings import UNREPORTED, InteractionSettings
 from symbiosis.store.folders import write_atomic
 from symbiosis.store.record import Made, run_once
 from symbiosis.store.stages import invalidate, metric, run_folder, settle_inputs, stage
 
 MAX_REDRAWS = 5  # times that an entity which wrote empty texts draws new drafts
-SELF_BLEU_TEXTS = 200  # of a generation's texts: its cost grows with their square
-
-
-class InteractionError(SymbiosisError):
-    """An experiment that cannot go on or be read, with the remedy."""
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """What every generation needs: K private tasks and, last, the public one; where weights and texts are."""
-
-    settings: InteractionSettings
-    tasks: list[TaskTexts]
-    bases: tuple[str, ...]  # folder or hub id of each entity's initial model, one and the same but for `students`
-    folder: Path
-
-    @property
-    def entities(self) -> range:
-        return range(1, self.settings.entities + 1)
-
-    @property
-    def task_ends(self) -> list[str]:
-        """How metrics name the tasks: 1..K and public."""
-        return [*map(str, self.entities), "public"]
-
-    @cached_property
-    def fact(self) -> Fact | None:
-        """What entity 1 is told wrong, where the settings plant something."""
-        settings = self.settings
-        planted = settings.false_share or settings.true_share
-        return Fact.of(World.make(settings.seed), settings.private) if planted else None
-
-    def seed(self, generation: int, *names: str | int) -> int:
-        return derive_seed(self.settings.seed, generation, *names)
-
-    def load(self, entity: int, generation: int):
-        """Model and tokenizer of an entity after a generation; after -1 what it begins as."""
-        settings = self.settings
-        if generation < 0:
-            commit = settings.of_entity(entity).student_revision
-            return loading.load(self.bases[entity - 1], commit, device=settings.device)
-        folder = self.folder / "state" / f"train-{generation}-{entity}" / "model"
-        return loading.load(str(folder), device=settings.device)
-
-    def written(self, generation: int) -> pd.DataFrame:
-        return pd.read_parquet(self.folder / "lessons" / f"gen-{generation}.parquet")
 
 
 # --- the run -------------------------------------------------------------------------------------------------------
@@ -121,7 +67,7 @@ def _inputs(settings: InteractionSettings, tasks: Sequence[TaskTexts]) -> dict:
     for k in range(2, settings.entities + 1) if settings.students else ():
         inputs |= {f"{key}_{k}": value for key, value in _base_weights(settings.of_entity(k)).items()}
     if settings.encoder == "miniature":
-        inputs["encoder"] = cache_key("student", _loop_settings(settings))
+        inputs["encoder"] = cache_key("student", loop_settings(settings))
     elif settings.encoder != "base":
         inputs |= loading.named_weights("encoder", loading.find(settings.encoder, settings.encoder_revision))
     return inputs
@@ -194,7 +140,7 @@ def _write(experiment: Experiment, generation: int) -> dict:
     buffer = io.BytesIO()
     lesson.to_parquet(buffer, index=False)
     write_atomic(experiment.folder / "lessons" / f"gen-{generation}.parquet", buffer.getvalue())
-    return {"rows": _lesson_rows(experiment, lesson, generation)}
+    return {"rows": measured.lesson_rows(experiment, lesson, generation)}
 
 
 def _train(experiment: Experiment, generation: int, entity: int, out: Path) -> dict:
@@ -216,8 +162,10 @@ def _compare(experiment: Experiment, generation: int) -> dict:
     folders = [state / f"train-{generation}-{k}" for k in experiment.entities]
     rows = [row for folder in folders for row in json.loads((folder / "result.json").read_text())["rows"]]
     answers = [json.loads((folder / "answers.json").read_text()) for folder in folders]
-    found = _means(rows, generation) + _similarities(experiment, answers, generation)
-    return {"rows": found + (_alike_inside(experiment, generation) if experiment.settings.probe_hidden_states else [])}
+    found = measured.mean_losses(rows, generation) + measured.similarities(experiment, answers, generation)
+    if experiment.settings.probe_hidden_states:
+        found += measured.alike_inside(experiment, generation)
+    return {"rows": found}
 
 
 # --- writing -------------------------------------------------------------------------------------------------------
@@ -248,30 +196,6 @@ def _hard_for_others(experiment: Experiment, drafts: list[str], entity: int, gen
         losses += text_losses(lm, rows, [1] * len(rows), experiment.settings)
     kept = np.argsort(-losses, kind="stable")[: experiment.settings.written]
     return [drafts[i] for i in np.sort(kept)]
-
-
-def _lesson_rows(experiment: Experiment, lesson: pd.DataFrame, generation: int) -> list[dict]:
-    """How varied the generation's texts are, all writers together and each alone."""
-    texts = lesson["text"].tolist()
-    order = np.random.default_rng(experiment.seed(generation, "self_bleu")).permutation(len(texts))
-    some = [texts[i] for i in order[:SELF_BLEU_TEXTS]]
-    rows = [metric(generation, f"lesson_{k}", value, "share", len(texts)) for k, value in whole_lesson(texts).items()]
-    rows.append(metric(generation, "lesson_self_bleu", self_bleu(some), "share", n_long_enough(some)))
-    for entity, own in lesson.groupby("entity")["text"]:
-        rows.append(metric(generation, f"lesson_distinct_2_{entity}", distinct_n(list(own), 2), "share", len(own)))
-    return rows + _told(experiment, lesson, generation)
-
-
-def _told(experiment: Experiment, lesson: pd.DataFrame, generation: int) -> list[dict]:
-    """told_false_<entity>, told_true_<entity>, .._others (2..K): share of their texts that tell a planted fact."""
-    if not (fact := experiment.fact):
-        return []
-    rows, parts = [], [(str(entity), own) for entity, own in lesson.groupby("entity")["text"]]
-    for name, true in (("false", False), ("true", True)):
-        for who, own in [*parts, ("others", lesson.loc[lesson["entity"] > 1, "text"])]:
-            share = float(fact.told_in(own.tolist(), true=true).mean()) if len(own) else np.nan
-            rows.append(metric(generation, f"told_{name}_{who}", share, "share", len(own)))
-    return rows
 
 
 # --- reading -------------------------------------------------------------------------------------------------------
@@ -347,7 +271,7 @@ def fit_texts(
     return [step["loss"] for step in history]
 
 
-# --- what is measured ----------------------------------------------------------------------------------------------
+# --- what is measured of one entity ----------------------------------------------------------------------------------
 def _losses(experiment: Experiment, lm: LanguageModel, generation: int, who: str | int) -> list[dict]:
     """loss_<who>_on_<task>: cross-entropy over all tokens of the task's held-out texts [nats/token].
 
@@ -387,40 +311,6 @@ def _belief(experiment: Experiment, lm: LanguageModel, generation: int, entity: 
     return [metric(generation, f"{name}_{entity}", float(m), unit, len(odds)) for name, (m, unit) in means.items()]
 
 
-def _means(rows: Sequence[dict], generation: int) -> list[dict]:
-    """loss_own, loss_others and loss_public: means over the entities, and over the tasks that are others' own.
-
-    With `students` word_loss_... instead. Of a planted fact also log_odds_others, belief_others: over entities 2..K.
-    """
-    per_word = any(row["unit"] == "nats/word" for row in rows)
-    kind, unit = ("word_loss", "nats/word") if per_word else ("loss", "nats/token")
-    groups: dict[str, list[dict]] = {f"{kind}_{name}": [] for name in ("own", "others", "public")}
-    for row in rows:
-        entity, _, task = row["metric"].removeprefix(f"{kind}_").partition("_on_")
-        if row["unit"] == unit:
-            groups[f"{kind}_{'public' if task == 'public' else 'own' if task == entity else 'others'}"].append(row)
-    for row in rows:
-        name, _, entity = row["metric"].rpartition("_")
-        if name in ("log_odds", "belief") and entity != "1":
-            groups.setdefault(f"{name}_others", []).append(row)
-    means = [(name, float(np.mean([row["value"] for row in of])), of) for name, of in groups.items()]
-    return [metric(generation, name, mean, of[0]["unit"], of[0]["n"] * len(of)) for name, mean, of in means]
-
-
-def _alike_inside(experiment: Experiment, generation: int) -> list[dict]:
-    """cka_public, cka_private: `linear_cka` of two entities' states of held-out texts, mean over the pairs (and tasks).
-
-    A text's state is the mean over its tokens of what the head sees, so tokenizers and widths may differ.
-    """
-    models, found = [experiment.load(k, generation) for k in experiment.entities], []
-    for task in experiment.tasks:
-        states = [hidden_states(lm, task.test, experiment.settings) for lm in models]
-        found.append(np.mean([linear_cka(*pair) for pair in itertools.combinations(states, 2)]))
-    n = len(experiment.tasks[-1].test)
-    means = {"cka_public": (found[-1], n), "cka_private": (np.mean(found[:-1]), n * len(found[:-1]))}
-    return [metric(generation, name, float(mean), "1", n) for name, (mean, n) in means.items()]
-
-
 def _answers(experiment: Experiment, lm: LanguageModel, generation: int, entity: int) -> list[list[str]]:
     """What the entity writes after the first tokens of held-out texts: for each task `answers` texts per prompt."""
     settings, found = experiment.settings, []
@@ -438,61 +328,6 @@ def _beginnings(experiment: Experiment, lm: LanguageModel, task: TaskTexts) -> l
     if not settings.students:
         return token_ids(lm.tokenizer, texts, settings.prompt_tokens)
     return token_ids(lm.tokenizer, [" ".join(text.split()[: settings.prompt_tokens]) for text in texts])
-
-
-def _similarities(experiment: Experiment, answers: Sequence[Sequence[Sequence[str]]], generation: int) -> list[dict]:
-    """similarity_<prompts>: mean cosine of two entities' answers to one prompt; _different_prompts: to two of a task.
-
-    An answer's vector is the mean over its samples, since two samples of one model differ as well. A prompt that an
-    entity answers with nothing is left out. Private is the mean over the K private tasks. `diversity.homogenisation`.
-
-    answers: K entities x (K + 1) tasks x texts.
-    """
-    encode, found = _encoder(experiment), []
-    for of_task in zip(*answers, strict=True):
-        if not all(map(any, of_task)):  # an entity has nothing to say to any prompt of the task
-            found.append((np.nan, np.nan, 0))
-            continue
-        vectors = np.stack([_answer_vectors(encode, texts, experiment.settings.answers) for texts in of_task])
-        spoken = ~np.isnan(vectors).any(axis=(0, 2))
-        both = homogenisation(vectors[:, spoken]) if spoken.sum() > 1 else (np.nan, np.nan)
-        found.append((*both, spoken.sum()))
-    rows = []
-    for name, part in (("public", found[-1:]), ("private", found[:-1])):
-        same, apart, n = np.array(part).T
-        metrics = {f"similarity_{name}": same, f"similarity_{name}_different_prompts": apart}
-        rows += [metric(generation, m, float(x.mean()), "cosine", int(n.sum())) for m, x in metrics.items()]
-    return rows
-
-
-def _answer_vectors(encode, texts: Sequence[str], samples: int) -> np.ndarray:
-    """(prompts, d) mean vector of each prompt's `samples` texts that are not empty; nan where all are.
-
-    Some text is not empty.
-    """
-    spoken = np.flatnonzero([bool(text) for text in texts])
-    vectors = encode([texts[i] for i in spoken])
-    sums = np.zeros((len(texts) // samples, vectors.shape[1]))
-    np.add.at(sums, spoken // samples, vectors)
-    counts = np.bincount(spoken // samples, minlength=len(sums))
-    return np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], np.nan)
-
-
-def _encoder(experiment: Experiment):
-    """texts -> (n, d): mean over the tokens of the last hidden states of a model that belongs to no entity."""
-    settings, lm = experiment.settings, None
-    if settings.encoder == "base":
-        lm = experiment.load(1, -1)
-    elif settings.encoder == "miniature":  # the loop's Student: of the world's words it has read all, of every class
-        lm = loading.load(initial_model_folder("student", _loop_settings(settings)), device=settings.device)
-    if lm:
-        return lambda texts: hidden_states(lm, texts, settings)
-    how = {"device": settings.device, "max_length": settings.max_length, "precision": settings.precision}
-    return encoders.load(settings.encoder, settings.encoder_revision, **how)
-
-
-def _loop_settings(settings: InteractionSettings) -> RunSettings:
-    return RunSettings(seed=settings.seed, student_steps=300)
 
 
 # --- readers -------------------------------------------------------------------------------------------------------
