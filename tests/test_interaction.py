@@ -12,7 +12,7 @@ from row_by_row import row_by_row
 from symbiosis import interaction
 from symbiosis.data.readers import HUB
 from symbiosis.data.texts import TaskTexts, load_tasks
-from symbiosis.interaction import Experiment, InteractionError
+from symbiosis.interaction import Experiment, InteractionError, measured
 from symbiosis.models import loading
 from symbiosis.models.loading import ModelError, document_rows
 from symbiosis.models.training import TrainingError
@@ -189,13 +189,13 @@ def test_means_are_those_of_the_matrix_and_results_collect_reads_the_run(unbroke
 
 def test_a_run_killed_in_every_kind_of_step_continues_with_the_same_numbers(unbroken, tmp_path, monkeypatch):
     settings = tiny(tmp_path)
-    for where, call in (
-        ("fit_texts", 2),
-        ("_similarities", 1),
-        ("_write_texts", 3),
-        ("_answers", 2),
+    for module, where, call in (
+        (interaction, "fit_texts", 2),
+        (measured, "similarities", 1),
+        (interaction, "_write_texts", 3),
+        (interaction, "_answers", 2),
     ):  # one after another
-        whole, calls = getattr(interaction, where), []
+        whole, calls = getattr(module, where), []
 
         def dies(*args, whole=whole, calls=calls, call=call, **kwargs):
             calls.append(1)
@@ -204,7 +204,7 @@ def test_a_run_killed_in_every_kind_of_step_continues_with_the_same_numbers(unbr
             return whole(*args, **kwargs)
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(interaction, where, dies)
+            patch.setattr(module, where, dies)
             interaction.run(settings)
         assert not (run_folder(settings) / "record.json").exists()
     pd.testing.assert_frame_equal(interaction.run(settings), unbroken[1], check_exact=True)
@@ -302,9 +302,9 @@ def test_entities_that_fall_silent_are_one_sentence(unbroken, tmp_path, monkeypa
 # --- similarity ----------------------------------------------------------------------------------------------------
 def test_similarity_by_hand(tmp_path, monkeypatch):
     vectors = {"x": [1.0, 0.0], "y": [0.0, 1.0]}
-    monkeypatch.setattr(interaction, "_encoder", lambda experiment: lambda texts: np.array([vectors[t] for t in texts]))
+    monkeypatch.setattr(measured, "_encoder", lambda experiment: lambda texts: np.array([vectors[t] for t in texts]))
     experiment = _experiment(tmp_path, answers=1, prompts=2)
-    rows = interaction._similarities(experiment, [[["x", "y"]] * 3, [["x", "y"]] * 2 + [["x", "x"]]], 0)
+    rows = measured.similarities(experiment, [[["x", "y"]] * 3, [["x", "y"]] * 2 + [["x", "x"]]], 0)
     value = {row["metric"]: row["value"] for row in rows}
     assert value["similarity_private"] == pytest.approx(1) and value[
         "similarity_private_different_prompts"
@@ -312,7 +312,7 @@ def test_similarity_by_hand(tmp_path, monkeypatch):
     assert value["similarity_public"] == pytest.approx(0.5) and value[
         "similarity_public_different_prompts"
     ] == pytest.approx(0.5)
-    rows = interaction._similarities(experiment, [[["x", "y"]] * 3, [["x", "y"]] * 2 + [["", ""]]], 0)
+    rows = measured.similarities(experiment, [[["x", "y"]] * 3, [["x", "y"]] * 2 + [["", ""]]], 0)
     value = {row["metric"]: (row["value"], row["n"]) for row in rows}
     assert value["similarity_private"][0] == pytest.approx(1) and value["similarity_private"][1] == 4
     assert np.isnan(value["similarity_public"][0]) and value["similarity_public"][1] == 0  # silence is no answer
@@ -322,7 +322,7 @@ def test_an_answer_is_the_mean_of_its_samples_and_silence_is_left_out():
     def encode(texts):
         return np.array([[len(text), 1.0] for text in texts])
 
-    found = interaction._answer_vectors(encode, ["a", "abc", "", "ab", "", ""], 2)
+    found = measured._answer_vectors(encode, ["a", "abc", "", "ab", "", ""], 2)
     assert found[:2].tolist() == [[2.0, 1.0], [2.0, 1.0]] and np.isnan(found[2]).all()
 
 
