@@ -28,21 +28,17 @@ from symbiosis.loop.methods import (
     update_generator,
 )
 from symbiosis.loop.policy import cost, snapshots, teach_round, told_in_a_line
+from symbiosis.loop.prepared import initial_student, load_initial, prepare, roles, weights_named
 from symbiosis.loop.state import LoopState, seeded
 from symbiosis.measures.lessons import labels_right, whole_lesson
-from symbiosis.models import encoders, loading
-from symbiosis.models.checks import check_sizes
-from symbiosis.models.devices import claim, resolved_precision, tell_precision
+from symbiosis.models import loading
+from symbiosis.models.devices import resolved_precision, tell_precision
 from symbiosis.models.generator import Generator
 from symbiosis.models.hidden_states import probe, random_model
-from symbiosis.models.loading import LanguageModel
-from symbiosis.models.proxies import ProxyStudent
 from symbiosis.models.student import Student
 from symbiosis.models.tokens import cut_share
-from symbiosis.models.vllm import require_engine
-from symbiosis.pretrain.initial import cache_key, initial_model_folder, initial_weights
 from symbiosis.prompts import prompts_file, read_prompts
-from symbiosis.settings import PROXIES, UNREPORTED, RunSettings
+from symbiosis.settings import UNREPORTED, RunSettings
 from symbiosis.store.folders import sha256
 from symbiosis.store.record import Made, code_digest, machine, run_once, versions
 from symbiosis.store.stages import invalidate, metric, settle_inputs, shared_folder, stage
@@ -71,54 +67,9 @@ def run(settings: RunSettings, *, on_stage: Callable[[str], None] = lambda name:
     task = load_task(settings)
     words.check_classes(task.label_names)
     inputs = {"task": task.fingerprint} | ({"prompts": digest} if (digest := settings.prompts_digest) else {})
-    for role in _roles(settings):
-        inputs |= _weights_named(role, settings)
+    for role in roles(settings):
+        inputs |= weights_named(role, settings)
     return run_once(settings, inputs, lambda folder: _run_all(folder, prepare(settings, task), on_stage))
-
-
-def prepare(settings: RunSettings, task: Task | None = None) -> LoopState:
-    """Task, initial Student and (where the method has one) Generator, as every method of this seed starts with them."""
-    require_engine(settings.generation_engine)
-    loading.use_threads(settings.threads)
-    if settings.device != "cpu":
-        claim(settings.num_processes, wait=True)
-    task = task or load_task(settings)
-    student, generator = initial_student(settings, task), None
-    if "generator" in _roles(settings):
-        generator = Generator(load_initial("generator", settings), task.label_names, settings)
-    check_sizes(student if isinstance(student, Student) else student.asker, generator)
-    return LoopState(settings, task, student, generator)
-
-
-def initial_student(settings: RunSettings, task: Task) -> Student | ProxyStudent:
-    """The Student before any lesson; the probe's vectors come of a Generator of its own, which step D never trains."""
-    if settings.student not in PROXIES:
-        return Student(load_initial("student", settings), task.label_names, settings)
-    asker = None
-    if settings.student == "probe":
-        asker = Student(load_initial("generator", settings), task.label_names, settings)
-    splits = [part["text"][:] for part in (task.pool, task.dev, task.test)]
-    return ProxyStudent.make(task.label_names, settings, splits, asker)
-
-
-def load_initial(role: str, settings: RunSettings) -> LanguageModel:
-    """The model that 'student' or 'generator' begins with."""
-    folder, revision = initial_model_folder(role, settings), getattr(settings, f"{role}_revision")
-    return loading.load(folder, revision, device=settings.device)
-
-
-def _roles(settings: RunSettings) -> tuple[str, ...]:
-    return ("student", "generator") if settings.method in NEEDS_GENERATOR else ("student",)
-
-
-def _weights_named(role: str, settings: RunSettings) -> dict[str, str]:
-    """Which weights a role begins with, before any are loaded; of a proxy those that make its vectors."""
-    proxy = settings.student if role == "student" else ""
-    if proxy == "minilm":
-        return loading.named_weights(role, loading.find(encoders.SENTENCES))
-    named = "generator" if proxy == "probe" else role
-    found = initial_weights(named, cache_key(named, settings), settings)
-    return {key.replace(named, role): value for key, value in found.items()}
 
 
 def _calibrates(settings: RunSettings) -> bool:
