@@ -1,4 +1,8 @@
-"""Two ranks train what one process trains. Each case starts two CPU processes: some five seconds."""
+"""Two ranks train what one process trains.
+
+A rank that is spawned, as in use, takes some four seconds of a core to import torch. Two cases here and one in
+loop/test_runs.py start theirs so; the others fork them, from a job that was pickled all the same.
+"""
 
 import copy
 import os
@@ -8,6 +12,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +22,7 @@ import torch
 from conftest import NEWS
 from datasets import Dataset
 from row_by_row import row_by_row
+from torch import multiprocessing
 
 from symbiosis.loop import runs
 from symbiosis.models import loading, ranks
@@ -38,6 +44,17 @@ ONE = RunSettings(
     device="cpu",
 )  # fmt: skip
 TWO = ONE.model_copy(update={"num_processes": 2})
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """Ranks are forks of this process."""
+
+    def start(rank, arguments, nprocs, join):
+        ForkingPickler.dumps(arguments)  # or it could not be spawned; and the weights move to shared memory
+        return multiprocessing.start_processes(rank, arguments, nprocs, join, start_method="fork")
+
+    monkeypatch.setattr(multiprocessing, "spawn", start)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +103,7 @@ CASES = {
 
 
 @row_by_row("case", CASES)
-def test_two_ranks_have_the_losses_and_weights_of_one_process(case, request):
+def test_two_ranks_have_the_losses_and_weights_of_one_process(case, request, forked):
     who, train, changes = CASES[case]
     begun = request.getfixturevalue(who)
     one, other = with_(begun, ONE), with_(begun, TWO.model_copy(update=changes))
@@ -99,7 +116,7 @@ def test_two_ranks_have_the_losses_and_weights_of_one_process(case, request):
     assert drift < 0.02  # AdamW's first steps have one length: where a gradient is all but 0, only its rounding is left
 
 
-def test_a_run_in_two_ranks_has_the_rows_of_one_process(neox_folder, tmp_path):
+def test_a_run_in_two_ranks_has_the_rows_of_one_process(neox_folder, tmp_path, forked):
     given = {
         "method": "real", "generations": 1, "lesson_size": 40, "train_size": 40, "pool_size": 40, "dev_size": 8,
         "test_size": 100, "student": str(neox_folder), "device": "cpu", "epochs": 3, "learning_rate": 5e-3,
@@ -120,7 +137,7 @@ def test_the_plain_average_of_two_slices_would_have_been_another_loss(student):
     assert abs(of(batch) - (of(batch[::2]) + of(batch[1::2])) / 2) > 1e-3
 
 
-def test_under_fsdp_a_rank_holds_half(neox_folder):
+def test_under_fsdp_a_rank_holds_half(neox_folder, forked):
     model, _ = loading.load(str(neox_folder), device="cpu")
     held = ranks.launch(rank_helpers.share_held, model, TWO, (model,), {"sharding": "fsdp"})
     assert 0.48 < held[0]["share"] < 0.52
@@ -196,7 +213,7 @@ def test_the_ranks_end_with_a_notebook_that_was_killed(neox_folder, tmp_path):
     assert not [rank for rank in left if Path(f"/proc/{rank}").exists()]
 
 
-def test_an_infinite_loss_in_the_ranks_is_told_as_in_one_process(student):
+def test_an_infinite_loss_in_the_ranks_is_told_as_in_one_process(student, forked):
     learner = with_(student, TWO)
     with torch.no_grad():
         learner.lm.model.get_output_embeddings().weight.fill_(float("inf"))
