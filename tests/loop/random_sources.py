@@ -1,6 +1,7 @@
 """Runs that draw random numbers where they can: `python random_sources.py PLACE MODELS [stop]` makes all of them.
 
-A process begins with global states and an order of its own; with `stop` each run ends in the stage STOP.
+A process begins with global states and an order of its own; with `stop` each run first ends in the stage STOP, and
+goes on from there when all have, with other states and in another order.
 """
 
 import contextlib
@@ -41,7 +42,7 @@ CASES = {
     "many_models": {"student": "student"},
 }
 STOP = {"recursion": "lesson-2", "many_models": "train-1-2"}  # of all others teach-1
-NOT_STOPPED = {"two_ranks"}  # every start of its ranks takes seconds: it is made in one process and in another
+NOT_STOPPED = {"two_ranks"}  # has no teach-1
 
 
 def settings_of(case: str, place: Path, models: Path) -> Settings:
@@ -72,9 +73,7 @@ def make(case: str, place: Path, models: Path, *, stop: bool) -> None:
         interaction._train = train
 
 
-def main(place: Path, models: Path, stop: bool) -> None:
-    SIGNALS["random"] = unnamed
-    own = random.Random(os.getpid())
+def main(place: Path, models: Path, own: random.Random, stop: bool) -> None:
     for case in own.sample(cases := sorted(CASES.keys() - (NOT_STOPPED if stop else set())), len(cases)):
         random.seed(own.random()), np.random.seed(own.randrange(2**32)), torch.manual_seed(own.randrange(2**32))
         with contextlib.suppress(KeyboardInterrupt):
@@ -83,4 +82,11 @@ def main(place: Path, models: Path, stop: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), "stop" in sys.argv[3:])
+    sys.path.append(str(Path(__file__).parents[1]))
+    import rank_helpers
+
+    torch.multiprocessing.spawn = rank_helpers.fork
+    SIGNALS["random"] = unnamed
+    own = random.Random(os.getpid())
+    for stop in (True, False) if "stop" in sys.argv[3:] else (False,):
+        main(Path(sys.argv[1]), Path(sys.argv[2]), own, stop)

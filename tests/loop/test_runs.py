@@ -239,7 +239,7 @@ def same_lessons(settings, other):
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """Where three processes left `random_sources`: unbroken, and stopped and continued."""
+    """Where two processes left `random_sources`: one unbroken, the other stopped and continued."""
     place, models = tmp_path_factory.mktemp("drawn"), tmp_path_factory.mktemp("models")
     for role in ("student", "generator"):
         shutil.copytree(initial_model_folder(role, tiny(place)), models / role)
@@ -247,7 +247,7 @@ def drawn(tmp_path_factory):
         (models / role / "config.json").write_text(
             json.dumps(config | {"attention_dropout": 0.3, "hidden_dropout": 0.3})
         )
-    for where, *words in (("unbroken",), ("stopped", "stop"), ("stopped",)):
+    for where, *words in (("unbroken",), ("stopped", "stop")):
         command = [sys.executable, random_sources.__file__, str(place / where), str(models), *words]
         done = subprocess.run(command, capture_output=True, text=True, timeout=500)
         assert done.returncode == 0, done.stderr[-3000:]

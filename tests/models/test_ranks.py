@@ -1,7 +1,7 @@
 """Two ranks train what one process trains.
 
-A rank that is spawned, as in use, takes some four seconds of a core to import torch. Two cases here and one in
-loop/test_runs.py start theirs so; the others fork them, from a job that was pickled all the same.
+A rank that is spawned, as in use, takes some four seconds of a core to import torch. Three cases start theirs so; the
+others fork them.
 """
 
 import copy
@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
@@ -48,13 +47,7 @@ TWO = ONE.model_copy(update={"num_processes": 2})
 
 @pytest.fixture
 def forked(monkeypatch):
-    """Ranks are forks of this process."""
-
-    def start(rank, arguments, nprocs, join):
-        ForkingPickler.dumps(arguments)  # or it could not be spawned; and the weights move to shared memory
-        return multiprocessing.start_processes(rank, arguments, nprocs, join, start_method="fork")
-
-    monkeypatch.setattr(multiprocessing, "spawn", start)
+    monkeypatch.setattr(multiprocessing, "spawn", rank_helpers.fork)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +109,7 @@ def test_two_ranks_have_the_losses_and_weights_of_one_process(case, request, for
     assert drift < 0.02  # AdamW's first steps have one length: where a gradient is all but 0, only its rounding is left
 
 
-def test_a_run_in_two_ranks_has_the_rows_of_one_process(neox_folder, tmp_path, forked):
+def test_a_run_in_two_ranks_has_the_rows_of_one_process(neox_folder, tmp_path):
     given = {
         "method": "real", "generations": 1, "lesson_size": 40, "train_size": 40, "pool_size": 40, "dev_size": 8,
         "test_size": 100, "student": str(neox_folder), "device": "cpu", "epochs": 3, "learning_rate": 5e-3,
