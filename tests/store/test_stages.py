@@ -76,11 +76,9 @@ def same_as(unbroken: Path, folder: Path) -> bool:
 
 
 # --- killed --------------------------------------------------------------------------------------------------------
-def test_killed_runs_continue_to_the_numbers_of_unbroken_ones():
-    words = [sys.executable, kill_harness.__file__, "--kills", "5", "--seed", "2"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    report = json.loads(done.stdout.splitlines()[-1])
+def test_killed_runs_continue_to_the_numbers_of_unbroken_ones(capsys):
+    assert kill_harness.main(["--kills", "5", "--seed", "2"]) == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert report["differences"] == [] and report["files_compared"] >= 3
     assert report["kills"] == 5 == sum(report["stages"].values()) and len(report["stages"]) >= 2
 
