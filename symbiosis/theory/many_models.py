@@ -475,9 +475,10 @@ def efficiency_surface(designs: Designs, shares: Sequence[float]) -> np.ndarray:
     """
     shares = as_floats("shares", shares, (-1,), "[0, 1]")
     truth, values = np.zeros(len(designs.public)), np.full((len(shares), len(shares)), np.nan)
+    first = [first_fit(designs, beta, truth) for beta in shares]
     for (i, alpha), (j, beta) in itertools.product(enumerate(shares), enumerate(shares)):
         if unbiased_limit(designs, alpha, beta):
-            limit = fixed_point(first_fit(designs, beta, truth), one_round(designs, alpha, beta))
+            limit = fixed_point(first[j], one_round(designs, alpha, beta))
             values[i, j] = relative_efficiency(limit, designs, truth)[1]
     return values
 
