@@ -127,8 +127,9 @@ test-slow: $(READY)  ## what takes minutes or a machine of its own: a batch on S
 	@$(BIN)/python -m pytest -m slow tests
 	$(BIN)/python tests/kill_harness.py --kills 30 --kernel 4 --papermill 4
 
-# Two halves side by side, as every test runs on one thread: what trains models, and the notebooks after it, tell at the end.
-HEAVY := tests/models tests/loop
+# Two halves side by side, as every test runs on one thread: what makes whole runs, and the notebooks after it, tell at
+# the end. In the background an interrupt is ignored, so tests that send one (tests/store) stand in the other half.
+HEAVY := tests/loop tests/test_interaction.py
 test: $(READY)  ## all but the slow tests, and every notebook with its defaults, on two cores
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	{ status=0; $(BIN)/python -m pytest $(HEAVY) || status=$$?; \
