@@ -212,6 +212,21 @@ def test_a_run_killed_in_every_kind_of_step_continues_with_the_same_numbers(unbr
     pd.testing.assert_frame_equal(again, interaction.written_texts(unbroken[0], 2))
 
 
+def test_a_run_claims_its_gpu_before_the_first_model(tmp_path, monkeypatch):
+    class Claimed(Exception):
+        pass
+
+    def claim(n=1, *, wait):
+        raise Claimed(n, wait)
+
+    monkeypatch.setattr(interaction, "claim", claim)
+    monkeypatch.setattr(interaction, "initial_model_folder", lambda *args: pytest.fail("a model before the claim"))
+    with pytest.raises(Claimed, match="1, True"):
+        interaction.run(tiny(tmp_path / "auto", device="auto"))
+    with pytest.raises(pytest.fail.Exception):
+        interaction.run(tiny(tmp_path / "cpu"))
+
+
 def test_a_finished_run_is_read_not_repeated(unbroken, monkeypatch):
     settings, rows = unbroken
     monkeypatch.setattr(interaction, "_run_rounds", lambda *args: pytest.fail("was run again"))

@@ -38,7 +38,7 @@ from symbiosis.loop.mixing import kept_rows
 from symbiosis.loop.state import seeded
 from symbiosis.models import loading
 from symbiosis.models.checks import check_positions
-from symbiosis.models.devices import tell_precision
+from symbiosis.models.devices import claim, tell_precision
 from symbiosis.models.generation import Sampling, generate
 from symbiosis.models.loading import LanguageModel, document_rows, start_ids, token_ids
 from symbiosis.models.scoring import text_losses, token_losses
@@ -80,6 +80,8 @@ def _base_weights(settings: InteractionSettings) -> dict[str, str]:
 
 
 def _run_rounds(settings: InteractionSettings, tasks: list[TaskTexts], folder: Path) -> Made:
+    if settings.device != "cpu":
+        claim(wait=True)
     each = [settings.of_entity(k) for k in range(1, settings.entities + 1)]
     bases = tuple(initial_model_folder("interaction", of_entity) for of_entity in each)
     experiment = Experiment(settings, tasks, bases, folder)
