@@ -31,6 +31,10 @@ POOLS = {  # studies that cross choosing with what is done with the chosen texts
     "choice_and_writing_plain_300": "300 texts, as the test",
     "choice_and_writing_plain": "2,000 texts, as the test",
 }
+REAL_LESSONS = {  # studies of one lesson on real weights
+    "real_weights_lesson_missing": "120 rows, a pool that lacks a class, fine-tuned Student",
+    "real_weights_imitate": "200 rows, 128 labelled ones, linear Student",
+}
 CHOICES = {"random": "random", "untaught": "hard for\nuntaught", "own": "hard for\ntaught"}  # which Student
 DONE = {"label": "labelled", "write": "labelled, and others written", "explain": "labelled, and explained"}
 LEVEL_MARKERS = "vsoD^P*"  # from the poorest level to the richest, which is the darkest
@@ -318,3 +322,17 @@ def label_ladder(reports: Reports) -> Drawn:
     ax.set(xlabel="labelled rows", ylabel="test accuracy")
     figures.add_legend([ax], seeds)
     return fig, studies.used_rows(reports.by_study, table.rename(columns={"arm": "line", "arm_there": "arm"}))
+
+
+def real_lessons(reports: Reports) -> Drawn:
+    """Test accuracy after one lesson on real weights, study by study, in the order of styles.yaml."""
+    styles = {tuple(key.split("/")): style for key, style in figures.styles_of("real_lessons").items()}
+    used = pd.concat([reports.rows(["accuracy"], [a for s, a in styles if s == name], name) for name in REAL_LESSONS])
+    used = used[used["generation"] == used["generation"].max()]
+    means = means_over_seeds(used, ["study", "arm"]).set_index(["study", "arm"]).loc[list(styles)].reset_index()
+    fig, (ax,) = figures.new_figure(height=0.9 + 0.22 * len(means))
+    names = {"group": means["study"].map(REAL_LESSONS), "name": [style["label"] for style in styles.values()]}
+    figures.plot_forest(means.assign(**names, text="n = " + means["n"].astype(str)), list(styles.values()), ax)
+    ax.set_xlabel("test accuracy after the lesson, mean and 95% interval")
+    figures.say_zoom(ax, "x")
+    return fig, used

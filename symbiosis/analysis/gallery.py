@@ -82,6 +82,7 @@ OF_METHODS = {
         small_drawings.seeds_and_editing, "Seeds first, retrieval, and editing of real rows?", "seeds_and_retrieval"
     ),
     "label_ladder": asks(drawings.label_ladder, "What are labels worth, and spent how?", "ladder"),
+    "real_lessons": asks(drawings.real_lessons, "What is worth teaching, on real weights?", "real_lessons"),
     "dev_rows": asks(drawings.dev_rows, "Are dev labels better taught or asked?", "dev"),
     "which_moves_first": asks(
         drawings.which_moves_first, "What does a recursion lose first, and what by sampling alone?"
