@@ -328,8 +328,8 @@ def real_lessons(reports: Reports) -> Drawn:
     """Test accuracy after one lesson on real weights, study by study, in the order of styles.yaml."""
     styles = {tuple(key.split("/")): style for key, style in figures.styles_of("real_lessons").items()}
     used = pd.concat([reports.rows(["accuracy"], [a for s, a in styles if s == name], name) for name in REAL_LESSONS])
-    used = used[used["generation"] == used["generation"].max()]
-    means = means_over_seeds(used, ["study", "arm"]).set_index(["study", "arm"]).loc[list(styles)].reset_index()
+    after = used[used["generation"] == used["generation"].max()]
+    means = means_over_seeds(after, ["study", "arm"]).set_index(["study", "arm"]).loc[list(styles)].reset_index()
     fig, (ax,) = figures.new_figure(height=0.9 + 0.22 * len(means))
     names = {"group": means["study"].map(REAL_LESSONS), "name": [style["label"] for style in styles.values()]}
     figures.plot_forest(means.assign(**names, text="n = " + means["n"].astype(str)), list(styles.values()), ax)

@@ -6,6 +6,7 @@ import pytest
 from test_results import run_rows, write_reports, write_run
 
 from symbiosis.analysis import drawings, gallery
+from symbiosis.analysis.tables import STYLES
 from symbiosis.store import results
 
 pytestmark = pytest.mark.usefixtures("style")
@@ -34,3 +35,24 @@ def test_sampling_alone_loses_rare_subtopics_from_lesson_to_lesson():
     expected = drawings.sampling_alone(rows)
     assert expected[0] == 1 and len(expected) == 3 and (np.diff(expected) < 0).all()
     assert len(drawings.sampling_alone(rows.assign(metric="accuracy"))) == 0
+
+
+def test_lessons_on_real_weights_stand_study_by_study_with_what_came_after_the_lesson(monkeypatch):
+    keys = [key.split("/") for key in STYLES["real_lessons"]]
+    rows = pd.DataFrame(
+        {"study": study, "arm": arm, "seed": seed, "generation": t, "metric": "accuracy", "value": t * (0.7 + 0.01 * i)}
+        for i, (study, arm) in enumerate(keys)
+        for seed in range(12 if study.endswith("imitate") else 20)
+        for t in (0, 1)
+    )
+    reports = drawings.Reports("none", "smollm")
+    monkeypatch.setattr(type(reports), "by_study", dict(iter(rows.groupby("study"))))
+    fig, used = drawings.real_lessons(reports)
+    (ax,) = fig.axes
+    points = [line.get_xdata()[0] for line in ax.lines]
+    np.testing.assert_allclose(points, [0.7 + 0.01 * i for i in range(len(keys))])
+    assert len(used) == len(rows) and [label.get_text() for label in ax.get_yticklabels()][0].startswith(
+        "surest labels"
+    )
+    noted = [text.get_text() for text in ax.texts if text.get_text().startswith("n = ")]
+    assert noted == ["n = 20"] * 6 + ["n = 12"] * 4
