@@ -30,8 +30,8 @@ def files() -> dict[str, Parameters]:
 
 
 def of_run(scale: str, study: str, arm: str, seed: int) -> Parameters:
-    """All that a run of a batch sets: what its scale sets, then its arm, its study and the seed."""
-    return files()[scale] | all_arms()[arm] | study_world(study) | {"seed": seed, "reports_dir": LOCAL}
+    """All that a run of a batch sets: its scale, over it its study, over both its arm, and the seed."""
+    return files()[scale] | study_world(study) | all_arms()[arm] | {"seed": seed, "reports_dir": LOCAL}
 
 
 @cache

@@ -121,7 +121,8 @@ def test_every_arm_can_run_at_every_scale_or_says_why_not():
             if arm.startswith("interaction") != (kind is InteractionSettings):
                 continue
             differs = {key for key in given if key in scale and given[key] != scale[key]}
-            own = {"generator_epochs", "generator_learning_rate"} if arm == "symbiosis-teach_rows" else set()  # tuned
+            imitates = given.get("teach_reward") == "rows"
+            own = {"generator_epochs", "generator_learning_rate"} if imitates else set()  # tuned
             assert differs <= {"temperature", "top_p", "mixing"} | own, f"{arm} changes a size of {name}"
             try:
                 chosen = make_settings(f"{name} + {arm}", kind, **scale | given)

@@ -51,8 +51,7 @@ def test_lessons_on_real_weights_stand_study_by_study_with_what_came_after_the_l
     (ax,) = fig.axes
     points = [line.get_xdata()[0] for line in ax.lines]
     np.testing.assert_allclose(points, [0.7 + 0.01 * i for i in range(len(keys))])
-    assert len(used) == len(rows) and [label.get_text() for label in ax.get_yticklabels()][0].startswith(
-        "surest labels"
-    )
+    assert len(used) == len(rows)
+    assert ax.yaxis.get_ticklabels()[0].get_text().startswith("surest labels")
     noted = [text.get_text() for text in ax.texts if text.get_text().startswith("n = ")]
     assert noted == ["n = 20"] * 6 + ["n = 12"] * 4
