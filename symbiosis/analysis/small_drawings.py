@@ -267,10 +267,10 @@ def share_factorial(reports: Reports) -> Sourced:
     )
     fig = _share_forest(shown, 3.2)
     (ax,) = fig.axes
-    ax.set_xlim(min(ax.get_xlim()[0], -0.25 * ax.get_xlim()[1]))  # room for the groups' names, left of 0
     for level, y in zip(names, ax.get_yticks(), strict=True):
         cells = gains[[level in cell.split("_") and "_" in cell for cell in gains.index]]["mean"]
         ax.plot(cells, np.full(len(cells), y - 0.28), "|", color="0.55", markersize=4, zorder=0)
+    ax.set_xlim(min(ax.get_xlim()[0], -0.25 * ax.get_xlim()[1]))  # room for the groups' names, left of 0
     return fig, source_of(rows)
 
 
