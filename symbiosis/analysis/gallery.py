@@ -132,6 +132,7 @@ SMALL = {
         small_drawings.composition, "Do related parts, or plans, make better texts of the same words?", "small_studies"
     ),
     "training_methods": asks(small_drawings.training_methods, "And however it is trained?", "small_studies"),
+    "share_factorial": asks(small_drawings.share_factorial, "And all of that crossed?", "small_studies"),
     "open_ended": asks(small_drawings.open_ended, "How do Students go on with held-out text?", "small_studies"),
 }
 FIGURES = OF_METHODS | OF_RUNS | INTERACTION | THEORY | SMALL

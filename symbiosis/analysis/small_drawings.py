@@ -34,6 +34,12 @@ STUDENTS = {  # of `sensitivity`, as a figure groups them
 WRITERS = {"world": "the world", "planned": "planned", "unplanned": "not planned"}  # of `composition`
 COMPOSED = {"own": "own", "related": "nearest other\nsubtopic", "random": "any other\nsubtopic"}
 METHODS = {"sft": "cross-entropy", "dpo": "a preference (DPO)", "policy": "a policy gradient", "replay": "with replay"}
+LEVELS = {  # of `share_factorial`, as a figure groups them
+    "trained by": {"sft": "cross-entropy", "dpo": "a preference (DPO)", "policy": "a policy gradient"},
+    "architecture": {"neox": "GPT-NeoX", "llama": "Llama"},
+    "tokenizer": {"words": "whole words", "bpe": "BPE of 600"},
+    "size": {"32": "32 units", "128": "128 units"},
+}
 
 WRITTEN = {  # arms of `seeds_and_retrieval`, as a figure groups them
     "written, no pool text": {
@@ -248,6 +254,24 @@ def training_methods(reports: Reports) -> Sourced:
     text = [f"{at.at[how, 'r000']:.2f} to {at.at[how, 'r075']:.2f}" for how in METHODS]
     shown = _mean_gains(rows).loc[list(METHODS)].assign(name=list(METHODS.values()), text=text)
     return _share_forest(shown, 1.7), source_of(rows)
+
+
+def share_factorial(reports: Reports) -> Sourced:
+    """What 75% real rows are worth at every level of four crossed factors; grey: the cells of a level."""
+    rows = read(reports.folder, "share_factorial").assign(method=lambda part: part["method"].astype(str))
+    at, gains = rows.groupby(["method", "variant"])["value"].mean().unstack(), _mean_gains(rows)
+    names = {level: (name, group) for group, some in LEVELS.items() for level, name in some.items()}
+    text = [f"{at.at[level, 'r000']:.2f} to {at.at[level, 'r075']:.2f}" for level in names]
+    shown = gains.loc[list(names)].assign(
+        name=[n for n, _ in names.values()], group=[g for _, g in names.values()], text=text
+    )
+    fig = _share_forest(shown, 3.2)
+    (ax,) = fig.axes
+    for level, y in zip(names, ax.get_yticks(), strict=True):
+        cells = gains[[level in cell.split("_") and "_" in cell for cell in gains.index]]["mean"]
+        ax.plot(cells, np.full(len(cells), y - 0.28), "|", color="0.55", markersize=4, zorder=0)
+    ax.set_xlim(min(ax.get_xlim()[0], -0.25 * ax.get_xlim()[1]))  # room for the groups' names, left of 0
+    return fig, source_of(rows)
 
 
 def composition(reports: Reports) -> Sourced:
