@@ -95,6 +95,7 @@ def trends(reports: Reports) -> Drawn:
     for ax in axes:
         ax.axhline(0, **figures.DOTTED)
         ax.set_xlabel("linear theory: change of the squared error")
+        ax.locator_params(axis="x", nbins=5)
     axes[0].set_ylabel("language models: change\nof the loss [nats per token]")
     figures.add_legend(axes, seeds, 3)
     return fig, used
