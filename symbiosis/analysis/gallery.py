@@ -165,7 +165,8 @@ def show_table(table: pd.DataFrame) -> None:
     """A table in a notebook: arms by the names of figures, three decimals, p to two digits, a dash for unknown."""
     from IPython.display import display
 
-    names = {arm: style["name"] for part in ("ladder", "mixing", "arms") for arm, style in tables.STYLES[part].items()}
+    parts = ("real_lessons", "ladder", "mixing", "arms")
+    names = {arm.rpartition("/")[2]: style["name"] for part in parts for arm, style in tables.STYLES[part].items()}
     table = table.assign(**{name: table[name].replace(names) for name in ("arm", "baseline") if name in table})
     p_values = {name: "{:.2g}" for name in ("p", "p_holm") if name in table}
     shown = table.style.format(p_values, precision=3, na_rep="-").set_table_attributes('class="dataframe"')
