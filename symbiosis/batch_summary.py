@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,19 @@ def expected(planned: Sequence[Run]) -> str:
     """
     left = [run for run in planned if not run.finished]
     took: dict[str, list[float]] = {}
-    for row in table_rows("records.csv", planned[0].scale, params.PUBLISHED):
+    for row in _published(planned[0].scale):
         took.setdefault(row["run_id"].split("/")[2].rpartition("-s")[0], []).append(float(row["wall_s"]))
     known = [sum(took[run.arm]) / len(took[run.arm]) for run in left if run.arm in took]
     seconds = sum(known) / len(known) if known else 60 * needs(planned[0].scale).get("minutes", 0)
     time_ = f", about {seconds / 60 * len(left):.0f} minutes of one core" if seconds else ""
     arms = ", ".join(dict.fromkeys(run.arm for run in planned))
     return f"{len(planned) - len(left)} of {len(planned)} runs are done; left: {len(left)}{time_}\narms: {arms}"
+
+
+def _published(scale: str) -> Iterator[dict[str, str]]:
+    """Records of a scale's published runs on what it asks for, a GPU or none: on the other they took another time."""
+    device = "cuda" if needs(scale).get("gpu") else "cpu"
+    return (row for row in table_rows("records.csv", scale, params.PUBLISHED) if row["device"].startswith(device))
 
 
 def prices(planned: Sequence[Run], others: Sequence[tuple[str, int]] = ()) -> list[str]:
@@ -54,7 +60,7 @@ def prices(planned: Sequence[Run], others: Sequence[tuple[str, int]] = ()) -> li
     from symbiosis.analysis.student_studies import SECONDS
 
     took: dict[str, list[float]] = {}
-    for row in table_rows("records.csv", planned[0].scale, params.PUBLISHED):
+    for row in _published(planned[0].scale):
         for study in (row["run_id"].split("/")[1], ""):
             took.setdefault(study, []).append(float(row.get("cpu_s") or row["wall_s"]))
     mean = {study: sum(seconds) / len(seconds) for study, seconds in took.items()}

@@ -540,9 +540,12 @@ def test_progress_is_one_line_with_the_time_left_which_moves_on_a_terminal(stood
 def test_a_plan_says_how_long_it_will_take(repo):
     plan = batch.plan("miniature", arms=["real", "static"], seeds=3)
     finish(repo, plan[0])
-    (repo / "reports" / "records.csv").write_text("run_id,wall_s\n" + "".join(
-        f"{scale}/main/real-s{seed}@0,{wall}\n"
-        for scale, seed, wall in (("miniature", 1, 60), ("miniature", 2, 84), ("paper", 1, 9999))
+    (repo / "reports" / "records.csv").write_text("run_id,wall_s,device\n" + "".join(
+        f"{scale}/main/real-s{seed}@0,{wall},{device}\n"
+        for scale, seed, wall, device in (
+            ("miniature", 1, 60, "cpu"), ("miniature", 2, 84, "cpu"), ("miniature", 3, 1, "cuda:0"),  # of no CPU
+            ("paper", 1, 9999, "cuda:0"),
+        )
     ))  # fmt: skip
     assert batch_summary.expected(plan).startswith("1 of 6 runs are done; left: 5, about 6 minutes of one core\n")
     told = f"left: 15, about {15 * batch.needs('smollm')['minutes']:.0f} minutes of one core"
@@ -553,8 +556,9 @@ def test_a_plan_says_how_long_it_will_take(repo):
 def test_every_study_is_priced_before_it_starts_those_that_are_no_runs_too(repo):
     plan = batch.plan("miniature", ["main", "held", "mixing"], ["real", "static"], seeds=3)
     finish(repo, plan[0])
-    (repo / "reports" / "records.csv").write_text("run_id,wall_s,cpu_s\n" + "".join(
-        f"miniature/{study}/real-s1@0,{wall},{cpu}\n" for study, wall, cpu in (("main", 60, ""), ("held", 9999, 120))
+    (repo / "reports" / "records.csv").write_text("run_id,wall_s,cpu_s,device\n" + "".join(
+        f"miniature/{study}/real-s1@0,{wall},{cpu},cpu\n"
+        for study, wall, cpu in (("main", 60, ""), ("held", 9999, 120))
     ))  # fmt: skip
     lines = [
         line.split() for line in batch_summary.prices(plan, [("third_lever", 401), ("third_lever", 402), ("new", 1)])
