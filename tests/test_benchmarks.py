@@ -217,7 +217,7 @@ def test_students_taught_in_one_program_end_where_they_end_alone():
     table = pd.DataFrame(benchmark.measure(rows=24, repeats=1, students=(1, 3)))
     assert len(table) == 8 and (table["seconds"] > 0).all()
     assert (table["largest_difference"].dropna() < 1e-4).all() and table["largest_difference"].count() == 6
-    alone = benchmark.one_after_the_other(3, 24)()
+    alone = benchmark.one_after_the_other(3, 24, "cpu")()
     assert np.ptp(alone) > 0.01  # every Student has a lesson of its own
     assert (table.loc[table["way"] == benchmark.ONE, "ratio"] == 1).all()
 
