@@ -7,7 +7,8 @@ whose lessons novel modes are counted. What the file says of other studies stays
     planted_error     a false fact among entities that read one another
     novel_modes       does a Generator come to write what its initial self hardly gave?
 
-The other studies of the file teach Students and are made by `student_studies`; `small_drawings` draws all of them.
+The other studies of the file teach Students and are made by `student_studies` and, on real text, `real_ratio`;
+`small_drawings` draws all of them.
 """
 
 import sys
@@ -34,6 +35,7 @@ OF_STUDENTS = (
     "above_teacher", "open_ended", "third_lever", "sensitivity", "training_methods", "share_factorial", "composition",
 )  # fmt: skip
 MADE_BY = dict.fromkeys(OWN, "small_studies") | dict.fromkeys(OF_STUDENTS, "student_studies")
+MADE_BY["real_ratio"] = "real_ratio"
 STUDIES = tuple(MADE_BY)
 UNITS = {  # all others are shares
     "continuation_loss": "nats/token", "words": "words/text", "weights": "weights", "mauve": "1",

@@ -1,0 +1,105 @@
+"""The share of real rows against the variety of written ones, on real text: rows of small_studies.csv.
+
+`python -m symbiosis.analysis.real_ratio FIRST LAST FOLDER` reads the filtered texts that SmolLM2 wrote in the runs of
+`real_weights_lesson_missing` below FOLDER (`static-filtered_half`, 30 per class), subsets them, and fits the linear
+Student `minilm` to each lesson: seconds a seed. Weights and AG News as for the runs.
+
+A lesson has ROWS rows, as many of every class, `share` of them real. Its written rows are, of each class, about a text
+drawn at random: `narrow` its nearest neighbours, `wide` a greedy k-center cover, farthest first (Sener and Savarese
+2018, arXiv 1708.00489), `drawn` any; all by cosine of MiniLM's vectors.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from symbiosis.analysis.small_studies import publish, table
+from symbiosis.data.lesson import load_lesson
+from symbiosis.data.task import load_task
+from symbiosis.loop import runs
+from symbiosis.loop.feedback import cover_distances
+from symbiosis.models.proxies import FITS, Head, fit_head
+from symbiosis.settings import make_settings
+from symbiosis.store.results import from_record
+
+STUDY = "real_ratio"
+WRITTEN = "smollm/real_weights_lesson_missing/static-filtered_half"
+ROWS = 48  # of a lesson; so few that a class' 30 texts can be subset at any share
+SHARES = (0.0, 0.25, 0.5, 0.75)
+SUBSETS = ("narrow", "drawn", "wide")
+
+
+def subset(x: np.ndarray, n: int, kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Positions of n of the rows of x (m, d), all of length 1, around or away from one drawn at random, it included."""
+    first = int(rng.integers(len(x)))
+    others = np.setdiff1d(np.arange(len(x)), [first])
+    order = {
+        "narrow": others[np.argsort(-x[others] @ x[first], kind="stable")],
+        "drawn": rng.permutation(others),
+        "wide": others[np.argsort(-cover_distances(x[others], x[[first]]), kind="stable")],
+    }[kind]
+    return np.append(first, order)[:n]
+
+
+def spread(x: np.ndarray) -> float:
+    """1 less the mean cosine of two different rows of x (n, d), all of length 1; nan of fewer than two."""
+    n = len(x)
+    return float(1 - (x.sum(0) @ x.sum(0) - n) / (n * (n - 1))) if n > 1 else np.nan
+
+
+def real_ratio(seed: int, folder: str | Path) -> pd.DataFrame:
+    """accuracy on test by subset and share of real rows; of the written rows their spread within a class, and how many
+    a Student of all labelled rows reads as their label (label_purity)."""
+    run = Path(folder) / "runs" / f"{WRITTEN}-s{seed}"
+    settings = make_settings(str(run), **from_record(run, lambda record: record["settings"] | {"student": "minilm"}))
+    task, lesson = load_task(settings), load_lesson(run / "lessons" / "gen-1.parquet")
+    student, n_classes = runs.initial_student(settings, task), len(task.label_names)
+    sets = {name: (rows["text"][:], np.array(rows["label"])) for name, rows in
+            {"written": lesson, "real": task.train, "test": task.test}.items()}  # fmt: skip
+    x, y = ({name: part[i] for name, part in sets.items()} for i in (0, 1))
+    x = {name: student.vectors(texts) for name, texts in x.items()}
+    x = {name: vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for name, vectors in x.items()}
+
+    def fitted(vectors: np.ndarray, labels: np.ndarray) -> Head:
+        return fit_head(vectors, np.eye(n_classes)[labels], np.ones(len(labels)), **FITS["minilm"])
+
+    def right(head: Head, vectors: np.ndarray, labels: np.ndarray) -> float:
+        return float((head.log_probs(vectors).argmax(1) == labels).mean())
+
+    judge, lines = fitted(x["real"], y["real"]), []
+    for kind in SUBSETS:
+        for share in SHARES:
+            rng = np.random.default_rng([seed, 60])  # the same first texts and real rows in every cell
+            real = round(ROWS * share / n_classes)
+            written, drawn, within = [], [], []
+            for c in range(n_classes):
+                own, truth = np.flatnonzero(y["written"] == c), np.flatnonzero(y["real"] == c)
+                drawn += [*rng.permutation(truth)[:real]]
+                chosen = own[subset(x["written"][own], ROWS // n_classes - real, kind, rng)]
+                written += [*chosen]
+                within.append(spread(x["written"][chosen]))
+            head = fitted(
+                np.concatenate([x["written"][written], x["real"][drawn]]),
+                np.concatenate([y["written"][written], y["real"][drawn]]),
+            )
+            measured = {
+                "accuracy": (right(head, x["test"], y["test"]), len(y["test"])),
+                "spread": (float(np.mean(within)), len(written)),
+                "label_purity": (right(judge, x["written"][written], y["written"][written]), len(written)),
+            }
+            variant = f"{kind}_r{100 * share:03.0f}"
+            lines += [("written", variant, seed, 1, metric, *value) for metric, value in measured.items()]
+    return table(STUDY, lines)
+
+
+def main(first: str, last: str, folder: str) -> None:
+    for seed in range(int(first), int(last) + 1):
+        rows = real_ratio(seed, folder)
+        publish(rows)
+        print(seed, rows.loc[rows["metric"] == "accuracy", "value"].round(3).tolist(), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
