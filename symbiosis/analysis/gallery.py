@@ -134,6 +134,7 @@ SMALL = {
     "training_methods": asks(small_drawings.training_methods, "And however it is trained?", "small_studies"),
     "share_factorial": asks(small_drawings.share_factorial, "And all of that crossed?", "small_studies"),
     "open_ended": asks(small_drawings.open_ended, "How do Students go on with held-out text?", "small_studies"),
+    "real_ratio": asks(small_drawings.real_ratio, "Share or variety, on real text?", "small_studies"),
 }
 FIGURES = OF_METHODS | OF_RUNS | INTERACTION | THEORY | SMALL
 

@@ -327,3 +327,23 @@ def _share_forest(shown: pd.DataFrame, height: float) -> Figure:
     ax.axvline(0, **figures.DOTTED)
     ax.set_xlabel(f"75% real rows less none, points of accuracy, {figures.seeds_text(shown['n'])}")
     return fig
+
+
+def real_ratio(reports: Reports) -> Sourced:
+    """Accuracy by the share of real rows, where the written ones lie close together, anyhow, or far apart."""
+    rows = read(reports.folder, "real_ratio")
+    parts = rows["variant"].str.extract(r"(?P<kind>\w+)_r(?P<share>\d+)$")
+    used = rows.assign(kind=parts["kind"], share=parts["share"].astype(float))
+    names = {"wide": "far apart", "drawn": "anyhow", "narrow": "near one another"}
+    looks = {k: figures.line_style(name, *figures.THEORY_STYLES[i]) for i, (k, name) in enumerate(names.items())}
+    panels = {
+        "accuracy": "test accuracy",
+        "spread": "mean cosine distance\nwithin a class",
+        "label_purity": "share read\nas their label",
+    }
+    fig, axes = figures.new_figure(len(panels), 2.7)
+    seeds = figures.plot_panels(used, panels, looks, axes, ("metric", "share", "kind"))
+    for ax in axes:
+        ax.set(xlabel="real rows [%]", xticks=sorted(set(used["share"])))
+    figures.add_legend(axes, seeds, 3)
+    return fig, source_of(rows)
