@@ -20,6 +20,7 @@ from symbiosis.data.lesson import load_lesson
 from symbiosis.data.task import load_task
 from symbiosis.loop import runs
 from symbiosis.loop.feedback import cover_distances
+from symbiosis.measures.diversity import semantic_dispersion
 from symbiosis.models.proxies import FITS, Head, fit_head
 from symbiosis.settings import make_settings
 from symbiosis.store.results import from_record
@@ -43,15 +44,9 @@ def subset(x: np.ndarray, n: int, kind: str, rng: np.random.Generator) -> np.nda
     return np.append(first, order)[:n]
 
 
-def spread(x: np.ndarray) -> float:
-    """1 less the mean cosine of two different rows of x (n, d), all of length 1; nan of fewer than two."""
-    n = len(x)
-    return float(1 - (x.sum(0) @ x.sum(0) - n) / (n * (n - 1))) if n > 1 else np.nan
-
-
 def real_ratio(seed: int, folder: str | Path) -> pd.DataFrame:
-    """accuracy on test by subset and share of real rows; of the written rows their spread within a class, and how many
-    a Student of all labelled rows reads as their label (label_purity)."""
+    """Rows of a seed: accuracy on test by subset and share of real rows; and of the written rows semantic_dispersion
+    within a class, and read_as_label, the share that a Student of all labelled rows reads as their label."""
     run = Path(folder) / "runs" / f"{WRITTEN}-s{seed}"
     settings = make_settings(str(run), **from_record(run, lambda record: record["settings"] | {"student": "minilm"}))
     task, lesson = load_task(settings), load_lesson(run / "lessons" / "gen-1.parquet")
@@ -71,23 +66,25 @@ def real_ratio(seed: int, folder: str | Path) -> pd.DataFrame:
     judge, lines = fitted(x["real"], y["real"]), []
     for kind in SUBSETS:
         for share in SHARES:
-            rng = np.random.default_rng([seed, 60])  # the same first texts and real rows in every cell
+            rng = np.random.default_rng(
+                [seed, 60]
+            )  # the same first texts and real rows at every share, and for narrow as for wide
             real = round(ROWS * share / n_classes)
-            written, drawn, within = [], [], []
+            written, true, within = [], [], []
             for c in range(n_classes):
                 own, truth = np.flatnonzero(y["written"] == c), np.flatnonzero(y["real"] == c)
-                drawn += [*rng.permutation(truth)[:real]]
+                true += [*rng.permutation(truth)[:real]]
                 chosen = own[subset(x["written"][own], ROWS // n_classes - real, kind, rng)]
                 written += [*chosen]
-                within.append(spread(x["written"][chosen]))
+                within.append(semantic_dispersion(x["written"][chosen]))
             head = fitted(
-                np.concatenate([x["written"][written], x["real"][drawn]]),
-                np.concatenate([y["written"][written], y["real"][drawn]]),
+                np.concatenate([x["written"][written], x["real"][true]]),
+                np.concatenate([y["written"][written], y["real"][true]]),
             )
             measured = {
                 "accuracy": (right(head, x["test"], y["test"]), len(y["test"])),
-                "spread": (float(np.mean(within)), len(written)),
-                "label_purity": (right(judge, x["written"][written], y["written"][written]), len(written)),
+                "semantic_dispersion": (float(np.mean(within)), len(written)),
+                "read_as_label": (right(judge, x["written"][written], y["written"][written]), len(written)),
             }
             variant = f"{kind}_r{100 * share:03.0f}"
             lines += [("written", variant, seed, 1, metric, *value) for metric, value in measured.items()]

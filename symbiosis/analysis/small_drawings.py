@@ -338,8 +338,8 @@ def real_ratio(reports: Reports) -> Sourced:
     looks = {k: figures.line_style(name, *figures.THEORY_STYLES[i]) for i, (k, name) in enumerate(names.items())}
     panels = {
         "accuracy": "test accuracy",
-        "spread": "mean cosine distance\nwithin a class",
-        "label_purity": "share read\nas their label",
+        "semantic_dispersion": "mean cosine distance\nwithin a class",
+        "read_as_label": "share read\nas their label",
     }
     fig, axes = figures.new_figure(len(panels), 2.7)
     seeds = figures.plot_panels(used, panels, looks, axes, ("metric", "share", "kind"))

@@ -1,10 +1,10 @@
 """Subsets of written texts by hand, and what the committed rows say of them."""
 
 import numpy as np
-import pytest
 
 from symbiosis.analysis import real_ratio, small_studies
-from symbiosis.analysis.real_ratio import SHARES, SUBSETS, spread, subset
+from symbiosis.analysis.real_ratio import SHARES, SUBSETS, subset
+from symbiosis.measures.diversity import semantic_dispersion
 
 
 def on_a_circle(*degrees):
@@ -19,22 +19,17 @@ def test_narrow_takes_neighbours_and_wide_the_farthest_around_the_same_first_tex
         firsts = {int(rows[0]) for rows in chosen.values()}
         assert len(firsts) == 1 and all(len(set(rows)) == 3 for rows in chosen.values())
         if firsts <= {0, 1, 2}:  # it has neighbours
-            assert spread(x[chosen["narrow"]]) < 0.1 and spread(x[chosen["wide"]]) > 1
+            assert semantic_dispersion(x[chosen["narrow"]]) < 0.1 and semantic_dispersion(x[chosen["wide"]]) > 1
         if firsts == {0}:
             assert chosen["narrow"].tolist() == [0, 1, 2] and chosen["wide"].tolist() == [0, 4, 3]
-
-
-def test_spread_is_one_less_the_mean_cosine_of_two_different_rows():
-    assert spread(on_a_circle(0, 60, 120)) == pytest.approx(1 - (0.5 + 0.5 - 0.5) / 3)
-    assert spread(on_a_circle(30, 30)) == pytest.approx(0) and np.isnan(spread(on_a_circle(30)))
 
 
 def test_committed_cells_are_all_there_and_their_written_rows_spread_as_they_are_named():
     rows = small_studies.read("reports", real_ratio.STUDY)
     assert rows["variant"].nunique() == len(SUBSETS) * len(SHARES)
-    wide = rows[rows["metric"] == "spread"].pivot_table(index="variant", values="value")["value"]
+    wide = rows[rows["metric"] == "semantic_dispersion"].pivot_table(index="variant", values="value")["value"]
     for share in SHARES:
         near, any_, far = (wide[f"{kind}_r{100 * share:03.0f}"] for kind in SUBSETS)
         assert near < any_ < far
-    sizes = rows[rows["metric"] == "spread"].groupby("variant")["n"].first()
+    sizes = rows[rows["metric"] == "semantic_dispersion"].groupby("variant")["n"].first()
     assert sizes["wide_r000"] == real_ratio.ROWS and sizes["wide_r075"] == real_ratio.ROWS // 4
