@@ -34,7 +34,7 @@ LOCAL := $(if $(filter profiles/default,$(PROFILE)), --cores $(JOBS) --resources
 SNAKEMAKE = $(BIN)/python -m snakemake --workflow-profile $(PROFILE)$(LOCAL)
 BATCH = $(SNAKEMAKE) --config make=1
 PRICES = $(BIN)/python -m symbiosis.batch_summary
-STUDENT_STUDIES = $(BIN)/python -m symbiosis.analysis.student_studies
+SMALL_STUDIES = $(BIN)/python -m symbiosis.small_studies
 
 # Words for a batch go by the environment, as they were written: no shell, and no YAML of --config, reads them on the way.
 export BATCH_SCALE := $(value SCALE)
@@ -102,7 +102,7 @@ studies: $(READY)  ## every control, the ablation, the regimes, the long runs (h
 	@BATCH_STUDY="$(STUDIES)" BATCH_ARMS="core controls" $(PRICES)
 	@BATCH_STUDY=main BATCH_ARMS="core controls" $(BATCH) -- runs
 	@BATCH_STUDY="$(STUDIES)" BATCH_ARMS= $(BATCH) -- runs
-	@$(STUDENT_STUDIES) all "$(SEEDS)"
+	@$(SMALL_STUDIES) all "$(SEEDS)"
 	@BATCH_STUDY=main BATCH_ARMS= $(BATCH) -- reports
 
 reports: $(READY)  ## the analysis and the paper's figures, from the runs that are there

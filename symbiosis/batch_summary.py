@@ -55,9 +55,9 @@ def prices(planned: Sequence[Run], others: Sequence[tuple[str, int]] = ()) -> li
     """A line per study: what is left of it and its CPU minutes, and one of the sum.
 
     A run costs what its study's published ones did on average, else those of its scale (wall time where no CPU time was
-    recorded). others: (study, seed) of what is no run, by `student_studies.SECONDS`.
+    recorded). others: (study, seed) of what is no run, by `small_studies.SECONDS`.
     """
-    from symbiosis.analysis.student_studies import SECONDS
+    from symbiosis.small_studies import SECONDS
 
     took: dict[str, list[float]] = {}
     for row in _published(planned[0].scale):
@@ -80,7 +80,7 @@ def prices(planned: Sequence[Run], others: Sequence[tuple[str, int]] = ()) -> li
 
 def studies() -> None:
     """`make studies`, before it starts: BATCH_STUDY, of `main` the BATCH_ARMS, and the studies that are no runs."""
-    from symbiosis.analysis.student_studies import left
+    from symbiosis.small_studies import left
 
     asked = {key: os.environ.get(f"BATCH_{key}", "") for key in ("STUDY", "ARMS", "SEEDS", "FIRST_SEED")}
     seeds, first = asked["SEEDS"] or 3, asked["FIRST_SEED"] or None

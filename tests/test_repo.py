@@ -206,7 +206,7 @@ def test_make_tells_by_its_exit_code_and_makes_reports_unless_refused(handed_ove
 
 
 def test_make_studies_leaves_no_arm_and_no_study_out(handed_over):
-    first, second, _ = handed_over("studies", "PRICES=true", "STUDENT_STUDIES=true")
+    first, second, _ = handed_over("studies", "PRICES=true", "SMALL_STUDIES=true")
     arms = params.named_arms(first["BATCH_ARMS"].split())
     studies = params.read_studies()["studies"]
     of_studies = [arm for name in studies for arm in (*params.study_cells(name), *params.arms_of(name))]

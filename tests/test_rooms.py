@@ -6,8 +6,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     {"theory", "errors", "warm"}, {"settings"}, {"yaml_files"}, {"notebook", "prompts"}, {"params"}, {"store"},
-    {"data"}, {"measures"}, {"models"}, {"pretrain"}, {"loop"}, {"interaction"}, {"analysis"}, {"execute"},
-    {"pages", "share", "new"}, {"batch"}, {"batch_summary"},
+    {"data"}, {"measures"}, {"models"}, {"pretrain"}, {"loop"}, {"interaction"}, {"small_studies"}, {"analysis"},
+    {"execute"}, {"pages", "share", "new"}, {"batch"}, {"batch_summary"},
 )  # fmt: skip
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(

@@ -14,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from symbiosis.analysis import hidden_states, small_studies, verdicts
+from symbiosis import small_studies
+from symbiosis.analysis import hidden_states, verdicts
 from symbiosis.analysis.interaction import STUDIES as INTERACTION_STUDIES
 from symbiosis.analysis.interaction import beyond_baseline, rank_agreement, read_scan, scan_rows
 from symbiosis.analysis.statistics import ALPHA, MARGIN, MIN_SEEDS

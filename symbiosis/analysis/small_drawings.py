@@ -6,12 +6,10 @@ from matplotlib.figure import Figure
 
 from symbiosis.analysis import figures, tables
 from symbiosis.analysis.drawings import Drawn, Reports
-from symbiosis.analysis.small_studies import (
+from symbiosis.small_studies import (
     LEVER_TESTS,
     LEVERS,
-    MADE_BY,
-    PLANTED,
-    ROUNDS,
+    STUDIES,
     TABLE,
     TRUE_TAIL,
     lever_gains,
@@ -19,6 +17,7 @@ from symbiosis.analysis.small_studies import (
     share_gains,
     tail_forecast,
 )
+from symbiosis.small_studies.planted_error import PLANTED, ROUNDS
 from symbiosis.store.results import rows_digest
 from symbiosis.theory.consensus import spread
 from symbiosis.theory.next_token import tail_mass
@@ -68,8 +67,8 @@ Sourced = tuple[Figure, dict]  # a figure, and what it was drawn from
 def source_of(rows: pd.DataFrame) -> dict:
     """What a figure was drawn from: the command, and the sha256 of its rows."""
     studies = sorted(set(rows["study"]))
-    module = next(MADE_BY[study] for study in studies if study in MADE_BY)
-    made = {"from": f"reports/{TABLE}", "command": f"python -m symbiosis.analysis.{module}"}
+    small = next(study for study in studies if study in STUDIES)
+    made = {"from": f"reports/{TABLE}", "command": f"python -m symbiosis.small_studies {small}"}
     return made | {"study": studies, "rows": len(rows), "rows_sha256": rows_digest(rows)}
 
 

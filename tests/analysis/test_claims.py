@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from deciding import decide
 
-from symbiosis.analysis import claims, small_studies, verdicts
+from symbiosis import small_studies
+from symbiosis.analysis import claims, verdicts
 from symbiosis.analysis.tables import PUBLISHED_ACCURACY, SeedValues
 from symbiosis.analysis.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
 from symbiosis.store import results

@@ -1,9 +1,6 @@
-"""Is what real rows are worth to a Student alike however it is trained, and whatever it is?
+"""Is what real rows are worth to a Student alike however it is trained? One lesson, four ways: half a minute a seed.
 
-`python -m symbiosis.analysis.student_studies training_methods FIRST LAST` puts the rows of these seeds into
-reports/small_studies.csv: one lesson of labels, four ways to learn it, half a CPU minute a seed. `... share_factorial`
-crosses three of them with tokenizer, architecture and size, four minutes a seed. Of a text x, and the label y of its
-row, a step lowers
+Of a text x, and the label y of its row, a step lowers
 
     sft      -log p(y | x)
     dpo      -log sigmoid(beta [log p(y|x)/p(z|x) - log p0(y|x)/p0(z|x)]),   z another label, drawn once for each row
@@ -16,8 +13,7 @@ p0 is the Student before the lesson. Preferences: Rafailov et al. 2023, arXiv 23
 """
 
 import copy
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,16 +21,15 @@ import pandas as pd
 import torch
 from torch.nn.functional import cross_entropy, logsigmoid
 
-from symbiosis.analysis import student_studies
-from symbiosis.analysis.small_studies import table
 from symbiosis.data.dialled import Dial
 from symbiosis.data.world import LABEL_NAMES, World
-from symbiosis.loop.mixing import weak_labels
 from symbiosis.models.loading import document_rows, pad
 from symbiosis.models.scoring import token_losses
 from symbiosis.models.student import Student
 from symbiosis.models.training import Steps, epochs_of, fit
 from symbiosis.pretrain.miniature import STUDENT_BATCH
+from symbiosis.small_studies import table
+from symbiosis.small_studies.students import LESSON, LONGEST, STEPS, accuracy, lessons_of, pretrained, settings_of
 
 LESSONS, TESTED = 2, 1_000  # lessons drawn for each seed, and test texts: of single lessons the outcome varies much
 DRAWS, BETA = 4, 0.1  # of `policy`, labels drawn for a text at every step; of `dpo`
@@ -50,17 +45,6 @@ class Method:
 
 
 METHODS = {"sft": Method(4, 2e-3), "dpo": Method(4, 2e-3), "policy": Method(8, 2e-3), "replay": Method(4, 2e-3)}
-WHOLE_LABELS = {"words": "words", "bpe": "bpe_labels"}  # tokenizers in which a label is one token
-FACTORS = {  # of the factorial; size: units of the two layers
-    "method": ("sft", "dpo", "policy"),
-    "kind": ("neox", "llama"),
-    "tokenizer": ("words", "bpe"),
-    "size": (32, 128),
-}
-TUNED = {  # of the factorial, by size; seeds 1 and 2 chose the step size from half, once and twice as much
-    32: {"sft": Method(4, 2e-3), "dpo": Method(4, 2e-3), "policy": Method(8, 2e-3)},
-    128: {"sft": Method(4, 1e-3), "dpo": Method(4, 1e-3), "policy": Method(8, 5e-4)},
-}
 
 
 def training_methods(seed: int) -> pd.DataFrame:
@@ -70,54 +54,18 @@ def training_methods(seed: int) -> pd.DataFrame:
     a seed begin as one pre-trained Student and are tested on the same texts. method: how, variant: share of real rows.
     """
     world, rng = World.make(seed), np.random.default_rng([seed, 47])
-    settings = student_studies.settings_of("real", seed, lm_weight=0.0, max_length=student_studies.LONGEST)
-    base = Student(student_studies.pretrained(world, seed), LABEL_NAMES, settings)
+    settings = settings_of("real", seed, lm_weight=0.0, max_length=LONGEST)
+    base = Student(pretrained(world, seed), LABEL_NAMES, settings)
     test, read = Dial().texts(world, TESTED, rng), np.random.default_rng([seed, 46])
-    read = world.sample(student_studies.STEPS * STUDENT_BATCH, read)["text"].tolist()[: student_studies.LESSON]
+    read = world.sample(STEPS * STUDENT_BATCH, read)["text"].tolist()[:LESSON]
     found: dict[tuple[str, str], list[float]] = {}
     for lesson in range(LESSONS):
         for share, rows in lessons_of(world, rng).items():
             for name in METHODS:
                 student = learn(base, rows, name, read=read, seed=seed * LESSONS + lesson)
-                found.setdefault((name, share), []).append(student_studies.accuracy(student, test))
+                found.setdefault((name, share), []).append(accuracy(student, test))
     lines = [(*arm, seed, 1, "accuracy", np.mean(values), TESTED * LESSONS) for arm, values in found.items()]
     return table("training_methods", lines)
-
-
-def lessons_of(world: World, rng: np.random.Generator) -> dict[str, pd.DataFrame]:
-    """{share of real rows, as r075: text, label} of one draw of real rows and of narrow ones, some mislabelled."""
-    n = student_studies.LESSON
-    real, narrow = Dial().texts(world, n, rng), Dial(student_studies.DIVERSITY["narrow"]).texts(world, n, rng)
-    narrow["label"] = weak_labels(narrow["label"], student_studies.SAID_RIGHT, len(LABEL_NAMES), rng)
-    kept = {f"r{100 * share:03.0f}": round(share * n) for share in (0.0, student_studies.REAL_SHARE)}
-    return {name: pd.concat([real[:k], narrow[k:]], ignore_index=True) for name, k in kept.items()}
-
-
-def share_factorial(seed: int) -> pd.DataFrame:
-    """Accuracy after one lesson, none or REAL_SHARE of it real, in every cell of FACTORS and at every level of them.
-
-    Lesson and test texts are the same for all cells; the Students of a kind, tokenizer and size begin as one. method:
-    a cell, as sft_neox_words_32, or a level, as neox, the mean over the cells that have it, or `all`.
-    """
-    world, rng, cells = World.make(seed), np.random.default_rng([seed, 49]), []
-    settings = student_studies.settings_of("real", seed, lm_weight=0.0, max_length=student_studies.LONGEST)
-    test, lessons = Dial().texts(world, TESTED, rng), lessons_of(world, rng)
-    for kind, tokenizer, size in itertools.product(*list(FACTORS.values())[1:]):
-        made = student_studies.pretrained(world, seed, tokenizer=WHOLE_LABELS[tokenizer], kind=kind, hidden=size)
-        base = Student(made, LABEL_NAMES, settings)
-        for name, (share, rows) in itertools.product(FACTORS["method"], lessons.items()):
-            student = learn(base, rows, name, read=[], seed=seed, how=TUNED[size][name])
-            cells.append((name, kind, tokenizer, size, share, student_studies.accuracy(student, test)))
-    found = levels_of(pd.DataFrame(cells, columns=[*FACTORS, "share", "value"]))
-    return table("share_factorial", [(*arm, seed, 1, "accuracy", value, n * TESTED) for arm, value, n in found])
-
-
-def levels_of(cells: pd.DataFrame) -> Iterator[tuple[tuple[str, str], float, int]]:
-    """(method, variant), mean value, number of cells: of each cell of FACTORS, each level, and all; by share."""
-    ways = [cells[[*FACTORS]].astype(str).agg("_".join, axis=1), *(cells[name].astype(str) for name in FACTORS)]
-    for way in (*ways, pd.Series("all", index=cells.index)):
-        for arm, part in cells.groupby([way, cells["share"]]):
-            yield arm, part["value"].mean(), len(part)
 
 
 def learn(

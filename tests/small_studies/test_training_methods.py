@@ -1,17 +1,16 @@
 """Four ways to learn a lesson of labels: each lowers what its docstring says, and each learns."""
 
 import copy
-import itertools
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from symbiosis.analysis import student_studies, training_methods
-from symbiosis.analysis.training_methods import FACTORS, METHODS, Method, learn, levels_of, policy_loss, preference
 from symbiosis.data.world import LABEL_NAMES, World
 from symbiosis.models.student import Student
+from symbiosis.small_studies import students, training_methods
+from symbiosis.small_studies.training_methods import METHODS, Method, learn, policy_loss, preference
 
 WORLD = World.make(5)
 
@@ -33,12 +32,12 @@ def test_a_preference_is_the_difference_of_two_labels_logits():
 
 @pytest.fixture(scope="module")
 def base() -> Student:
-    steps, student_studies.STEPS = student_studies.STEPS, 30
+    steps, students.STEPS = students.STEPS, 30
     try:
-        lm = student_studies.pretrained(WORLD, 5, hidden=32)
+        lm = students.pretrained(WORLD, 5, hidden=32)
     finally:
-        student_studies.STEPS = steps
-    return Student(lm, LABEL_NAMES, student_studies.settings_of("real", 5, lm_weight=0.0, max_length=64))
+        students.STEPS = steps
+    return Student(lm, LABEL_NAMES, students.settings_of("real", 5, lm_weight=0.0, max_length=64))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -60,38 +59,11 @@ def test_every_method_moves_belief_towards_the_labels_of_its_rows_and_leaves_the
 
 
 def test_a_seed_has_a_row_for_every_method_and_share(base, monkeypatch):
-    for name, size in {"LESSON": 16, "STEPS": 2}.items():
-        monkeypatch.setattr(student_studies, name, size)
-    monkeypatch.setattr(training_methods, "TESTED", 12)
-    monkeypatch.setattr(training_methods.student_studies, "pretrained", lambda *_: base.lm)
-    rows = student_studies.training_methods(5)
+    monkeypatch.setattr(students, "LESSON", 16)
+    for name, value in {"LESSON": 16, "STEPS": 2, "TESTED": 12, "pretrained": lambda *_: base.lm}.items():
+        monkeypatch.setattr(training_methods, name, value)
+    rows = training_methods.training_methods(5)
     arms = set(zip(rows["method"], rows["variant"], strict=True))
     assert arms == {(name, share) for name in METHODS for share in ("r000", "r075")} and len(rows) == 8
     assert rows["value"].between(0, 1).all() and set(rows["n"]) == {24} and set(rows["unit"]) == {"share"}
     assert isinstance(rows, pd.DataFrame) and set(rows["study"]) == {"training_methods"}
-
-
-def test_levels_are_means_over_the_cells_that_have_them():
-    cells = pd.DataFrame(list(itertools.product(*FACTORS.values(), ("r000", "r075"))), columns=[*FACTORS, "share"])
-    cells["value"] = 0.5 + 0.1 * (cells["method"] == "dpo") * (cells["size"] == 128) * (cells["share"] == "r075")
-    found = {arm: (value, n) for arm, value, n in levels_of(cells)}
-    assert len(found) == 2 * (24 + 3 + 2 + 2 + 2 + 1)
-    assert found["dpo_neox_bpe_128", "r075"] == pytest.approx((0.6, 1)) and found["128", "r000"] == (0.5, 12)
-    assert found["dpo", "r075"] == pytest.approx((0.55, 8)) and found["128", "r075"] == pytest.approx(
-        (0.5 + 0.1 / 3, 12)
-    )
-    assert found["all", "r075"] == pytest.approx((0.5 + 0.1 / 6, 24))
-
-
-def test_the_factorial_teaches_every_kind_of_student_its_lessons_in_labels_of_one_token(monkeypatch):
-    for name, size in {"LESSON": 16, "STEPS": 1}.items():
-        monkeypatch.setattr(student_studies, name, size)
-    monkeypatch.setattr(training_methods, "TESTED", 12)
-    monkeypatch.setattr(training_methods, "FACTORS", FACTORS | {"method": ("sft",), "size": (32,)})
-    rows = student_studies.share_factorial(5)
-    kinds = {f"sft_{kind}_{words}_32" for kind, words in itertools.product(FACTORS["kind"], FACTORS["tokenizer"])}
-    assert set(rows["method"]) == kinds | {"sft", "neox", "llama", "words", "bpe", "32", "all"}
-    assert not rows.duplicated("run_id").any() and rows["value"].between(0, 1).all()
-    cells = rows[rows["method"].isin(kinds)].set_index(["method", "variant"])["value"]
-    neox = rows.set_index(["method", "variant"])["value"]["neox", "r075"]
-    assert neox == pytest.approx(cells.xs("r075", level=1).filter(like="neox").mean(), abs=2e-6)

@@ -1,21 +1,18 @@
-"""The share of real rows against the variety of written ones, on real text: rows of small_studies.csv.
+"""The share of real rows against the variety of written ones, on real text: seconds a seed.
 
-`python -m symbiosis.analysis.real_ratio FIRST LAST FOLDER` reads the filtered texts that SmolLM2 wrote in the runs of
-`real_weights_lesson_missing` below FOLDER (`static-filtered_half`, 30 per class), subsets them, and fits the linear
-Student `minilm` to each lesson: seconds a seed. Weights and AG News as for the runs.
+Of the filtered texts that SmolLM2 wrote in runs of `real_weights_lesson_missing` (`static-filtered_half`, 30 per class)
+subsets are taught to the linear Student `minilm`. Weights and AG News as for the runs.
 
 A lesson has ROWS rows, as many of every class, `share` of them real. Its written rows are, of each class, about a text
 drawn at random: `narrow` its nearest neighbours, `wide` a greedy k-center cover, farthest first (Sener and Savarese
 2018, arXiv 1708.00489), `drawn` any; all by cosine of MiniLM's vectors.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from symbiosis.analysis.small_studies import publish, table
 from symbiosis.data.lesson import load_lesson
 from symbiosis.data.task import load_task
 from symbiosis.loop import runs
@@ -23,9 +20,9 @@ from symbiosis.loop.feedback import cover_distances
 from symbiosis.measures.diversity import semantic_dispersion
 from symbiosis.models.proxies import FITS, Head, fit_head
 from symbiosis.settings import make_settings
+from symbiosis.small_studies import table
 from symbiosis.store.results import from_record
 
-STUDY = "real_ratio"
 WRITTEN = "smollm/real_weights_lesson_missing/static-filtered_half"
 ROWS = 48  # of a lesson; so few that a class' 30 texts can be subset at any share
 SHARES = (0.0, 0.25, 0.5, 0.75)
@@ -88,15 +85,4 @@ def real_ratio(seed: int, folder: str | Path) -> pd.DataFrame:
             }
             variant = f"{kind}_r{100 * share:03.0f}"
             lines += [("written", variant, seed, 1, metric, *value) for metric, value in measured.items()]
-    return table(STUDY, lines)
-
-
-def main(first: str, last: str, folder: str) -> None:
-    for seed in range(int(first), int(last) + 1):
-        rows = real_ratio(seed, folder)
-        publish(rows)
-        print(seed, rows.loc[rows["metric"] == "accuracy", "value"].round(3).tolist(), flush=True)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    return table("real_ratio", lines)

@@ -1,7 +1,4 @@
-"""Study `composition`: texts composed of related parts against others of the very same sentences, taught to Students.
-
-`python -m symbiosis.analysis.student_studies composition FIRST LAST` puts the rows of these seeds into
-reports/small_studies.csv, in place of older ones; a seed takes about half a CPU minute.
+"""Texts of related parts against others of the very same sentences, taught to Students: half a minute a seed.
 
 The claim behind it, of tool dialogues: sampling related tools, and planning first, makes better data (ToolFlow, Wang et
 al. 2024, arXiv 2410.18447). Here a text is two sentences of a class. All second sentences of a class are dealt anew, so
@@ -16,13 +13,13 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from symbiosis.analysis.small_studies import table
-from symbiosis.analysis.student_studies import continuation_losses, settings_of
 from symbiosis.data.lesson import make_lesson
 from symbiosis.data.world import LABEL_NAMES, World
 from symbiosis.loop import runs, teaching
 from symbiosis.loop.state import LoopState
 from symbiosis.models.student import Student
+from symbiosis.small_studies import table
+from symbiosis.small_studies.students import continuation_losses, settings_of
 
 LESSON, TESTED, DRAFTS = 400, 1000, 1.5  # texts of a lesson, of the test, written for each text of a lesson
 WRITERS = ("world", "planned", "unplanned")  # a planned text is about a subject that its Generator named first

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from symbiosis.analysis import composition, student_studies
-from symbiosis.analysis.composition import COMPOSED, composed, measures, relevance, sentences, word_pairs
 from symbiosis.data.world import LABEL_NAMES, SLOTS, World
 from symbiosis.loop.teaching import LabeledTexts
+from symbiosis.models.student import Student
 from symbiosis.settings import RunSettings
+from symbiosis.small_studies import composition, students
+from symbiosis.small_studies.composition import COMPOSED, composed, measures, relevance, sentences, word_pairs
 
 WORLD = World.make(5)
 
@@ -77,13 +78,13 @@ def test_texts_of_other_than_two_sentences_are_left_out_and_pairs_are_of_the_wor
 def test_a_seed_in_small(monkeypatch):
     for name, size in {"LESSON": 16, "TESTED": 12}.items():
         monkeypatch.setattr(composition, name, size)
-    monkeypatch.setattr(student_studies, "STEPS", 2)
-    lm = student_studies.pretrained(WORLD, 5, hidden=32)
-    settings = student_studies.settings_of("static", 5)
+    monkeypatch.setattr(students, "STEPS", 2)
+    lm = students.pretrained(WORLD, 5, hidden=32)
+    settings = students.settings_of("static", 5)
     taught, asked = [], []
 
     def load(folder):
-        student = student_studies.Student(lm, LABEL_NAMES, settings)
+        student = Student(lm, LABEL_NAMES, settings)
         object.__setattr__(student, "learn", lambda lesson, seed: taught.append(lesson))
         return student
 

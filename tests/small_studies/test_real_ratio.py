@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from symbiosis.analysis import real_ratio, small_studies
-from symbiosis.analysis.real_ratio import SHARES, SUBSETS, subset
+from symbiosis import small_studies
 from symbiosis.measures.diversity import semantic_dispersion
+from symbiosis.small_studies.real_ratio import ROWS, SHARES, SUBSETS, subset
 
 
 def on_a_circle(*degrees):
@@ -25,11 +25,11 @@ def test_narrow_takes_neighbours_and_wide_the_farthest_around_the_same_first_tex
 
 
 def test_committed_cells_are_all_there_and_their_written_rows_spread_as_they_are_named():
-    rows = small_studies.read("reports", real_ratio.STUDY)
+    rows = small_studies.read("reports", "real_ratio")
     assert rows["variant"].nunique() == len(SUBSETS) * len(SHARES)
     wide = rows[rows["metric"] == "semantic_dispersion"].pivot_table(index="variant", values="value")["value"]
     for share in SHARES:
         near, any_, far = (wide[f"{kind}_r{100 * share:03.0f}"] for kind in SUBSETS)
         assert near < any_ < far
     sizes = rows[rows["metric"] == "semantic_dispersion"].groupby("variant")["n"].first()
-    assert sizes["wide_r000"] == real_ratio.ROWS and sizes["wide_r075"] == real_ratio.ROWS // 4
+    assert sizes["wide_r000"] == ROWS and sizes["wide_r075"] == ROWS // 4
