@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 
 import pytest
 
@@ -18,7 +19,8 @@ QWEN_CHAT = (
 
 
 def pytest_configure():
-    """A reader's own scales and methods turn no test red."""
+    """A reader's own scales and methods turn no test red, nor does a GPU: shown to the tests only by who sets this."""
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
     from symbiosis import params
 
     params.PLACES = ("params",)
