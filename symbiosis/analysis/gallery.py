@@ -135,6 +135,7 @@ SMALL = {
     "share_factorial": asks(small_drawings.share_factorial, "And all of that crossed?", "small_studies"),
     "open_ended": asks(small_drawings.open_ended, "How do Students go on with held-out text?", "small_studies"),
     "real_ratio": asks(small_drawings.real_ratio, "Share or variety, on real text?", "small_studies"),
+    "pool_map": asks(small_drawings.pool_map, "Where does writing beat labelling, on real text?", "small_studies"),
 }
 FIGURES = OF_METHODS | OF_RUNS | INTERACTION | THEORY | SMALL
 

@@ -60,6 +60,13 @@ EDITED = {  # arms of `editing`: name and line
     "recursive-accumulate_subsample": ("own texts of all generations", "-"),
     "recursive-replace": ("own texts", "-"),
 }
+OF_POOLS = {  # arms of `pool_map`: name and line
+    "surest_and_written": ("surest labels beside filtered writing", 0),
+    "labels": ("labels of the pool", 2),
+    "surest": ("its surest labels", 1),
+    "weighted": ("labels, classes weighing alike", 3),
+}
+WITHOUT_POOL = {"real": "120 real rows", "written": "filtered writing", "seeded": "the same, subject first"}
 
 Sourced = tuple[Figure, dict]  # a figure, and what it was drawn from
 
@@ -344,5 +351,27 @@ def real_ratio(reports: Reports) -> Sourced:
     seeds = figures.plot_panels(used, panels, looks, axes, ("metric", "share", "kind"))
     for ax in axes:
         ax.set(xlabel="real rows [%]", xticks=sorted(set(used["share"])))
+    figures.add_legend(axes, seeds, 3)
+    return fig, source_of(rows)
+
+
+def pool_map(reports: Reports) -> Sourced:
+    """Accuracy by the size of a pool and what it lacks: its labels, alone or beside writing, and what needs no pool."""
+    rows = read(reports.folder, "pool_map")
+    used = rows.join(rows["variant"].str.extract(r"(?P<lacks>[a-z]+)_(?P<size>\d+)$"))
+    sizes = sorted(used["size"].dropna().unique(), key=int)
+    used["place"] = used["size"].map({size: i for i, size in enumerate(sizes)})
+    panels = {"plain": "the pool is as the test", "rare": "a class is 3% of the pool", "missing": "a class is missing"}
+    looks = {arm: figures.line_style(name, *figures.THEORY_STYLES[i]) for arm, (name, i) in OF_POOLS.items()}
+    fig, axes = figures.new_figure(3, 3.1, sharey=True)
+    seeds = figures.plot_panels(used.dropna(subset="size"), panels, looks, axes, ("lacks", "place", "method"))
+    levels = used[used["size"].isna()].groupby("method")["value"].mean()
+    for ax in axes:
+        for (arm, name), dashes in zip(WITHOUT_POOL.items(), ("--", ":", "-."), strict=True):
+            ax.axhline(levels[arm], color="0.4", linewidth=0.9, linestyle=dashes, zorder=0, label=name)
+        ax.set_xticks(range(len(sizes)), sizes)
+        ax.set_xlabel("texts in the pool")
+    axes[0].set_ylabel("test accuracy")
+    figures.say_zoom(axes[0])
     figures.add_legend(axes, seeds, 3)
     return fig, source_of(rows)

@@ -23,7 +23,7 @@ SCALE, TABLE = "small_studies", "small_studies.csv"
 FIRST_SEEDS = {  # of the published rows
     "beyond_language": 301, "planted_error": 301, "novel_modes": 11, "above_teacher": 401, "open_ended": 401,
     "third_lever": 401, "sensitivity": 401, "training_methods": 431, "share_factorial": 451, "composition": 411,
-    "real_ratio": 221,
+    "real_ratio": 221, "pool_map": 246,
 }  # fmt: skip
 STUDIES = tuple(FIRST_SEEDS)
 SECONDS = {  # CPU of a seed, about, of what `make studies` makes
