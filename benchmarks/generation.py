@@ -31,9 +31,9 @@ from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM, Stoppi
 from symbiosis.data.world import World
 from symbiosis.models import loading, refill
 from symbiosis.models.fast import weights_as
-from symbiosis.models.generation import Sampling
 from symbiosis.models.loading import LanguageModel
 from symbiosis.models.refill import Refill
+from symbiosis.models.sampling import Sampling
 from symbiosis.pretrain.miniature import SIZES, word_tokenizer
 from symbiosis.pretrain.recipe import new_model
 

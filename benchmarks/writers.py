@@ -46,8 +46,8 @@ from symbiosis.errors import SymbiosisError
 from symbiosis.models import generation as engines
 from symbiosis.models import loading, refill
 from symbiosis.models.fast import weights_as
-from symbiosis.models.generation import Sampling
 from symbiosis.models.loading import LanguageModel, end_tokens
+from symbiosis.models.sampling import Sampling
 from symbiosis.models.weights import WEIGHTS, download_wheel
 from symbiosis.settings import resolve
 from symbiosis.store.record import hardware

@@ -39,8 +39,9 @@ from symbiosis.loop.state import seeded
 from symbiosis.models import loading
 from symbiosis.models.checks import check_positions
 from symbiosis.models.devices import claim, tell_precision
-from symbiosis.models.generation import Sampling, generate
+from symbiosis.models.generation import generate
 from symbiosis.models.loading import LanguageModel, document_rows, start_ids, token_ids
+from symbiosis.models.sampling import Sampling
 from symbiosis.models.scoring import text_losses, token_losses
 from symbiosis.models.training import Steps, epochs_of, fit
 from symbiosis.pretrain.initial import cache_key, initial_model_folder, initial_weights

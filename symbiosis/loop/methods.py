@@ -14,7 +14,8 @@ from symbiosis.loop.mixing import held_rows, kept_rows, real_count, real_positio
 from symbiosis.loop.retrieval import most_alike
 from symbiosis.loop.state import LoopState, cycle
 from symbiosis.loop.teaching import LabeledTexts
-from symbiosis.models.generation import Sampling, generate
+from symbiosis.models.generation import generate
+from symbiosis.models.sampling import Sampling
 from symbiosis.models.student import Student
 from symbiosis.settings import EDITS, derive_seed
 

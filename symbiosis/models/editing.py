@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from symbiosis.models.generation import Sampling
 from symbiosis.models.loading import LanguageModel, autocast, batches_by_length, own_logits, pad
 from symbiosis.models.refill import draw
+from symbiosis.models.sampling import Sampling
 from symbiosis.models.scoring import HEAD_TOKENS
 from symbiosis.models.tokens import control_tokens
 

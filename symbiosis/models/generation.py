@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from tqdm.auto import tqdm
@@ -17,27 +16,8 @@ from symbiosis.models.chat import decoded_answer, stops, without_thinking
 from symbiosis.models.devices import resolved_precision
 from symbiosis.models.fast import weights_as
 from symbiosis.models.loading import LanguageModel, autocast, batches_by_length, end_tokens, pad
-from symbiosis.models.refill import require_finite, sample
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How texts are drawn: all that a writer needs beside model, prompts and seed."""
-
-    temperature: float
-    top_p: float
-    max_new_tokens: int
-    batch_size: int
-    precision: str = "fp32"
-    engine: str = "transformers"
-    stops: tuple[str, ...] = ()  # what ends a text beside the model's own end; not part of it
-
-    @classmethod
-    def of(cls, settings) -> "Sampling":
-        """What the settings of a run, of either kind, say; only RunSettings has a choice of the engine."""
-        engine = getattr(settings, "generation_engine", "transformers")
-        size, precision = settings.generation_batch_size, settings.precision
-        return cls(settings.temperature, settings.top_p, settings.max_new_tokens, size, precision, engine)
+from symbiosis.models.refill import sample
+from symbiosis.models.sampling import Sampling, require_finite
 
 
 class GenerationError(SymbiosisError):

@@ -12,9 +12,10 @@ from torch.nn.functional import logsigmoid
 
 from symbiosis.models import scoring
 from symbiosis.models.chat import answer_ids, chat, chat_ids, check_chat, end_ids
-from symbiosis.models.generation import Sampling, generate
+from symbiosis.models.generation import generate
 from symbiosis.models.loading import LanguageModel
 from symbiosis.models.ranks import all_reduce_sum, distributed
+from symbiosis.models.sampling import Sampling
 from symbiosis.models.scoring import LabelWords, answer_losses, beginnings, calibrated, summed, token_losses
 from symbiosis.models.student import Role
 from symbiosis.models.tokens import continued, ended, start_ids, token_ids

@@ -10,9 +10,10 @@ import torch
 from symbiosis.data.lesson import Written, texts_of
 from symbiosis.models import loading
 from symbiosis.models.editing import edit
-from symbiosis.models.generation import Sampling, written_texts
+from symbiosis.models.generation import written_texts
 from symbiosis.models.loading import LanguageModel, document_rows
 from symbiosis.models.ranks import all_reduce_sum, distributed
+from symbiosis.models.sampling import Sampling
 from symbiosis.models.scoring import LabelWords, label_log_probs, summed, text_losses, token_losses, told_apart
 from symbiosis.models.tokens import continued, ended, start_ids, token_ids
 from symbiosis.models.training import Steps, epochs_of, fit, token_weights

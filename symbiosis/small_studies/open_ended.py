@@ -11,8 +11,9 @@ from symbiosis.data.world import LABEL_NAMES, World
 from symbiosis.loop import runs
 from symbiosis.measures.diversity import distinct_n, mauve
 from symbiosis.models import loading
-from symbiosis.models.generation import Sampling, generate
+from symbiosis.models.generation import generate
 from symbiosis.models.hidden_states import hidden_states
+from symbiosis.models.sampling import Sampling
 from symbiosis.models.student import Student
 from symbiosis.small_studies import table
 from symbiosis.small_studies.students import continuation_losses, settings_of

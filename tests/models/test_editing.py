@@ -6,7 +6,7 @@ from model_helpers import LABELS, TEXTS, log_p
 
 from symbiosis.models import loading
 from symbiosis.models.editing import edit
-from symbiosis.models.generation import Sampling
+from symbiosis.models.sampling import Sampling
 from symbiosis.models.student import Student
 from symbiosis.models.tokens import control_tokens
 from symbiosis.settings import RunSettings

@@ -10,7 +10,8 @@ from row_by_row import row_by_row
 
 from symbiosis.models import devices, loading, scoring
 from symbiosis.models.fast import cast_linears
-from symbiosis.models.generation import Sampling, generate
+from symbiosis.models.generation import generate
+from symbiosis.models.sampling import Sampling
 from symbiosis.models.student import Student
 from symbiosis.settings import RunSettings
 

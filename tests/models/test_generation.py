@@ -12,9 +12,9 @@ from transformers import GenerationConfig
 from symbiosis.models import loading
 from symbiosis.models import vllm as vllm_engine
 from symbiosis.models.chat import stops
-from symbiosis.models.generation import Sampling, generate, written_texts
+from symbiosis.models.generation import generate, written_texts
 from symbiosis.models.generator import Generator
-from symbiosis.models.refill import SamplingError
+from symbiosis.models.sampling import Sampling, SamplingError
 from symbiosis.settings import RunSettings
 
 SETTINGS = RunSettings(max_new_tokens=12, generation_batch_size=3, max_redraws=2)
