@@ -9,9 +9,9 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
-from symbiosis.settings import SettingsError, nearest, root
+from symbiosis.settings import Checked, SettingsError, nearest, root
 from symbiosis.yaml_files import read_yaml
 
 SEPARATOR = "\n\n"  # between exemplars: what ends a text that goes on from them
@@ -21,23 +21,19 @@ class Beginning(str):
     """What a model goes on from as plain text, where a plain str is a user turn of its chat template."""
 
 
-class Exemplar(BaseModel):
+class Exemplar(Checked):
     """A text by hand that shows a writer what is meant."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     label: str
     text: str
 
 
-class Prompts(BaseModel):
+class Prompts(Checked):
     """Templates; what stands in {braces} is filled in. The Generator is asked in user turns of its chat template.
 
     Two questions can be put as a `completion` instead, which a small model answers better: what label a text has, and
     for a text of a label. In both, what follows begins with a blank.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     student_classify: str  # {text}: the label word follows, after a blank
     student_write: str  # {label}: a text of that label follows
@@ -48,20 +44,14 @@ class Prompts(BaseModel):
     write_about: str  # {length}, {label}, {subject}, {style}: attribute prompts (Yu et al. 2023, arXiv 2306.15895)
     styles: tuple[str, ...]
     lengths: tuple[str, ...]
-    label_words: dict[str, tuple[str, ...]] = {}  # of a class, whose probabilities are summed; else its name
+    label_words: dict[str, tuple[str, ...]] = Field({})  # of a class, whose probabilities are summed; else its name
     label_format: Literal["chat", "completion"] = "chat"  # how the Generator is asked for a label
     label_completion: str = "{text}\nLabel:"  # {text}: the label word follows
     write_format: Literal["chat", "completion"] = "chat"  # how it is asked for a text of a label
     write_completion: str = "{heading}:"  # {heading}: the text follows; before it, every exemplar in the same form
-    headings: dict[str, str] = {}  # of a class in write_completion; else its name
+    headings: dict[str, str] = Field({})  # of a class in write_completion; else its name
     exemplars: tuple[Exemplar, ...] = ()
     stops: tuple[str, ...] = ()  # what ends a text that goes on from write_completion
-
-    @model_validator(mode="after")
-    def _goes_together(self):
-        for mistake in self.mistakes():
-            raise ValueError(mistake)
-        return self
 
     def mistakes(self) -> Iterator[str]:
         """What no model could be asked by: a sentence each."""

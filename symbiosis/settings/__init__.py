@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from symbiosis.settings.common import (
     UNREPORTED,
+    Checked,
     Settings,
     SettingsError,
     arm_of,
@@ -20,7 +21,7 @@ from symbiosis.settings.interaction import InteractionSettings
 from symbiosis.settings.run import EDITS, FEEDBACK_OF_TEXTS, PROXIES, RunSettings
 
 __all__ = [
-    "EDITS", "FEEDBACK_OF_TEXTS", "PROXIES", "UNREPORTED", "InteractionSettings", "RunSettings", "Settings",
+    "EDITS", "FEEDBACK_OF_TEXTS", "PROXIES", "UNREPORTED", "Checked", "InteractionSettings", "RunSettings", "Settings",
     "SettingsError", "arm_of", "derive_seed", "fingerprint", "make_settings", "nearest", "resolve", "root", "short",
 ]  # fmt: skip
 

@@ -40,13 +40,29 @@ def later(default: Any, meaning: str, **bounds: Any) -> Any:
     return Field(default, description=meaning, json_schema_extra=HASHED_UNLESS_DEFAULT, **bounds)
 
 
-class Settings(BaseModel):
+class Checked(BaseModel):
+    """What is read strictly, stays as it was read, and is refused by the first of its `mistakes`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_validator(mode="after")
+    def _goes_together(self):
+        for mistake in self.mistakes():
+            raise ValueError(mistake)
+        return self
+
+    def mistakes(self) -> Iterator[str]:
+        """What is wrong though every part is in its range: a sentence each."""
+        yield from ()
+
+
+class Settings(Checked):
     """What all runs share: how strictly parameters are read, the names that follow from them, and common parameters.
 
     Defaults are the smoke size: CPU, seconds, no network.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
     scale: Name = field(UNREPORTED, "name of the size; 'smoke' never enters results.csv")
     seed: int = field(0, "world, splits, initialisation, order and sampling", ge=0, lt=2**63)
@@ -90,12 +106,6 @@ class Settings(BaseModel):
     @property
     def run_id(self) -> str:
         return f"{self.scale}/{self.study}/{self.name}@{self.fingerprint}"
-
-    @model_validator(mode="after")
-    def _goes_together(self):
-        for mistake in self.mistakes():
-            raise ValueError(mistake)
-        return self
 
     def mistakes(self) -> Iterator[str]:
         """What cannot be run though every parameter is in its range: a sentence each."""
