@@ -4,7 +4,7 @@ A function takes `Reports` and returns the figure and the rows it shows; NotRun 
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +61,11 @@ class Reports:
         rows = self.by_study[study]
         kept = rows["metric"].isin(metrics or rows["metric"]) & rows["arm"].isin(arms or rows["arm"])
         return some(rows[kept], f"What this figure shows was not run in the study '{study}': no figure.")
+
+    def has(self, arms: Iterable[str], study: str = "") -> bool:
+        """Whether any of these arms has rows in a study."""
+        rows = self.by_study.get(study or self.study)
+        return rows is not None and not set(arms).isdisjoint(rows["arm"])
 
     def lessons(self, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Measures of the lessons of one study and the band of real ones; NotRun where they have not been measured."""

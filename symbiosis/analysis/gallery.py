@@ -163,18 +163,38 @@ def show(name: str, reports: Reports | None = None) -> None:
     plt.show()
 
 
-def show_table(table: pd.DataFrame) -> None:
-    """A table in a notebook: arms by the names of figures, three decimals, p to two digits, a dash for unknown."""
+def show_table(table: pd.DataFrame, digits: int = 3) -> None:
+    """A table in a notebook: so many decimals, or whole numbers, p to two digits, a dash for unknown.
+
+    Arms and metrics, known by the names of their columns or levels, have the names of figures.
+    """
     from IPython.display import display
 
-    parts = ("real_lessons", "ladder", "mixing", "arms")
-    names = {arm.rpartition("/")[2]: style["name"] for part in parts for arm, style in tables.STYLES[part].items()}
-    table = table.assign(**{name: table[name].replace(names) for name in ("arm", "baseline") if name in table})
-    p_values = {name: "{:.2g}" for name in ("p", "p_holm") if name in table}
-    shown = table.style.format(p_values, precision=3, na_rep="-").set_table_attributes('class="dataframe"')
+    table = _by_names(table).rename(columns={"p_holm": "Holm's p"})
+    whole = [name for name, column in table.select_dtypes(float).items() if not column.dropna().mod(1).any()]
+    forms = dict.fromkeys(whole, "{:.0f}") | {name: "{:.2g}" for name in ("p", "Holm's p") if name in table}
+    shown = table.style.format(forms, precision=digits, na_rep="-").set_table_attributes('class="dataframe"')
+    for axis in (0, 1):
+        shown = shown.format_index(lambda label: f"{label:g}" if isinstance(label, float) else label, axis=axis)
     shown = shown.set_properties(padding="2px 8px")
     numbered = table.index.name is None and pd.api.types.is_integer_dtype(table.index)
     display(shown.hide() if numbered else shown)
+
+
+def _by_names(table: pd.DataFrame) -> pd.DataFrame:
+    """Arms and metrics by the names that figures give them, in columns and in the heads of lines and columns."""
+    parts = ("real_lessons", "ladder", "mixing", "arms")
+    arms = {arm.rpartition("/")[2]: style["name"] for part in parts for arm, style in STYLES[part].items()}
+    arms |= {arm: f"K = {k}, alpha = {alpha:g}" for arm, (k, alpha) in interaction_tables.CELLS.items()}
+    arms |= interaction_tables.BEYOND
+    metrics = figures.METRIC_NAME
+    named = {"arm": arms, "baseline": arms, "rival": arms, "metric": metrics, "measure": metrics}
+    table = table.assign(**{name: table[name].replace(names) for name, names in named.items() if name in table})
+    for name, names in named.items():
+        for axis in ("index", "columns"):
+            if name in getattr(table, axis).names:
+                table = table.rename(**{axis: names}, level=name)
+    return table
 
 
 def paired(rows: pd.DataFrame, *baselines: str) -> pd.DataFrame:

@@ -25,7 +25,7 @@ def by_alpha(reports: Reports) -> Drawn:
         row[0].set_ylabel(f"{figures.METRIC_NAME[metric]}\n[nats per token]")
     for ax, below in zip(*axes.reshape(2, -1), strict=True):
         ax.set_xlabel("")
-        below.set_title("")
+        below.set(title="", xlabel="round")
     figures.add_legend(axes, seeds, 3)
     return fig, used
 
@@ -47,6 +47,8 @@ def plot_similarity(rows: pd.DataFrame, panels: dict[str, str]) -> Figure:
     styles = figures.styles_of("similarities")
     rows = rows[rows["metric"].isin(styles)]
     seeds = figures.plot_panels(rows, panels, styles, axes, ("arm", "generation", "metric"))
+    for ax in axes:
+        ax.set_xlabel("round")
     axes[0].set_ylabel("cosine of answers")
     figures.say_zoom(axes[0])
     figures.add_legend(axes, seeds, 2)
@@ -72,7 +74,7 @@ def plot_losses(rows: pd.DataFrame) -> Figure:
     """`matrices` of any arm or run."""
     rows, last = _of_matrix(rows), int(rows["generation"].max())
     means = rows.groupby(["generation", "metric"])["value"].mean()
-    tables = {f"generation {g}": entity_by_task(means[g]) for g in sorted({0, (last + 1) // 2, last})}
+    tables = {f"round {g}": entity_by_task(means[g]) for g in sorted({0, (last + 1) // 2, last})}
     own = [table.apply(lambda column: column.index == column.name) for table in tables.values()]
     values = np.stack(list(tables.values()))
     style = {"cmap": "viridis_r", "vmin": np.nanmin(values), "vmax": np.nanmax(values), "fmt": ".2f"}
@@ -126,6 +128,8 @@ def draw_by_beta(reports: Reports) -> Drawn:
     lines = {arm: figures.line_style(f"beta = {beta:g}", *style) for (beta, arm), style in styles}
     panels = {metric: figures.METRIC_NAME[metric] for metric in interaction_tables.OWN_AND_OTHERS}
     seeds = figures.plot_panels(used, panels, lines, axes, ("metric", "generation", "arm"))
+    for ax in axes:
+        ax.set_xlabel("round")
     axes[0].set_ylabel("loss [nats per token]")
     figures.add_legend(axes, seeds, 3)
     return fig, used
@@ -148,7 +152,7 @@ def unequal(reports: Reports) -> Drawn:
     ax.axhline(0, **figures.DOTTED)
     ax.set_xticks(range(len(kinds)), list(kinds.values()))
     ax.set(xlabel="the second entity", ylabel="loss on the other's task, alpha\n0.5 less 0 [nats per word]")
-    figures.add_legend([ax], seeds)
+    figures.add_legend([ax], seeds, 2)
     return fig, used
 
 
@@ -203,7 +207,7 @@ def alike_inside(reports: Reports) -> Drawn:
     fig, axes = figures.new_figure(len(panels), 2.5, sharey=True)
     drawn = used.assign(pair=parts["pair"], alpha=parts["alpha"].astype(float) / 100)
     seeds = figures.plot_panels(drawn, panels, _alpha_styles(), axes, ("pair", "generation", "alpha"))
-    axes[0].set_ylabel("alike inside (CKA)")
+    axes[0].set_ylabel("alike inside (CKA,\n1: the same)")
     for ax in axes:
         ax.set_xlabel("round")
     figures.add_legend(axes, seeds, 3)
@@ -216,7 +220,7 @@ def whose_data(reports: Reports) -> tuple[Figure, dict]:
     own = [table.apply(lambda column: column.index == column.name) for table in tables.values()]
     fig = figures.plot_matrices(tables, own, "share of the data set", cmap="viridis", vmin=0, vmax=0.5, fmt=".2f")
     for ax in fig.axes[:-1]:
-        ax.set_xlabel("private data of, public")
+        ax.set_xlabel("private data of each, public data")
     return fig, {"from": "symbiosis.theory.many_models", "settings": ["ring_designs"], "alpha, beta": [0.5, 0.5]}
 
 

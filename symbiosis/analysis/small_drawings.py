@@ -89,7 +89,7 @@ def beyond_language(reports: Reports) -> Sourced:
     used.loc[mass, "value"] /= TRUE_TAIL
     colors, fig_axes = figures.THEORY_STYLES, figures.new_figure(3, 2.9, sharey=True)
     names = {"tail_coverage": "rare modes, covered", "head_coverage": "frequent modes, covered"}
-    names |= {"tail_mass": "tail mass, of the true", "fidelity": "fidelity"}
+    names |= {"tail_mass": "tail mass, multiple of the true", "fidelity": "fidelity"}
     styles = {key: figures.line_style(names[key], *colors[i]) for key, i in zip(names, (1, 4, 3, 2), strict=True)}
     panels = {"recursive-replace": "language model", "mixture-cut": "Gaussian mixture", "vae-cut": "autoencoder"}
     seeds = figures.plot_panels(used, panels, styles, fig_axes[1], ("arm", "generation", "metric"))
@@ -216,7 +216,7 @@ def third_lever(reports: Reports) -> Sourced:
     ax.axhline(0, **figures.DOTTED)
     ax.set_xticks(range(len(LEVERS)), list(LEVERS))
     ax.set(xlabel="", ylabel="what it is worth [points]")
-    figures.add_legend([ax], seeds)
+    figures.add_legend([ax], seeds, 4)
     return fig, source_of(rows)
 
 
@@ -312,7 +312,7 @@ def seeds_and_editing(reports: Reports) -> Drawn:
     names, groups = zip(*map(ways.__getitem__, shown), strict=True)
     look = figures.line_style("", *figures.THEORY_STYLES[0], "")
     figures.plot_forest(means.loc[shown].assign(name=names, group=groups), [look] * len(shown), left)
-    left.set_xlabel(f"accuracy, {figures.seeds_text(means['n'])}")
+    left.set_xlabel(f"test accuracy, {figures.seeds_text(means['n'])}")
     figures.say_zoom(left, "x")
     looks = dict(zip(EDITED, figures.THEORY_STYLES, strict=True))
     styles = {arm: figures.line_style(name, *looks[arm], dashes) for arm, (name, dashes) in EDITED.items()}
