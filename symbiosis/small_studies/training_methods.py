@@ -13,7 +13,6 @@ p0 is the Student before the lesson. Preferences: Rafailov et al. 2023, arXiv 23
 """
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,7 +32,6 @@ from symbiosis.small_studies.students import LESSON, LONGEST, STEPS, accuracy, l
 
 LESSONS, TESTED = 2, 1_000  # lessons drawn for each seed, and test texts: of single lessons the outcome varies much
 DRAWS, BETA = 4, 0.1  # of `policy`, labels drawn for a text at every step; of `dpo`
-Loss = Callable[[np.ndarray, torch.Tensor], torch.Tensor]  # (rows of the lesson, their logits (b, V)) -> loss
 
 
 @dataclass(frozen=True)
