@@ -176,7 +176,7 @@ def show_table(table: pd.DataFrame, digits: int = 3) -> None:
     shown = table.style.format(forms, precision=digits, na_rep="-").set_table_attributes('class="dataframe"')
     for axis in (0, 1):
         shown = shown.format_index(lambda label: f"{label:g}" if isinstance(label, float) else label, axis=axis)
-    shown = shown.set_properties(**{"padding": "2px 8px", "text-align": "right"})
+    shown = shown.set_table_styles([{"selector": "td", "props": [("padding", "2px 8px"), ("text-align", "right")]}])
     numbered = table.index.name is None and pd.api.types.is_integer_dtype(table.index)
     display(shown.hide() if numbered else shown)
 
