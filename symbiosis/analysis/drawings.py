@@ -303,7 +303,8 @@ def choice_and_writing(reports: Reports) -> Drawn:
     drawn = drawn.dropna(subset="value")
     styles = {done: figures.line_style(name, *figures.THEORY_STYLES[i]) for i, (done, name) in enumerate(DONE.items())}
     panels = {study: name for study, name in POOLS.items() if study in by_study}
-    fig, axes = figures.new_figure(len(panels), 2.8, sharey=True)
+    beside = min(len(panels), 2 if figures.is_column() else len(panels))
+    fig, axes = figures.new_figure(len(panels), 2.8 + (beside < len(panels)), beside, sharey=True)
     seeds = figures.plot_panels(drawn, panels, styles, axes, ("study", "place", "done"))
     for ax in axes:
         ax.axhline(0, **figures.DOTTED)
@@ -335,9 +336,11 @@ def real_lessons(reports: Reports) -> Drawn:
     used = pd.concat([reports.rows(["accuracy"], [a for s, a in styles if s == name], name) for name in REAL_LESSONS])
     after = used[used["generation"] == used["generation"].max()]
     means = means_over_seeds(after, ["study", "arm"]).set_index(["study", "arm"]).loc[list(styles)].reset_index()
-    fig, (ax,) = figures.new_figure(height=0.9 + 0.22 * len(means))
-    names = {"group": means["study"].map(REAL_LESSONS), "name": [style["label"] for style in styles.values()]}
+    fig, (ax,) = figures.new_figure(height=0.9 + (0.3 if figures.is_column() else 0.22) * len(means))
+    groups = means["study"].map(REAL_LESSONS)
+    groups = groups.str.partition(",")[0] if figures.is_column() else groups
+    names = {"group": groups, "name": figures.narrow([style["label"] for style in styles.values()], 22)}
     figures.plot_forest(means.assign(**names, text="n = " + means["n"].astype(str)), list(styles.values()), ax)
-    ax.set_xlabel("test accuracy after the lesson, mean and 95% interval")
+    ax.set_xlabel(figures.narrow(["test accuracy after the lesson, mean and 95% interval"], 32)[0])
     figures.say_zoom(ax, "x")
     return fig, used

@@ -9,7 +9,7 @@ import itertools
 import math
 import textwrap
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -58,6 +58,11 @@ def use_style(width: str = "text") -> None:
 def is_column() -> bool:
     """Whether figures are as wide as a column of print."""
     return plt.rcParams["figure.figsize"][0] < STYLES["widths"]["text"]
+
+
+def narrow(names: Iterable[str], letters: int) -> list[str]:
+    """Names that stand side by side; in a column, in lines of at most so many letters, if words allow."""
+    return [textwrap.fill(name, letters, break_long_words=False) if is_column() else name for name in names]
 
 
 def new_figure(panels: int = 1, height: float = 2.9, columns: int = 0, **shared) -> tuple[Figure, np.ndarray]:
@@ -167,7 +172,7 @@ def plot_panels(
     for (value, title), ax in zip(panels.items(), axes, strict=True):
         for name, n in plot_means(rows[rows[by[0]] == value], styles, ax, tuple(by[1:])).items():
             drawn[name] = drawn.get(name, []) + n
-        ax.set_title(textwrap.fill(title, 20) if is_column() else title)
+        ax.set_title(narrow([title], 20)[0])
     return drawn
 
 
@@ -193,7 +198,8 @@ def add_legend(axes: Sequence[Axes], seeds: Mapping[str, Sequence[int]], columns
     names = {name: f"{name} ({n.rpartition(' ')[0]})" for name, n in seeds.items() if n != most}
     title = f"{bars},\n{most}" + (" unless noted" if names else "")
     if is_column():
-        columns = min(columns or 2, 2 if max(map(len, entries)) <= 25 else 1)
+        longest = max(len(names.get(name, name)) for name in entries)
+        columns = min(columns or 2, 2 if longest <= 25 else 1)
     legends, place = axes[0].figure, {"loc": "outside lower center", "ncols": columns}
     if columns:
         title = title.replace("\n", " ")
@@ -434,7 +440,10 @@ def plot_surface(surfaces: Mapping[str, np.ndarray], shares: Sequence[float]) ->
         ax.set_xticks(ticks + 0.5, names[::2])
         ax.set_yticks(ticks + 0.5, names[::2])
         ax.tick_params(labelleft=ax is axes[0] or is_column())
-    axes[0].set_ylabel("beta, private share" + ("" if is_column() else "\nof the real part"))
+    if is_column():
+        fig.supylabel("beta, private share of the real part", size=plt.rcParams["axes.labelsize"])
+    else:
+        axes[0].set_ylabel("beta, private share\nof the real part")
     fig.colorbar(axes[0].collections[0], ax=list(axes), label="relative efficiency", shrink=0.85)
     return fig
 

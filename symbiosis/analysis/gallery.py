@@ -171,12 +171,13 @@ def show_table(table: pd.DataFrame, digits: int = 3) -> None:
     from IPython.display import display
 
     table = _by_names(table).rename(columns={"p_holm": "Holm's p"})
-    whole = [name for name, column in table.select_dtypes(float).items() if not column.dropna().mod(1).any()]
+    floats = table.select_dtypes(float).items()
+    whole = [name for name, column in floats if column.max() > 1 and not column.dropna().mod(1).any()]
     forms = dict.fromkeys(whole, "{:.0f}") | {name: "{:.2g}" for name in ("p", "Holm's p") if name in table}
     shown = table.style.format(forms, precision=digits, na_rep="-").set_table_attributes('class="dataframe"')
     for axis in (0, 1):
         shown = shown.format_index(lambda label: f"{label:g}" if isinstance(label, float) else label, axis=axis)
-    shown = shown.set_properties(padding="2px 8px")
+    shown = shown.set_table_styles([{"selector": "td", "props": [("padding", "2px 8px"), ("text-align", "right")]}])
     numbered = table.index.name is None and pd.api.types.is_integer_dtype(table.index)
     display(shown.hide() if numbered else shown)
 

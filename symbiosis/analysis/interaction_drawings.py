@@ -150,7 +150,7 @@ def unequal(reports: Reports) -> Drawn:
     gains["place"] = gains["kind"].map(list(kinds).index)
     seeds = figures.plot_means(gains, looks, ax, ("place", "metric"))
     ax.axhline(0, **figures.DOTTED)
-    ax.set_xticks(range(len(kinds)), list(kinds.values()))
+    ax.set_xticks(range(len(kinds)), figures.narrow(kinds.values(), 9))
     ax.set(xlabel="the second entity", ylabel="loss on the other's task, alpha\n0.5 less 0 [nats per word]")
     figures.add_legend([ax], seeds, 2)
     return fig, used
@@ -185,7 +185,7 @@ def planted(reports: Reports) -> Drawn:
     figures.plot_means(
         last, {arm: style | {"linestyle": ""} for arm, style in styles.items()}, axes[2], ("place", "arm")
     )
-    axes[2].set_xticks([0, 1], [name for _, name in told.values()])
+    axes[2].set_xticks([0, 1], figures.narrow([name for _, name in told.values()], 8))
     axes[2].set(xlabel="", xlim=(-0.5, 1.5), ylabel="texts that tell it, last round [%]", title="and what they write")
     for ax in axes[:2]:
         ax.axhline(0, **figures.DOTTED)
@@ -208,8 +208,8 @@ def alike_inside(reports: Reports) -> Drawn:
     drawn = used.assign(pair=parts["pair"], alpha=parts["alpha"].astype(float) / 100)
     seeds = figures.plot_panels(drawn, panels, _alpha_styles(), axes, ("pair", "generation", "alpha"))
     axes[0].set_ylabel("alike inside (CKA,\n1: the same)")
-    for ax in axes:
-        ax.set_xlabel("round")
+    for ax, title in zip(axes, figures.narrow(panels.values(), 9), strict=True):
+        ax.set(xlabel="round", title=title)
     figures.add_legend(axes, seeds, 3)
     return fig, used
 

@@ -214,7 +214,7 @@ def third_lever(reports: Reports) -> Sourced:
     }
     seeds = figures.plot_means(gains, looks, ax, ("place", "metric"))
     ax.axhline(0, **figures.DOTTED)
-    ax.set_xticks(range(len(LEVERS)), list(LEVERS))
+    ax.set_xticks(range(len(LEVERS)), figures.narrow(LEVERS, 10))
     ax.set(xlabel="", ylabel="what it is worth [points]")
     figures.add_legend([ax], seeds, 4)
     return fig, source_of(rows)
@@ -294,7 +294,7 @@ def composition(reports: Reports) -> Sourced:
     used = rows.assign(place=rows["variant"].map(list(COMPOSED).index))
     seeds = figures.plot_panels(used, panels, styles, axes, ("metric", "place", "method"))
     for ax in axes:
-        ax.set_xticks(range(len(COMPOSED)), list(COMPOSED.values()))
+        ax.set_xticks(range(len(COMPOSED)), figures.narrow(COMPOSED.values(), 9))
         ax.set_xlabel("second sentence from" if ax is axes[1] else "")
     figures.add_legend(axes, seeds, 3)
     return fig, source_of(rows)
@@ -331,7 +331,8 @@ def _share_forest(shown: pd.DataFrame, height: float) -> Figure:
     fig, (ax,) = figures.new_figure(height=height)
     figures.plot_forest(shown, [figures.line_style("", *figures.THEORY_STYLES[0], "")] * len(shown), ax)
     ax.axvline(0, **figures.DOTTED)
-    ax.set_xlabel(f"75% real rows less none, points of accuracy, {figures.seeds_text(shown['n'])}")
+    label = f"75% real rows less none, points of accuracy, {figures.seeds_text(shown['n'])}"
+    ax.set_xlabel(figures.narrow([label], 32)[0])
     return fig
 
 

@@ -88,9 +88,12 @@ def test_a_table_has_one_style(monkeypatch):
     pivot = pd.DataFrame({"accuracy": [0.5, np.nan], "seeds": [5.0, 6.0]}, pd.Index(["static", "real"], name="arm"))
     gallery.show_table(pivot.rename_axis(columns="metric").T.assign(share=1.0))
     text = shown[2].to_html()
-    assert all(f">{name}<" in text for name in ("test accuracy", "Static synthetic", "0.500", "5.000", "-", "1"))
-    gallery.show_table(pd.DataFrame({0.25: [1.0, np.nan]}, pd.Index([0.0, 0.5], name="real_share")))
-    assert all(f">{name}<" in shown[3].to_html() for name in ("0.25", "0.5", "0", "1", "-"))
+    assert all(f">{name}<" in text for name in ("test accuracy", "Static synthetic", "0.500", "5.000", "-", "1.000"))
+    gallery.show_table(pd.DataFrame({0.25: [2.0, np.nan]}, pd.Index([0.0, 0.5], name="real_share")))
+    assert all(f">{name}<" in shown[3].to_html() for name in ("0.25", "0.5", "0", "2", "-"))
+    twice = pd.DataFrame({"value": [0.1, 0.2]}, pd.Index(["distinct_2", "lesson_distinct_2"], name="metric"))
+    gallery.show_table(twice)
+    assert shown[4].to_html().count(">distinct word pairs<") == 2  # two metrics of one name
 
 
 def test_subtopics_of_texts_need_a_known_world():
