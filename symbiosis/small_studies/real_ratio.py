@@ -63,9 +63,7 @@ def real_ratio(seed: int, folder: str | Path) -> pd.DataFrame:
     judge, lines = fitted(x["real"], y["real"]), []
     for kind in SUBSETS:
         for share in SHARES:
-            rng = np.random.default_rng(
-                [seed, 60]
-            )  # the same first texts and real rows at every share, and for narrow as for wide
+            rng = np.random.default_rng([seed, 60])  # first texts and real rows are the same at every share, and subset
             real = round(ROWS * share / n_classes)
             written, true, within = [], [], []
             for c in range(n_classes):
