@@ -8,16 +8,19 @@ import os
 import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from tqdm.auto import tqdm
 
 from symbiosis.errors import SymbiosisError
 
 SUMS = "SHA256SUMS"  # in the format of sha256sum: `sha256sum --check SHA256SUMS` says the same as `corrupted`
+PATIENCE_S, PAUSE_S = 5.0, 0.05  # before a wait for a lock is told; between two tries until then
 PART = ".part"  # ends the hidden name of whatever is not complete yet
 DISK_TROUBLE = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
@@ -155,6 +158,8 @@ def _files(folder: Path) -> list[Path]:
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
     """Hold the lock file at `path`; where another process has it, wait, or raise BlockingIOError that names it.
 
+    Who waits longer than PATIENCE_S says so, once.
+
     The system frees the lock of a process that is gone, however it went; what the file says is for people. No link is
     followed. Raises LockError on a file system without locks.
     """
@@ -186,16 +191,31 @@ def locked_folder(folder: Path, *, wait: bool) -> Iterator[None]:
 
 
 def _lock(handle: Any, path: Path, wait: bool) -> None:
+    until = time.monotonic() + (PATIENCE_S if wait else 0)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        while not _had_at_once(handle):
+            if time.monotonic() >= until:
+                said = path.read_text(errors="replace").strip() if path.is_file() else ""
+                if not wait:
+                    raise BlockingIOError(said or "another process")
+                tqdm.write(f"{path.name} is held by {said or 'another process'}; waiting for it")
+                return fcntl.flock(handle, fcntl.LOCK_EX)
+            time.sleep(PAUSE_S)
     except BlockingIOError:
-        said = path.read_text(errors="replace").strip() if path.is_file() else ""
-        raise BlockingIOError(said or "another process") from None
+        raise
     except OSError as error:
         raise LockError(
             f"{path}: cannot be locked ({error.strerror}), and without a lock two processes could write the same "
             "files; work on a disk with locks (some network file systems have none)"
         ) from None
+
+
+def _had_at_once(handle: Any) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_still_at(handle: Any, path: Path) -> bool:

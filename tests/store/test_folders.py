@@ -4,6 +4,8 @@ import errno
 import os
 import platform
 import subprocess
+import threading
+import time
 from unittest import mock
 
 import pytest
@@ -133,6 +135,30 @@ def test_a_lock_names_its_holder_and_dies_with_it(tmp_path):
         assert str(held.value).startswith(holder)
     with locked(path, wait=False):
         pass
+
+
+def test_who_waits_long_for_a_lock_says_once_who_holds_it(tmp_path, monkeypatch, capsys):
+    path, told = tmp_path / "student-0.lock", []
+    monkeypatch.setattr(folders, "PATIENCE_S", 0.2)
+    with locked(path, wait=True):
+        pass
+    assert not capsys.readouterr().out  # free: nothing to tell
+    held = threading.Event()
+
+    def hold():
+        with locked(path, wait=False):
+            held.set()
+            while "waiting" not in "".join(told) and len(told) < 500:
+                time.sleep(0.01)
+                told.append(capsys.readouterr().out)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(10)
+    with locked(path, wait=True):
+        holder.join(10)
+    said = "".join(told)
+    assert said.startswith(f"student-0.lock is held by process {os.getpid()} on ") and said.count("waiting") == 1
 
 
 def test_a_disk_without_locks_is_one_sentence(tmp_path, monkeypatch):
