@@ -20,7 +20,7 @@ from symbiosis.settings import make_settings
 
 LESSON = 400  # texts
 NARROW = 2.2  # p(subtopic) ~ share^power
-REAL_SHARE, SAID_RIGHT = 0.75, 0.8
+REAL_SHARE, SAID_RIGHT = 0.75, 0.8  # of a lesson's rows; of the labels of rows that are not real
 STEPS, LONGEST = 200, 320  # of pre-training; of a text, in tokens
 TOKENS = {"bpe": 600, "pieces": 320}  # of a byte-level BPE: most words are two tokens, or one for two or three letters
 
@@ -34,7 +34,10 @@ def accuracy(student: Student, rows: pd.DataFrame) -> float:
 
 
 def lessons_of(world: World, rng: np.random.Generator) -> dict[str, pd.DataFrame]:
-    """{share of real rows, as r075: text, label}: none or REAL_SHARE of LESSON rows; narrow ones SAID_RIGHT else."""
+    """{share of real rows, as r075: text, label}: of LESSON rows none or REAL_SHARE, the others narrow.
+
+    Of the labels of narrow rows the share SAID_RIGHT is right.
+    """
     real, narrow = Dial().texts(world, LESSON, rng), Dial(NARROW).texts(world, LESSON, rng)
     narrow["label"] = weak_labels(narrow["label"], SAID_RIGHT, len(LABEL_NAMES), rng)
     kept = {f"r{100 * share:03.0f}": round(share * LESSON) for share in (0.0, REAL_SHARE)}

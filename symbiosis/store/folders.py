@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import math
 import os
 import platform
 import shutil
@@ -20,7 +21,7 @@ from tqdm.auto import tqdm
 from symbiosis.errors import SymbiosisError
 
 SUMS = "SHA256SUMS"  # in the format of sha256sum: `sha256sum --check SHA256SUMS` says the same as `corrupted`
-PATIENCE_S, PAUSE_S = 5.0, 0.05  # before a wait for a lock is told; between two tries until then
+PATIENCE_S, PAUSE_S = 5.0, 0.05  # before a wait for a lock is told; between two tries
 PART = ".part"  # ends the hidden name of whatever is not complete yet
 DISK_TROUBLE = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
@@ -192,29 +193,26 @@ def locked_folder(folder: Path, *, wait: bool) -> Iterator[None]:
 
 def _lock(handle: Any, path: Path, wait: bool) -> None:
     until = time.monotonic() + (PATIENCE_S if wait else 0)
+    while not _had_at_once(handle, path):
+        if time.monotonic() >= until:
+            said = path.read_text(errors="replace").strip() if path.is_file() else ""
+            if not wait:
+                raise BlockingIOError(said or "another process")
+            tqdm.write(f"{path.name} is held by {said or 'another process'}; waiting for it")
+            until = math.inf
+        time.sleep(PAUSE_S)
+
+
+def _had_at_once(handle: Any, path: Path) -> bool:
     try:
-        while not _had_at_once(handle):
-            if time.monotonic() >= until:
-                said = path.read_text(errors="replace").strip() if path.is_file() else ""
-                if not wait:
-                    raise BlockingIOError(said or "another process")
-                tqdm.write(f"{path.name} is held by {said or 'another process'}; waiting for it")
-                return fcntl.flock(handle, fcntl.LOCK_EX)
-            time.sleep(PAUSE_S)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise
+        return False
     except OSError as error:
         raise LockError(
             f"{path}: cannot be locked ({error.strerror}), and without a lock two processes could write the same "
             "files; work on a disk with locks (some network file systems have none)"
         ) from None
-
-
-def _had_at_once(handle: Any) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
     return True
 
 
